@@ -1,0 +1,5 @@
+"""The one error this package raises on purpose."""
+
+
+class FocusDetrError(ValueError):
+    """Input, option or file that cannot be used. The message names what is wrong, where, and the fix."""
