@@ -1,0 +1,58 @@
+"""Focus-DETR: a detection transformer that spends its encoder where objects are.
+
+    from focus_detr import FocusDetr
+    for detections in FocusDetr("blood-cells").predict("photo.jpg"):
+        print(detections.to_dict())
+
+Names are imported on first use (PEP 562), so that `import focus_detr` never pays for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from focus_detr._version import __version__
+
+if TYPE_CHECKING:
+    from focus_detr.api import FocusDetr as FocusDetr
+    from focus_detr.configuration import FocusDetrConfig as FocusDetrConfig
+    from focus_detr.configuration import Quirks as Quirks
+    from focus_detr.errors import FocusDetrError as FocusDetrError
+    from focus_detr.image_processing import FocusDetrImageProcessor as FocusDetrImageProcessor
+    from focus_detr.inference import Detections as Detections
+    from focus_detr.inference import Predictor as Predictor
+    from focus_detr.models import FocusDetrForObjectDetection as FocusDetrForObjectDetection
+    from focus_detr.presets import list_presets as list_presets
+    from focus_detr.presets import preset as preset
+    from focus_detr.pretrained import list_models as list_models
+    from focus_detr.pretrained import resolve_model as resolve_model
+
+_HOME = {
+    "FocusDetr": "api",
+    "FocusDetrConfig": "configuration",
+    "Quirks": "configuration",
+    "FocusDetrError": "errors",
+    "FocusDetrImageProcessor": "image_processing",
+    "Detections": "inference",
+    "Predictor": "inference",
+    "FocusDetrForObjectDetection": "models",
+    "list_presets": "presets",
+    "preset": "presets",
+    "list_models": "pretrained",
+    "resolve_model": "pretrained",
+}
+
+__all__ = ["__version__", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'focus_detr' has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"focus_detr.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
