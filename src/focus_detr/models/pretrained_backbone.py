@@ -3,6 +3,7 @@
 import re
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,15 +51,17 @@ def load_pretrained_backbone(backbone: Backbone, source: str | Path) -> Backbone
 def _transformers_weights(backbone: Backbone, source: str) -> dict[str, Tensor]:
     """State dict of the transformers model at ``source``, which may hold a head that is left out."""
     try:
-        model, info = type(backbone.model).from_pretrained(
+        loaded: Any = type(backbone.model).from_pretrained(
             source, out_features=backbone.config.out_features, output_loading_info=True
         )
     except (OSError, RuntimeError, ValueError) as error:
-        raise FocusDetrError(f"{source}: no {backbone.config.model_type} weights could be loaded: {error}") from error
+        family = backbone.config.model_type
+        raise FocusDetrError(f"{source}: no {family} weights could be loaded: {error}") from error
+    model, info = loaded
     # Classifiers have no norms on their feature maps: these start new.
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("hidden_states_norms."))
     if missing:
-        raise FocusDetrError(f"{source} lacks {len(missing)} of the backbone's tensors, such as {missing[:5]}")
+        raise FocusDetrError(f"{source} lacks {len(missing)} tensors of the backbone, such as {missing[:5]}")
     return model.state_dict()
 
 
