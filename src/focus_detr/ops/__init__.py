@@ -1,5 +1,11 @@
 """Multi-scale deformable attention: one function, one dispatcher, several back ends."""
 
-from focus_detr.ops.dispatch import BACKENDS, multi_scale_deformable_attention, use_backend
+from focus_detr.ops.dispatch import (
+    BACKENDS,
+    Backend,
+    describe_backends,
+    multi_scale_deformable_attention,
+    use_backend,
+)
 
-__all__ = ["BACKENDS", "multi_scale_deformable_attention", "use_backend"]
+__all__ = ["BACKENDS", "Backend", "describe_backends", "multi_scale_deformable_attention", "use_backend"]

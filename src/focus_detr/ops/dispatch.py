@@ -1,31 +1,37 @@
 """Choose who computes multi-scale deformable attention.
 
 Left alone, the fastest back end that can serve the tensors is used. `FOCUS_DETR_MSDA=<name>` in the environment or
-`with use_backend("<name>"):` forces one; one that cannot serve is replaced by the reference with one warning.
+`with use_backend("<name>"):` forces one. A back end that cannot be had is replaced by plain torch, with one warning.
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.ops import reference
+from focus_detr.ops.cpu import library
+from focus_detr.ops.cpu import operator as cpu
 
 BACKENDS = ("reference", "gather", "grid_sample", "cpu", "triton")
 ENVIRONMENT_VARIABLE = "FOCUS_DETR_MSDA"
+_PLAIN_TORCH = ("reference", "gather", "grid_sample")
 
 _forced: str | None = os.environ.get(ENVIRONMENT_VARIABLE) or None
 
 
 @contextmanager
 def use_backend(name: str | None) -> Iterator[None]:
-    """Force the back end `name` inside the block (None: choose freely)."""
+    """Force the back end `name` inside the block; None chooses freely."""
     global _forced
     if name is not None:
-        _check_name(name, "use_backend")
+        _check_name(name)
     before, _forced = _forced, name
     try:
         yield
@@ -51,39 +57,116 @@ def multi_scale_deformable_attention(
     _check_shapes(value, spatial_shapes, sampling_locations, attention_weights)
     exact = torch.float64 if value.dtype == torch.float64 else torch.float32
     locations, weights = sampling_locations.to(exact), attention_weights.to(exact)
-    function = _function(_choose(value))
-    return function(value, spatial_shapes, locations, weights)
+    inputs = (value, sampling_locations, attention_weights)
+    wants_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+    name = _choose(_forced, value.device.type, _mode(), wants_grad)
+    function, stored = _FUNCTIONS[name]
+    computed = value if value.dtype in stored else value.to(exact)
+    return function(computed, spatial_shapes, locations, weights).to(value.dtype)
 
 
-def _function(name: str) -> Callable[..., Tensor]:
-    form = {
-        "reference": reference.embedding_bag,
-        "gather": reference.gather,
-        "grid_sample": reference.grid_sample,
-    }[name]
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute the operator: whether it can be had here, whether it is the one used, and why."""
 
-    def in_compute_dtype(value: Tensor, shapes: reference.Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-        return form(value.to(locations.dtype), shapes, locations, weights).to(value.dtype)
-
-    return in_compute_dtype
+    name: str
+    available: bool
+    active: bool
+    reason: str
 
 
-def _choose(value: Tensor) -> str:
-    name = _forced
-    if name is not None:
-        _check_name(name, ENVIRONMENT_VARIABLE)
-        if name in ("reference", "gather", "grid_sample"):
-            return name
+def describe_backends(device: str | torch.device = "cpu") -> list[Backend]:
+    """Every back end as eager code on `device` would find it."""
+    device_type = torch.device(device).type
+    active = _pick(_forced, device_type, "eager", wants_grad=True)[0]
+    forced = f"forced by {ENVIRONMENT_VARIABLE} or use_backend"
+    result = []
+    for name in BACKENDS:
+        problem = _problem(name, device_type)
+        reason = problem or {
+            "reference": "plain torch, always there: embedding_bag over bilinear corners",
+            "gather": "plain torch, for exports whose target lacks or misreads GridSample",
+            "grid_sample": "plain torch, for exports and as the baseline of benchmarks",
+            "cpu": "" if problem else f"C++ threads, {library.best_instruction_set()}",
+            "triton": "Triton kernels on the GPU",
+        }[name]
+        if name == active:
+            reason += f"; {forced}" if _forced == name else f"; the fastest that serves {device_type} tensors"
+        result.append(Backend(name, not problem, name == active, reason))
+    return result
+
+
+# What each back end stores values in; other dtypes are computed in float32.
+_FLOATS = (torch.float32, torch.float64)
+_FUNCTIONS: dict[str, tuple[Callable[..., Tensor], tuple[torch.dtype, ...]]] = {
+    "reference": (reference.embedding_bag, _FLOATS),
+    "gather": (reference.gather, _FLOATS),
+    "grid_sample": (reference.grid_sample, _FLOATS),
+    "cpu": (cpu.forward, (*_FLOATS, torch.bfloat16)),
+}
+
+
+def _mode() -> str:
     if torch.compiler.is_exporting() or torch.jit.is_tracing():
-        return "grid_sample"
-    if torch.compiler.is_compiling():
-        return "gather"
-    return "reference"
+        return "export"
+    return "compile" if torch.compiler.is_compiling() else "eager"
 
 
-def _check_name(name: str, source: str) -> None:
+# What a compiled graph holds is settled when it is traced, loading and warning included.
+@torch.compiler.assume_constant_result
+def _choose(forced: str | None, device_type: str, mode: str, wants_grad: bool) -> str:
+    name, problem = _pick(forced, device_type, mode, wants_grad)
+    if problem:
+        _warn_once(f"deformable attention runs in plain torch, slower: {problem}")
+    return name
+
+
+def _pick(forced: str | None, device_type: str, mode: str, wants_grad: bool) -> tuple[str, str]:
+    """The back end to use, and what kept a better one away."""
+    if forced is not None:
+        _check_name(forced)
+    if forced in _PLAIN_TORCH:
+        return forced, ""
+    # Compiled, gather has the cheapest backward pass of the plain forms, embedding_bag the cheapest forward.
+    plain = "gather" if mode == "compile" and wants_grad else "reference"
+    if forced is None and mode == "export":
+        return "grid_sample", ""
+    native = forced or {"cpu": "cpu", "cuda": "triton"}.get(device_type)
+    if native is None:
+        return plain, ""
+    problem = _problem(native, device_type)
+    return (plain, problem) if problem else (native, "")
+
+
+def _problem(name: str, device_type: str) -> str:
+    """Why the back end cannot serve tensors on the device; empty if it can."""
+    if name == "cpu":
+        return _cpu_problem() if device_type == "cpu" else f"back end 'cpu' cannot serve {device_type} tensors"
+    if name == "triton":
+        return "back end 'triton' is not available"
+    return ""
+
+
+@cache
+def _cpu_problem() -> str:
+    try:
+        library.load()
+    except OSError as error:
+        return str(error)
+    return ""
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, RuntimeWarning, stacklevel=4)
+
+
+def _check_name(name: str) -> None:
     if name not in BACKENDS:
-        raise FocusDetrError(f"{source}: unknown back end {name!r}; use one of {', '.join(BACKENDS)}")
+        raise FocusDetrError(
+            f"unknown deformable attention back end {name!r} ({ENVIRONMENT_VARIABLE} or use_backend); "
+            f"use one of {', '.join(BACKENDS)}"
+        )
 
 
 def _check_shapes(value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor) -> None:

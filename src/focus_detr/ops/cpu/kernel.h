@@ -1,0 +1,233 @@
+// Multi-scale deformable attention for one instruction set. Included once for each by msda.cpp, which defines
+//   MSDA_NAMESPACE  where these functions live,
+//   MSDA_TARGET     the attribute that lets the compiler use the instructions (on every function: a template
+//                   without it would be lowered for the baseline before it is inlined),
+//   MSDA_BYTES      width of a vector register.
+//
+// T is the storage type (float, double, or uint16_t holding bf16), A the type computed in.
+
+namespace MSDA_NAMESPACE {
+
+typedef float FloatVector __attribute__((vector_size(MSDA_BYTES)));
+typedef double DoubleVector __attribute__((vector_size(MSDA_BYTES)));
+typedef uint32_t WordVector __attribute__((vector_size(MSDA_BYTES)));
+typedef uint16_t HalfVector __attribute__((vector_size(MSDA_BYTES / 2)));
+
+template <class A> struct VectorOf;
+template <> struct VectorOf<float> { typedef FloatVector type; };
+template <> struct VectorOf<double> { typedef DoubleVector type; };
+
+template <class A> constexpr int lanes() { return MSDA_BYTES / sizeof(A); }
+
+MSDA_TARGET static inline void read(const float* from, FloatVector& to) { std::memcpy(&to, from, sizeof to); }
+MSDA_TARGET static inline void read(const double* from, DoubleVector& to) { std::memcpy(&to, from, sizeof to); }
+MSDA_TARGET static inline void read(const uint16_t* from, FloatVector& to) {
+    HalfVector half;
+    std::memcpy(&half, from, sizeof half);
+    const WordVector bits = __builtin_convertvector(half, WordVector) << 16;
+    std::memcpy(&to, &bits, sizeof to);
+}
+
+MSDA_TARGET static inline void write(const FloatVector& from, float* to) { std::memcpy(to, &from, sizeof from); }
+MSDA_TARGET static inline void write(const DoubleVector& from, double* to) { std::memcpy(to, &from, sizeof from); }
+MSDA_TARGET static inline void write(const FloatVector& from, uint16_t* to) {
+    for (int i = 0; i < lanes<float>(); ++i) to[i] = to_bf16(from[i]);
+}
+
+template <class A> struct Corner {
+    int64_t offset;  // of the row, from the first row of the image and head
+    A weight;
+};
+
+// Where a location falls between the pixels of a level. False: nothing of it is inside.
+template <class A> struct Point {
+    int64_t column, row;
+    A x_part, y_part;
+};
+template <class A>
+MSDA_TARGET static inline bool locate(const A* location, int64_t height, int64_t width, Point<A>& point) {
+    const A x = location[0] * A(width) - A(0.5), y = location[1] * A(height) - A(0.5);
+    if (!(x > A(-1) && y > A(-1) && x < A(width) && y < A(height))) return false;  // NaN ends here too
+    point.column = int64_t(x) - (x < 0);
+    point.row = int64_t(y) - (y < 0);
+    point.x_part = x - A(point.column);
+    point.y_part = y - A(point.row);
+    return true;
+}
+
+// The pixels that L*P locations of one query and head read, those outside left out. Returns how many.
+template <class A>
+MSDA_TARGET static inline int64_t list_corners(const Problem& p, const A* location, const A* weight, Corner<A>* out) {
+    Corner<A>* next = out;
+    for (int64_t level = 0; level < p.levels; ++level) {
+        const int64_t height = p.heights[level], width = p.widths[level];
+        for (int64_t k = 0; k < p.points; ++k, location += 2, ++weight) {
+            Point<A> at;
+            if (!locate(location, height, width, at)) continue;
+            const bool left = at.column >= 0, right = at.column + 1 < width;
+            const bool above = at.row >= 0, below = at.row + 1 < height;
+            const int64_t first = (p.starts[level] + at.row * width + at.column) * p.row_stride;
+            const int64_t second = first + width * p.row_stride;
+            const A lower = at.y_part * *weight, upper = *weight - lower;
+            // Written whether inside or not, kept only if inside: cheaper than a branch that is hard to foresee.
+            *next = {first, upper * (1 - at.x_part)};
+            next += above & left;
+            *next = {first + p.row_stride, upper * at.x_part};
+            next += above & right;
+            *next = {second, lower * (1 - at.x_part)};
+            next += below & left;
+            *next = {second + p.row_stride, lower * at.x_part};
+            next += below & right;
+        }
+    }
+    return next - out;
+}
+
+// out = sum of weighted rows. V registers hold a row; V = 0: any width, summed in `scratch`.
+template <class T, class A, int V>
+MSDA_TARGET static inline void sum_rows(const T* rows, const Corner<A>* corners, int64_t count, int64_t width,
+                                        A* scratch, T* out) {
+    typedef typename VectorOf<A>::type Vector;
+    constexpr int step = lanes<A>();
+    if (V > 0) {
+        Vector sum[V > 0 ? V : 1] = {}, part;
+        for (int64_t c = 0; c < count; ++c) {
+            const T* row = rows + corners[c].offset;
+            const A weight = corners[c].weight;
+            for (int v = 0; v < V; ++v) {
+                read(row + v * step, part);
+                sum[v] += part * weight;
+            }
+        }
+        for (int v = 0; v < V; ++v) write(sum[v], out + v * step);
+        return;
+    }
+    std::fill_n(scratch, width, A(0));
+    for (int64_t c = 0; c < count; ++c) {
+        const T* row = rows + corners[c].offset;
+        const A weight = corners[c].weight;
+        for (int64_t i = 0; i < width; ++i) scratch[i] += weight * widen<A>(row[i]);
+    }
+    for (int64_t i = 0; i < width; ++i) narrow(scratch[i], out[i]);
+}
+
+// A block of queries of one image.
+template <class T, class A, int V>
+MSDA_TARGET static void forward_block(const Problem& p, const T* value, const A* locations, const A* weights,
+                                      T* result, int64_t image, int64_t first, int64_t last, void* scratch) {
+    const int64_t reads = p.levels * p.points;
+    Corner<A>* corners = static_cast<Corner<A>*>(scratch);
+    A* sums = reinterpret_cast<A*>(corners + 4 * reads + 1);
+    const T* rows = value + image * p.tokens * p.row_stride;
+    for (int64_t query = first; query < last; ++query) {
+        for (int64_t head = 0; head < p.heads; ++head) {
+            const int64_t place = (image * p.queries + query) * p.heads + head;
+            const int64_t count =
+                list_corners(p, locations + place * reads * 2, weights + place * reads, corners);
+            sum_rows<T, A, V>(rows + head * p.width, corners, count, p.width, sums, result + place * p.width);
+        }
+    }
+}
+
+// One corner of the backward pass: returns grad . row, and adds weight * grad to the row's gradient.
+template <class T, class A, int V>
+MSDA_TARGET static inline A corner_backward(const typename VectorOf<A>::type* grad, const T* grad_row,
+                                            const T* row, A weight, int64_t width, A* row_grad) {
+    typedef typename VectorOf<A>::type Vector;
+    constexpr int step = lanes<A>();
+    A dot = 0;
+    if (V > 0) {
+        Vector product = {}, part, sum;
+        for (int v = 0; v < V; ++v) {
+            read(row + v * step, part);
+            product += grad[v] * part;
+            read(row_grad + v * step, sum);
+            sum += grad[v] * weight;
+            write(sum, row_grad + v * step);
+        }
+        for (int i = 0; i < step; ++i) dot += product[i];
+        return dot;
+    }
+    for (int64_t i = 0; i < width; ++i) {
+        const A g = widen<A>(grad_row[i]);
+        dot += g * widen<A>(row[i]);
+        row_grad[i] += g * weight;
+    }
+    return dot;
+}
+
+// One level of one head of one image: the only one to write these rows of grad_value, so no thread meets another
+// and every sum has one order.
+template <class T, class A, int V>
+MSDA_TARGET static void backward_level(const Problem& p, const T* grad, const T* value, const A* locations,
+                                       const A* weights, A* grad_value, A* grad_locations, A* grad_weights,
+                                       int64_t image, int64_t head, int64_t level) {
+    typedef typename VectorOf<A>::type Vector;
+    const int64_t height = p.heights[level], width = p.widths[level];
+    const int64_t start = (image * p.tokens + p.starts[level]) * p.row_stride + head * p.width;
+    const T* rows = value + start;
+    A* row_grads = grad_value + start;
+    for (int64_t query = 0; query < p.queries; ++query) {
+        const int64_t place = (image * p.queries + query) * p.heads + head;
+        const T* out_grad = grad + place * p.width;
+        Vector g[V > 0 ? V : 1];
+        for (int v = 0; v < V; ++v) read(out_grad + v * lanes<A>(), g[v]);
+        for (int64_t k = 0; k < p.points; ++k) {
+            const int64_t read_at = (place * p.levels + level) * p.points + k;
+            A* to_location = grad_locations + read_at * 2;
+            Point<A> at;
+            if (!locate(locations + read_at * 2, height, width, at)) {
+                to_location[0] = to_location[1] = grad_weights[read_at] = 0;
+                continue;
+            }
+            const A weight = weights[read_at], x = at.x_part, y = at.y_part;
+            const bool left = at.column >= 0, right = at.column + 1 < width;
+            const bool above = at.row >= 0, below = at.row + 1 < height;
+            const int64_t first = (at.row * width + at.column) * p.row_stride;
+            const int64_t second = first + width * p.row_stride, next = p.row_stride;
+            A dots[4] = {};
+            if (above && left)
+                dots[0] = corner_backward<T, A, V>(g, out_grad, rows + first, weight * (1 - y) * (1 - x), p.width,
+                                                   row_grads + first);
+            if (above && right)
+                dots[1] = corner_backward<T, A, V>(g, out_grad, rows + first + next, weight * (1 - y) * x, p.width,
+                                                   row_grads + first + next);
+            if (below && left)
+                dots[2] = corner_backward<T, A, V>(g, out_grad, rows + second, weight * y * (1 - x), p.width,
+                                                   row_grads + second);
+            if (below && right)
+                dots[3] = corner_backward<T, A, V>(g, out_grad, rows + second + next, weight * y * x, p.width,
+                                                   row_grads + second + next);
+            const A upper = (1 - x) * dots[0] + x * dots[1], lower = (1 - x) * dots[2] + x * dots[3];
+            grad_weights[read_at] = (1 - y) * upper + y * lower;
+            to_location[0] = weight * A(width) * ((1 - y) * (dots[1] - dots[0]) + y * (dots[3] - dots[2]));
+            to_location[1] = weight * A(height) * (lower - upper);
+        }
+    }
+}
+
+// The instance whose V registers are exactly one row, or the one for any width.
+template <class T, class A> struct Kernels {
+    typedef decltype(&forward_block<T, A, 0>) Forward;
+    typedef decltype(&backward_level<T, A, 0>) Backward;
+    static Forward forward(int64_t width) {
+        switch (width % lanes<A>() ? 0 : width / lanes<A>()) {
+            case 1: return &forward_block<T, A, 1>;
+            case 2: return &forward_block<T, A, 2>;
+            case 4: return &forward_block<T, A, 4>;
+            case 8: return &forward_block<T, A, 8>;
+            default: return &forward_block<T, A, 0>;
+        }
+    }
+    static Backward backward(int64_t width) {
+        switch (width % lanes<A>() ? 0 : width / lanes<A>()) {
+            case 1: return &backward_level<T, A, 1>;
+            case 2: return &backward_level<T, A, 2>;
+            case 4: return &backward_level<T, A, 4>;
+            case 8: return &backward_level<T, A, 8>;
+            default: return &backward_level<T, A, 0>;
+        }
+    }
+};
+
+}  // namespace MSDA_NAMESPACE

@@ -1,0 +1,79 @@
+"""The CPU back end as torch operators, visible to autograd, torch.compile and torch.export.
+
+`focus_detr::msda_cpu`           forward; value in float32, bfloat16 or float64
+`focus_detr::msda_cpu_backward`  the three gradients
+
+Positions and weights are float32, or float64 with a float64 value. `shapes` is H, W of each level, flat.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from focus_detr.ops.cpu import library
+
+
+def _sizes(value: Tensor, weights: Tensor) -> tuple[int, ...]:
+    _, queries, _, levels, points = weights.shape
+    return *value.shape, queries, levels, points
+
+
+@torch.library.custom_op("focus_detr::msda_cpu", mutates_args=(), device_types="cpu")
+def msda_cpu(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    """value (B,N,h,D), locations (B,Q,h,L,P,2), weights (B,Q,h,L,P) -> (B,Q,h*D)."""
+    batch, queries, heads = weights.shape[:3]
+    result = value.new_empty(batch, queries, heads * value.shape[3])
+    tensors = value.contiguous(), locations.contiguous(), weights.contiguous(), result
+    library.call("forward", list(shapes), _sizes(value, weights), tensors)
+    return result
+
+
+@msda_cpu.register_fake
+def _(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    return value.new_empty(weights.shape[0], weights.shape[1], value.shape[2] * value.shape[3])
+
+
+@torch.library.custom_op("focus_detr::msda_cpu_backward", mutates_args=(), device_types="cpu")
+def msda_cpu_backward(
+    grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of value, locations and weights, from grad (B,Q,h*D)."""
+    gradients = (
+        torch.zeros(value.shape, dtype=weights.dtype),
+        torch.empty(locations.shape, dtype=weights.dtype),
+        torch.empty(weights.shape, dtype=weights.dtype),
+    )
+    inputs = grad.contiguous(), value.contiguous(), locations.contiguous(), weights.contiguous()
+    library.call("backward", list(shapes), _sizes(value, weights), (*inputs, *gradients))
+    return gradients[0].to(value.dtype), gradients[1], gradients[2]
+
+
+@msda_cpu_backward.register_fake
+def _(
+    grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    return value.new_empty(value.shape), locations.new_empty(locations.shape), weights.new_empty(weights.shape)
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Sequence[int], Tensor, Tensor], output: Tensor) -> None:
+    value, shapes, locations, weights = inputs
+    ctx.save_for_backward(value, locations, weights)
+    ctx.shapes = shapes
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
+    value, locations, weights = ctx.saved_tensors
+    to_value, to_locations, to_weights = msda_cpu_backward(grad, value, ctx.shapes, locations, weights)
+    return to_value, None, to_locations, to_weights
+
+
+msda_cpu.register_autograd(_backward, setup_context=_save)
+
+
+def forward(
+    value: Tensor, spatial_shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """The back end as the dispatcher calls it."""
+    return msda_cpu(value, [size for shape in spatial_shapes for size in shape], locations, weights)
