@@ -1,0 +1,49 @@
+"""Collator: samples -> the batch a model is trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from focus_detr.data.records import Sample
+from focus_detr.image_processing import FocusDetrImageProcessor
+
+
+class Collator:
+    """Normalises and pads images with `image_processor`, and writes their boxes as labels.
+
+    `do_resize=False` (training): transforms have already given the images their size. `True`: the processor
+    resizes them as at inference.
+
+    Returns `pixel_values` (B,3,H,W) float32, `pixel_mask` (B,H,W) int64 with 1 for image, and `labels`, a
+    list of dicts: `class_labels` (T,) int64, `boxes` (T,4) float32 boxes_cxcywh, `size` (2,) height and
+    width before padding, `orig_size` (2,) height and width of the image file, `image_id` (1,).
+    """
+
+    def __init__(self, image_processor: FocusDetrImageProcessor, do_resize: bool = False) -> None:
+        self.image_processor = image_processor
+        self.do_resize = do_resize
+
+    def __call__(self, samples: Sequence[Sample]) -> dict[str, Any]:
+        images = [sample.image for sample in samples]
+        batch = self.image_processor(images, do_resize=self.do_resize, return_tensors="pt")
+        mask = batch["pixel_mask"]
+        # The mask is a rectangle from the top left, so its first column and row tell the image's size.
+        sizes = torch.stack([mask[:, :, 0].sum(dim=1), mask[:, 0, :].sum(dim=1)], dim=1)
+        labels = [_labels(sample, size) for sample, size in zip(samples, sizes, strict=True)]
+        return {"pixel_values": batch["pixel_values"], "pixel_mask": mask, "labels": labels}
+
+
+def _labels(sample: Sample, size: torch.Tensor) -> dict[str, torch.Tensor]:
+    fractions = sample.boxes_xyxy / np.asarray(sample.image.size * 2, dtype=np.float32)
+    low, high = fractions[:, :2], fractions[:, 2:]
+    return {
+        "class_labels": torch.from_numpy(sample.labels.astype(np.int64)),
+        "boxes": torch.from_numpy(np.concatenate([(low + high) / 2, high - low], axis=1).astype(np.float32)),
+        "size": size,
+        "orig_size": torch.tensor(sample.orig_size),
+        "image_id": torch.tensor([sample.image_id]),
+    }

@@ -1,0 +1,160 @@
+"""DetectionDataset: the one data set behind COCO, YOLO and VOC."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from focus_detr.data.cleaning import clip_to
+from focus_detr.data.images import read_image
+from focus_detr.data.records import Problem, Record, Sample
+from focus_detr.errors import FocusDetrError
+
+logger = logging.getLogger(__name__)
+
+
+class DetectionDataset(Dataset[Sample]):
+    """Images with labelled boxes. `dataset[i]` is a `Sample`, read afresh each time.
+
+    `class_names[label]` and `category_ids[label]` give a label's name and the source's own id of it;
+    `records` the annotations without pixels; `problems` all that was found wrong so far.
+    """
+
+    def __init__(
+        self,
+        records: list[Record],
+        class_names: list[str],
+        category_ids: list[int],
+        problems: list[Problem] | None = None,
+        name: str = "data set",
+        split: str = "all",
+        format: str = "records",
+    ) -> None:
+        if not records:
+            raise FocusDetrError(f"{name}: the split {split!r} has no usable image.")
+        self.records = records
+        self.class_names = class_names
+        self.category_ids = category_ids
+        self.problems = problems if problems is not None else []
+        self.name, self.split, self.format = name, split, format
+        self._unreadable: set[int] = set()
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Sample:
+        """The sample at `index`; where its image turns out unreadable, the next one that can be read.
+
+        The failure is reported once, in the log and (in this process) in `problems`.
+        """
+        count = len(self.records)
+        if not -count <= index < count:
+            raise IndexError(f"index {index} of {count} images")
+        for position in ((index + step) % count for step in range(count)):
+            if position not in self._unreadable:
+                try:
+                    return self.read(position)
+                except FocusDetrError as error:
+                    self._unreadable.add(position)
+                    self._report_unreadable(position, error)
+        raise FocusDetrError(f"{self.name}: none of the {count} images of {self.split!r} can be read.")
+
+    def read(self, index: int) -> Sample:
+        """The sample at `index` and no other: raises `FocusDetrError` when its image cannot be read."""
+        record = self.records[index]
+        image = read_image(record.path)
+        record.known_size = record.known_size or image.size
+        boxes, labels, ignored = record.boxes_xyxy, record.labels, record.ignored_xyxy
+        if record.known_size != image.size:
+            boxes, kept = clip_to(boxes, image.size)
+            boxes, labels = boxes[kept], labels[kept]
+            ignored, kept = clip_to(ignored, image.size)
+            ignored = ignored[kept]
+        return Sample(
+            image=image,
+            boxes_xyxy=boxes.copy(),
+            labels=labels.copy(),
+            image_id=record.image_id,
+            path=record.path,
+            orig_size=(image.height, image.width),
+            ignored=ignored.copy(),
+        )
+
+    def _report_unreadable(self, index: int, error: FocusDetrError) -> None:
+        problem = Problem(
+            "unreadable-image",
+            "error",
+            str(self.records[index].path),
+            str(error),
+            "The next image is used in its place.",
+        )
+        self.problems.append(problem)
+        logger.warning("%s", problem)
+
+    def class_counts(self) -> dict[str, int]:
+        """Number of boxes of every class, crowd regions left out."""
+        counts = np.zeros(len(self.class_names), dtype=np.int64)
+        for record in self.records:
+            counts += np.bincount(record.labels, minlength=len(self.class_names))
+        return dict(zip(self.class_names, counts.tolist(), strict=True))
+
+    def to_coco(self) -> dict[str, Any]:
+        """The data set as a COCO json dictionary, with the source's own category ids; crowds are
+        `iscrowd`."""
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
+        for record in self.records:
+            width, height = record.size
+            images.append(
+                {"id": record.image_id, "file_name": str(record.path), "width": width, "height": height}
+            )
+            groups = (
+                (record.boxes_xyxy, record.labels, record.areas, 0),
+                (record.ignored_xyxy, record.ignored_labels, record.ignored_areas, 1),
+            )
+            for boxes, labels, areas, crowd in groups:
+                for position, (left, top, right, bottom) in enumerate(boxes.tolist()):
+                    box_area = (right - left) * (bottom - top)
+                    annotations.append(
+                        {
+                            "id": len(annotations) + 1,
+                            "image_id": record.image_id,
+                            "category_id": self.category_ids[labels[position]],
+                            "bbox": [left, top, right - left, bottom - top],
+                            "area": box_area if areas is None else float(areas[position]),
+                            "iscrowd": crowd,
+                        }
+                    )
+        categories = [
+            {"id": identifier, "name": name}
+            for identifier, name in zip(self.category_ids, self.class_names, strict=True)
+        ]
+        return {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+
+    def summary(self) -> str:
+        """One paragraph: what there is, and what was wrong with it."""
+        counts = self.class_counts()
+        listed = [f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1])]
+        if len(listed) > 10:
+            listed = [*listed[:10], f"{len(listed) - 10} more"]
+        empty = sum(len(record.labels) == 0 for record in self.records)
+        crowds = sum(len(record.ignored) for record in self.records)
+        text = (
+            f"{self.name} ({self.format}, {self.split}): {len(self.records)} images, {sum(counts.values())} "
+            "boxes of "
+            f"{len(counts)} classes ({', '.join(listed)}); {empty} images without an object, {crowds} crowd "
+            "regions. "
+        )
+        if not self.problems:
+            return text + "No problems found."
+        kinds = Counter((problem.kind, problem.severity) for problem in self.problems)
+        found = ", ".join(f"{count} {kind} ({severity})" for (kind, severity), count in kinds.most_common())
+        return text + f"{len(self.problems)} problems: {found}. The first: {self.problems[0]}"
+
+    def __repr__(self) -> str:
+        return f"DetectionDataset({Path(self.name).name!r}, {self.split!r}, {len(self)} images)"

@@ -1,0 +1,98 @@
+"""Layouts of COCO, YOLO and VOC are recognised, and say the same through one DetectionDataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_datasets import NAMES, coco_content, write_coco, write_voc, write_yolo
+
+from focus_detr.data import list_splits, load_dataset
+from focus_detr.errors import FocusDetrError
+
+COCO_LAYOUTS = {
+    "official": ("annotations/instances_train2017.json", "train2017"),
+    "images folder": ("annotations/instances_train2017.json", "images/train2017"),
+    "roboflow": ("train/_annotations.coco.json", "train"),
+    "flat": ("instances_train.json", "train"),
+    "own json in own folder": ("train/annotations.json", "train/images"),
+    "nested": ("inner/instances_train.json", "inner/train"),
+}
+
+
+@pytest.mark.parametrize("layout", COCO_LAYOUTS)
+def test_coco_layouts(tmp_path: Path, layout: str) -> None:
+    file, images = COCO_LAYOUTS[layout]
+    write_coco(tmp_path / file, tmp_path / images)
+    dataset = load_dataset(tmp_path, split="train")
+    assert (dataset.format, len(dataset), dataset.problems) == ("coco", 3, [])
+    assert dataset.class_names == ["cat", "dog"] and dataset.category_ids == [3, 7]
+    sample = dataset[0]
+    assert sample.image_id == 10 and sample.orig_size == (30, 40)
+    np.testing.assert_array_equal(sample.boxes_xyxy, np.float32([[5, 6, 15, 18], [20, 10, 28, 15]]))
+    assert sample.labels.tolist() == [1, 0]
+
+
+def test_coco_single_json_is_one_split_named_all(tmp_path: Path) -> None:
+    write_coco(tmp_path / "instances.json", tmp_path / "images")
+    assert list_splits(tmp_path) == ["all"]
+    with pytest.raises(FocusDetrError, match="'train' does not exist.*'all'"):
+        load_dataset(tmp_path)
+    assert len(load_dataset(tmp_path, split="all")) == len(load_dataset(tmp_path, split=None)) == 3
+    assert len(load_dataset(tmp_path / "instances.json", split=None)) == 3
+
+
+def test_voc(tmp_path: Path) -> None:
+    dataset = load_dataset(write_voc(tmp_path / "outer" / "VOC").parent)
+    assert (dataset.format, dataset.class_names, len(dataset)) == ("voc", list(NAMES), 2)
+    # VOC counts pixels from 1 and includes the last: 6..15 are ten pixels.
+    assert dataset[0].boxes_xyxy.tolist() == [[5, 6, 15, 18]] and dataset[0].labels.tolist() == [1]
+    assert dataset[1].boxes_xyxy.tolist() == [[0, 0, 40, 30]]
+
+
+def test_yolo(tmp_path: Path) -> None:
+    dataset = load_dataset(write_yolo(tmp_path))
+    assert (dataset.format, dataset.class_names, len(dataset)) == ("yolo", list(NAMES), 2)
+    np.testing.assert_allclose(dataset[0].boxes_xyxy, [[5, 6, 15, 18]], atol=1e-4)
+    assert dataset[1].boxes_xyxy.shape == (0, 4) and dataset.problems == []
+
+
+def test_joined_splits_keep_ids_unique(tmp_path: Path) -> None:
+    write_coco(tmp_path / "instances_train.json", tmp_path / "train")
+    write_coco(tmp_path / "instances_val.json", tmp_path / "val")
+    dataset = load_dataset(tmp_path, split="train+valid")
+    assert dataset.split == "train+val" and len({record.image_id for record in dataset.records}) == 6
+    assert len(load_dataset(write_voc(tmp_path / "voc"), split="train+val")) == 3
+
+
+def test_classes_of_a_model_are_matched_by_name(tmp_path: Path) -> None:
+    write_coco(tmp_path / "instances_train.json", tmp_path / "train")
+    for classes in (["zebra", "dog"], {0: "zebra", 1: "dog"}, {"0": "zebra", "1": "dog"}):
+        dataset = load_dataset(tmp_path, classes=classes, on_problem="ignore")
+        assert dataset.class_names == ["zebra", "dog"]
+        assert dataset.category_ids[1] == 7 and dataset.category_ids[0] not in (3, 7)
+        assert dataset[0].labels.tolist() == [1]
+        assert [problem.kind for problem in dataset.problems] == ["unknown-class"]
+    with pytest.raises(FocusDetrError, match="Dog.*cat, dog"):
+        load_dataset(tmp_path, classes=["Dog"])
+
+
+def test_to_coco_returns_what_was_read(tmp_path: Path) -> None:
+    content = coco_content()
+    content["annotations"][0]["area"] = 77.5
+    content["annotations"][1]["iscrowd"] = 1
+    write_coco(tmp_path / "instances_train.json", tmp_path / "train", content)
+    dataset = load_dataset(tmp_path)
+    written = dataset.to_coco()
+    keys = ("image_id", "category_id", "bbox", "area", "iscrowd")
+    assert [[a[k] for k in keys] for a in written["annotations"]] == [
+        [a[k] for k in keys] for a in content["annotations"]
+    ]
+    assert {image["id"]: (image["width"], image["height"]) for image in written["images"]} == {
+        10: (40, 30),
+        11: (40, 30),
+        12: (40, 30),
+    }
+    assert written["categories"] == [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
+    assert dataset[0].labels.tolist() == [1] and dataset[0].ignored.tolist() == [[20, 10, 28, 15]]
