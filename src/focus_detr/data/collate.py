@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from focus_detr.data.records import Sample
-from focus_detr.image_processing import FocusDetrImageProcessor
+
+if TYPE_CHECKING:
+    from focus_detr.image_processing import FocusDetrImageProcessor
 
 
 class Collator:
