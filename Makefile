@@ -1,0 +1,45 @@
+# Every target sets up what it needs in .venv (see scripts/install.sh for PYTHON and TORCH_INDEX).
+
+BIN := .venv/bin
+SETUP := pyproject.toml constraints.txt scripts/install.sh $(wildcard setup.py)
+
+.PHONY: help demo test lint types format docs clean
+
+help:
+	@echo "make demo    detect blood cells in the example pictures; writes outputs/demo"
+	@echo "make test    run the tests"
+	@echo "make lint    check style and formatting        make format   apply them"
+	@echo "make types   check types                       make docs     write docs/cli.md anew"
+	@echo "make clean   remove .venv, build products and caches"
+
+.venv/.installed: $(SETUP)
+	scripts/install.sh
+	@touch $@
+
+.venv/.installed-dev: $(SETUP)
+	scripts/install.sh dev
+	@touch .venv/.installed $@
+
+demo: .venv/.installed
+	$(BIN)/focus-detr predict blood-cells examples/blood-cells --output outputs/demo
+
+test: .venv/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} $(ARGS)
+
+lint: .venv/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/.installed-dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: .venv/.installed-dev
+	$(BIN)/mypy
+
+docs: .venv/.installed-dev
+	$(BIN)/python scripts/write_cli_reference.py
+
+clean:
+	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,116 @@
+"""The facade: a model by name, and what one does with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from focus_detr.errors import FocusDetrError
+
+if TYPE_CHECKING:
+    from focus_detr.inference import Detections, Predictor
+    from focus_detr.inference.sources import Sources
+
+
+class FocusDetr:
+    """A detector to predict with, evaluate, fine-tune and save.
+
+        model = FocusDetr("blood-cells")
+        for detections in model.predict("photos/"):
+            print(detections.path, detections.counts())
+
+    Args:
+        name: a trained model (`list_models()`, a folder, a hub id), or a preset (`list_presets()`): a
+            configuration without weights, which has to be trained before it predicts.
+        device: "cpu", "cuda", "mps" ...; by default a GPU where there is one.
+
+    Raises:
+        FocusDetrError: nothing of that name.
+    """
+
+    def __init__(self, name: str | Path, device: str | None = None) -> None:
+        from focus_detr.presets import list_presets
+        from focus_detr.pretrained import resolve_model
+
+        self.device = device
+        self.preset = str(name) if str(name) in list_presets() else None
+        self.folder = None if self.preset else resolve_model(name)
+        self._predictor: Predictor | None = None
+
+    @property
+    def predictor(self) -> Predictor:
+        """The model and its image processor, loaded on first use."""
+        if self._predictor is None:
+            from focus_detr.inference import Predictor
+
+            self._predictor = Predictor.from_pretrained(str(self._trained()), device=self.device)
+        return self._predictor
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes it knows, by label."""
+        return self.predictor.class_names
+
+    def predict(
+        self,
+        sources: Sources,
+        *,
+        threshold: float | None = None,
+        classes: Sequence[str | int] | str | int | None = None,
+        batch_size: int = 1,
+        keep_images: bool = False,
+    ) -> list[Detections]:
+        """The objects of each image, in order; images that cannot be read are left out, with a warning.
+
+        Args:
+            sources: files, folders, patterns, URLs, PIL images or arrays, one or many. For streams and
+                thousands of images, `model.predictor.predict` gives results one by one.
+            threshold: lowest score reported, 0..1; by default the model's own.
+            classes: names or labels of those wanted; by default all.
+            batch_size: images computed at once; changes speed, not results.
+            keep_images: keep each image with its detections, for drawing.
+
+        Raises:
+            FocusDetrError: an option cannot be used, or there is no image at all.
+        """
+        from focus_detr.inference import Detections
+
+        stream = self.predictor.predict(
+            sources, threshold=threshold, classes=classes, batch_size=batch_size, keep_images=keep_images
+        )
+        return [result for result in stream if isinstance(result, Detections)]
+
+    def evaluate(self, data: str | Path, split: str = "test", **options: Any) -> Any:
+        """Average precision and more on a labelled data set; see `focus_detr.evaluation.evaluate`."""
+        from focus_detr.evaluation import evaluate
+
+        return evaluate(self._trained(), data, split=split, device=self.device, **options)
+
+    def train(self, data: str | Path, output: str | Path = "runs/train", **options: Any) -> FocusDetr:
+        """Train on a data set (fine-tune, where this is a trained model), and return the trained model.
+
+        `options` as in `focus_detr.training.train`. This model itself stays as it is.
+        """
+        from focus_detr.training import train
+
+        train(data, model=self.preset or self.folder, output=output, device=self.device, **options)
+        return FocusDetr(output, device=self.device)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the model and its image processor to a folder that `FocusDetr(folder)` reads."""
+        predictor = self.predictor
+        predictor.model.save_pretrained(folder)
+        predictor.processor.save_pretrained(folder)
+        return Path(folder)
+
+    def __repr__(self) -> str:
+        return f"FocusDetr({self.preset or str(self.folder)!r})"
+
+    def _trained(self) -> Path:
+        if self.folder is None:
+            raise FocusDetrError(
+                f"{self.preset!r} is a configuration without trained weights: train it first, by "
+                f"FocusDetr({self.preset!r}).train(data), or take a trained model (focus_detr.list_models())"
+            )
+        return self.folder

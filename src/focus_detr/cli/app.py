@@ -1,0 +1,51 @@
+"""The parser, made of the verbs' functions, and the one place that turns errors into exit codes."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from focus_detr import __version__
+from focus_detr.cli.convert import convert
+from focus_detr.cli.evaluate import evaluate
+from focus_detr.cli.models import models
+from focus_detr.cli.predict import predict
+from focus_detr.cli.presets import presets
+from focus_detr.cli.recipes import recipes
+from focus_detr.cli.train import train
+from focus_detr.errors import FocusDetrError
+
+# Tracebacks stay Python's own, and help plain text: both are searched, logged and pasted into reports.
+app = typer.Typer(
+    no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"focus-detr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Focus-DETR: object detection that looks closely only where objects are."""
+
+
+for _verb in (predict, train, evaluate, convert, models, presets, recipes):
+    app.command()(_verb)
+
+
+def main() -> None:
+    """Entry point of the command `focus-detr`."""
+    try:
+        app(prog_name="focus-detr")
+    except FocusDetrError as error:
+        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        sys.exit(2)

@@ -1,0 +1,29 @@
+"""focus-detr evaluate: how good a model is on a labelled data set."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from focus_detr.cli.options import DataArgument, DeviceOption, ModelArgument
+from focus_detr.cli.output import JsonFlag, print_json
+
+
+def evaluate(
+    model: ModelArgument,
+    data: DataArgument,
+    split: Annotated[str, typer.Option(help="The split to measure on.")] = "test",
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the report, its figures and its tables.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 4,
+    device: DeviceOption = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure average precision, per class and by size, and what the token selection keeps."""
+    from focus_detr.evaluation import evaluate as run
+
+    report = run(model, data, split=split, output=output, batch_size=batch_size, device=device)
+    print_json(report.to_dict()) if json else typer.echo(report.summary())

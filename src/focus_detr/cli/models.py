@@ -1,0 +1,23 @@
+"""focus-detr models: the trained models that come with the package."""
+
+import json as json_module
+
+import typer
+
+from focus_detr.cli.output import JsonFlag, print_json, print_table
+
+
+def models(json: JsonFlag = False) -> None:
+    """List the trained models that come with the package."""
+    from focus_detr.pretrained import list_models, resolve_model
+
+    found = {
+        name: json_module.loads((resolve_model(name) / "config.json").read_text()) for name in list_models()
+    }
+    classes = {name: list(config.get("id2label", {}).values()) for name, config in found.items()}
+    if json:
+        print_json([{"name": name, "classes": names} for name, names in classes.items()])
+    elif not classes:
+        typer.echo("This installation holds no trained model.")
+    else:
+        print_table(("model", "classes"), [(name, ", ".join(names)) for name, names in classes.items()])

@@ -1,0 +1,45 @@
+"""Options that several verbs share, and the parsing of `--set key=value`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from focus_detr.errors import FocusDetrError
+
+ModelArgument = Annotated[
+    str,
+    typer.Argument(metavar="MODEL", help="A bundled name (see `focus-detr models`), a folder or a hub id."),
+]
+DataArgument = Annotated[
+    Path,
+    typer.Argument(
+        metavar="DATA", help="A COCO, YOLO or Pascal VOC data set: its folder, json or yaml file."
+    ),
+]
+DeviceOption = Annotated[
+    str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...; the best one there is when not given.")
+]
+
+
+def parse_settings(pairs: list[str]) -> dict[str, Any]:
+    """`["a=1", "b=[2, 3]", "c=text"]` to a dictionary; values are read as YAML, as in a recipe."""
+    import yaml
+
+    settings: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise FocusDetrError(f"--set {pair!r}: must be key=value, as in --set epochs=20")
+        try:
+            settings[key.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise FocusDetrError(f"--set {pair!r}: the value is not YAML ({error})") from error
+    return settings
+
+
+def split_names(text: str | None) -> list[str] | None:
+    """`"a, b"` to `["a", "b"]`; None stays None."""
+    return None if text is None else [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,22 @@
+"""focus-detr presets: the model configurations known by name."""
+
+from typing import Annotated
+
+import typer
+
+from focus_detr.cli.output import JsonFlag, print_json
+
+
+def presets(
+    name: Annotated[str | None, typer.Argument(help="Show this preset's whole configuration.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """List the model configurations known by name, or show one."""
+    from focus_detr.presets import list_presets, preset
+
+    if name is not None:
+        print_json(preset(name).to_dict())
+    elif json:
+        print_json(list_presets())
+    else:
+        typer.echo("\n".join(list_presets()))

@@ -1,0 +1,132 @@
+"""The command: its help, its errors and exit codes, and the documents that show it."""
+
+import json
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from focus_detr.cli import app
+from focus_detr.cli.app import main
+from focus_detr.cli.options import parse_settings
+from focus_detr.cli.output import print_json, print_table
+from focus_detr.errors import FocusDetrError
+from focus_detr.presets import list_presets
+
+ROOT = Path(__file__).parent.parent.parent
+VERBS = sorted(typer.main.get_command(app).commands)
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, list(arguments), prog_name="focus-detr")
+
+
+def documented_commands():
+    """Every `focus-detr ...` line of the README and the documents' code blocks, continued lines joined."""
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        if page.name == "cli.md":
+            continue
+        for block in re.findall(r"^```\w*\n(.*?)^```", page.read_text(), flags=re.MULTILINE | re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                if line.strip().startswith("focus-detr "):
+                    yield pytest.param(line.strip(), id=f"{page.stem}: {line.strip()}")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_help_with_a_meaning_for_every_option(verb):
+    result = run(verb, "--help")
+    assert result.exit_code == 0
+    assert f"focus-detr {verb}" in result.output
+    command = typer.main.get_command(app).commands[verb]
+    assert [option.name for option in command.params if not getattr(option, "help", None)] == []
+
+
+@pytest.mark.parametrize("command", documented_commands())
+def test_documented_commands_parse(command):
+    words = shlex.split(command, comments=True)[1:]
+    if words == ["--help"] or words == ["--version"]:
+        return
+    parser = typer.main.get_command(app).commands[words[0]]
+    parser.make_context(words[0], words[1:])
+
+
+def test_the_command_line_reference_is_current():
+    script = runpy.run_path(str(ROOT / "scripts" / "write_cli_reference.py"))
+    assert script["TARGET"].read_text() == script["reference"](), "run: make docs"
+
+
+def test_presets_prints_names_and_one_whole_configuration():
+    assert run("presets").output.split() == list_presets()
+    assert json.loads(run("presets", "--json").output) == list_presets()
+    assert json.loads(run("presets", "focus-detr-lite0").output)["model_type"] == "focus_detr"
+
+
+def test_recipes_prints_names_and_one_whole_recipe():
+    names = json.loads(run("recipes", "--json").output)
+    assert "small-data" in names
+    assert json.loads(run("recipes", "small-data", "--json").output)["name"] == "small-data"
+
+
+def test_an_error_of_ours_is_one_line_and_exit_code_2(tmp_path):
+    for arguments in (["predict", "no-such-model", "x.jpg"], ["presets", "no-such-preset"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "focus_detr", *arguments], capture_output=True, text=True
+        )
+        assert result.returncode == 2
+        assert result.stdout == ""
+        assert result.stderr.startswith("error: ") and len(result.stderr.splitlines()) == 1
+        assert arguments[1] in result.stderr
+
+
+def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["focus-detr", "presets"])
+    monkeypatch.setattr("focus_detr.presets.list_presets", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["predict", "m", "x.jpg", "--format", "coco,xml"], "'xml'"),
+        (["predict", "m", "x.jpg", "--heatmap"], "--output"),
+        (["predict", "m", "x.jpg", "--threshold", "1.5"], "threshold"),
+        (["predict", "m", "x.jpg", "--batch-size", "0"], "batch-size"),
+        (["predict", "m"], "IMAGE"),
+        (["predict", "m", "x.jpg", "--treshold", "0.5"], "--threshold"),
+        (["train", "data", "--set", "epochs"], "key=value"),
+        (["trian"], "train"),
+    ],
+)
+def test_an_unusable_argument_is_named(arguments, message):
+    result = run(*arguments)
+    assert result.exit_code != 0
+    assert message in (result.output + str(result.exception))
+
+
+def test_settings_are_read_as_yaml():
+    pairs = ["epochs=3", "rate=0.5", "drops=[1, 2]", "name=a=b", "patience=null", "model={num_queries: 5}"]
+    expected = {"epochs": 3, "rate": 0.5, "drops": [1, 2], "name": "a=b", "patience": None}
+    assert parse_settings(pairs) == {**expected, "model": {"num_queries": 5}}
+
+
+@pytest.mark.parametrize("pair", ["epochs", "=3", "drops=[1"])
+def test_a_setting_that_is_none_is_refused(pair):
+    with pytest.raises(FocusDetrError, match="--set"):
+        parse_settings([pair])
+
+
+def test_json_has_no_nan(capsys):
+    print_json({"ap": float("nan"), "list": (1.5, float("inf")), 3: Path("a")})
+    assert json.loads(capsys.readouterr().out) == {"ap": None, "list": [1.5, None], "3": "a"}
+
+
+def test_tables_align_numbers_right_and_text_left(capsys):
+    print_table(("class", "objects"), [("cell", 7), ("a", 1234)])
+    assert capsys.readouterr().out.splitlines() == ["class  objects", "cell         7", "a         1234"]

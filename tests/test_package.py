@@ -1,0 +1,83 @@
+"""The package as a whole: what an import costs, which names there are, what the documents say."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import focus_detr
+from focus_detr.errors import FocusDetrError
+from focus_detr.pretrained import list_models, resolve_model
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("statement", ["import focus_detr", "from focus_detr.cli import app"])
+def test_importing_loads_no_heavy_library(statement):
+    heavy = ("torch", "transformers", "numpy", "PIL", "scipy", "matplotlib", "yaml", "tqdm", "rich")
+    code = f"import sys; {statement}; print([name for name in {heavy} if name in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", focus_detr.__all__)
+def test_every_public_name_can_be_had(name):
+    assert getattr(focus_detr, name) is not None
+
+
+def test_every_public_name_is_listed_and_an_unknown_one_refused():
+    assert set(focus_detr.__all__) == set(dir(focus_detr))
+    with pytest.raises(AttributeError, match="no attribute 'Detr'"):
+        _ = focus_detr.Detr
+
+
+def test_every_dependency_is_pinned():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + [
+        item for extra in project["optional-dependencies"].values() for item in extra
+    ]
+    names = {re.match(r"[\w.-]+", item).group().lower().replace("_", "-") for item in wanted} - {"focus-detr"}
+    pins = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
+    assert names <= set(pins)
+
+
+def test_a_model_is_found_as_a_folder(tmp_path):
+    (tmp_path / "config.json").write_text("{}")
+    assert resolve_model(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize("name", list_models())
+def test_a_bundled_model_is_complete(name):
+    files = {path.name for path in resolve_model(name).iterdir()}
+    assert {"config.json", "model.safetensors", "preprocessor_config.json"} <= files
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda folder: "no-such-model", r"'no-such-model' not found.*bundled name"),
+        (lambda folder: folder, r"no model in this folder \(it has no config.json\)"),
+        (lambda folder: folder / "weights.pth", r"is a file.*focus-detr convert"),
+        (lambda folder: "./some/folder", r"'./some/folder' not found"),
+    ],
+)
+def test_what_is_no_model_is_refused_with_what_would_work(tmp_path, make, message):
+    (tmp_path / "weights.pth").touch()
+    with pytest.raises(FocusDetrError, match=message):
+        resolve_model(make(tmp_path))
+
+
+def test_a_hub_out_of_reach_is_said(monkeypatch):
+    import huggingface_hub
+
+    def offline(*arguments, **options):
+        raise OSError("no connection")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    with pytest.raises(
+        FocusDetrError, match=r"'owner/name'.*hub did not give it: no connection.*bundled name"
+    ):
+        resolve_model("owner/name")
