@@ -1,0 +1,275 @@
+"""Predictor: from sources to detections, batch by batch."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.inference.results import BadImage, Detections, resolve_classes
+from focus_detr.inference.sources import NamedImage, Sources, expand_sources
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_THRESHOLD = 0.5
+
+
+class Detector(Protocol):
+    """Anything that answers a batch: an exported file is a model like any other."""
+
+    def infer(self, pixel_values: Tensor, pixel_mask: Tensor) -> tuple[Tensor, Tensor]:
+        """pixel_values (B,3,H,W), pixel_mask (B,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh."""
+        ...
+
+
+@dataclass
+class RawOutput:
+    """What an exported detector gives; fields named as in the model's own output."""
+
+    logits: Tensor
+    pred_boxes: Tensor
+
+
+class Predictor:
+    """Finds objects in images, one at a time or in batches, with the same answers either way.
+
+    Args:
+        model: a `torch.nn.Module` called with `pixel_values` and `pixel_mask`, or any `Detector`.
+        processor: makes batches of images, and detections of outputs (`FocusDetrImageProcessor`).
+        class_names: by label; by default those of the model's configuration.
+        threshold: score that detections must reach where `predict` is not told; by default the one stored in
+            the model's configuration (`score_threshold`), else 0.5.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Detector,
+        processor: Any,
+        class_names: Sequence[str] | None = None,
+        *,
+        threshold: float | None = None,
+    ) -> None:
+        config = getattr(model, "config", None)
+        if class_names is None:
+            id2label = getattr(config, "id2label", None)
+            if not id2label:
+                raise FocusDetrError("Predictor: the model names no classes; pass class_names=[...]")
+            class_names = [id2label[label] for label in sorted(id2label)]
+        if threshold is None:
+            threshold = getattr(config, "score_threshold", None)
+        self.model = model.eval() if isinstance(model, nn.Module) else model
+        self.processor = processor
+        self.class_names = tuple(class_names)
+        self.threshold = _checked_threshold(DEFAULT_THRESHOLD if threshold is None else threshold)
+        self.max_detections: int | None = getattr(config, "num_detections", None)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+    ) -> Predictor:
+        """A predictor for a bundled model, a folder, or a model on the hub.
+
+        Args:
+            device: by default a GPU where there is one.
+            dtype: of the weights, as in `"float16"`; by default as stored.
+        """
+        from focus_detr.image_processing import FocusDetrImageProcessor
+        from focus_detr.models import FocusDetrForObjectDetection
+        from focus_detr.pretrained import resolve_model
+
+        folder = resolve_model(name_or_path)
+        model = FocusDetrForObjectDetection.from_pretrained(folder, dtype="auto" if dtype is None else dtype)
+        processor = FocusDetrImageProcessor.from_pretrained(folder)
+        return cls(model.to(_checked_device(device)), processor)
+
+    @property
+    def device(self) -> torch.device:
+        return self._first_parameter().device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self._first_parameter().dtype
+
+    def _first_parameter(self) -> Tensor:
+        parameters = self.model.parameters() if isinstance(self.model, nn.Module) else iter(())
+        return next(parameters, torch.empty(0))
+
+    def predict(
+        self,
+        sources: Sources,
+        *,
+        threshold: float | None = None,
+        classes: Sequence[str | int] | str | int | None = None,
+        batch_size: int = 1,
+        progress: bool = False,
+        keep_images: bool = False,
+        timeout: float = 10.0,
+    ) -> Iterator[Detections | BadImage]:
+        """The objects of each image, in order, as they are found; a `BadImage` where none can be read.
+
+        Args:
+            sources: see `expand_sources`.
+            threshold: score that detections must reach, 0..1.
+            classes: names or labels of those wanted.
+            batch_size: images that go through the model together.
+            progress: show a progress bar.
+            keep_images: keep each image with its detections, for drawing.
+            timeout: seconds that a download may take.
+
+        Raises `FocusDetrError` at once when options cannot be used or there is no image at all.
+        """
+        if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+            raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
+        threshold = self.threshold if threshold is None else _checked_threshold(threshold)
+        if classes is not None:
+            classes = resolve_classes(classes, self.class_names)
+        items = expand_sources(sources, timeout=timeout)
+        return self._predict(items, threshold, classes, batch_size, progress, keep_images)
+
+    def _predict(
+        self,
+        items: Iterable[NamedImage | BadImage],
+        threshold: float,
+        classes: Sequence[str | int] | None,
+        batch_size: int,
+        progress: bool,
+        keep_images: bool,
+    ) -> Iterator[Detections | BadImage]:
+        from tqdm import tqdm
+
+        with tqdm(unit="image", disable=not progress) as bar:
+            for group in _batches(items, batch_size):
+                paths = [path for path, image in group if not isinstance(image, BadImage)]
+                images = [image for _, image in group if not isinstance(image, BadImage)]
+                found = iter(self.detect(images, threshold=threshold, classes=classes, paths=paths))
+                for _, image in group:
+                    bar.update()
+                    if isinstance(image, BadImage):
+                        yield image
+                    else:
+                        detections = next(found)
+                        yield replace(detections, image=image) if keep_images else detections
+
+    def detect(
+        self,
+        images: Sequence[Image.Image],
+        *,
+        threshold: float | None = None,
+        classes: Sequence[str | int] | str | int | None = None,
+        paths: Sequence[str] | None = None,
+    ) -> list[Detections]:
+        """The objects of RGB images that go through the model as one batch."""
+        if not images:
+            return []
+        return self.decode(self.run(images), images, threshold=threshold, classes=classes, paths=paths)
+
+    @torch.inference_mode()
+    def run(self, images: Sequence[Image.Image]) -> Any:
+        """The model's own output for a batch: `logits`, `pred_boxes`; of our models, the token plan too."""
+        batch = self.processor(images=list(images), return_tensors="pt")
+        pixel_values, pixel_mask = batch["pixel_values"], batch["pixel_mask"]
+        with _explained_memory(pixel_values):
+            if isinstance(self.model, nn.Module):
+                pixel_values = pixel_values.to(self.device, self.dtype)
+                return self.model(pixel_values=pixel_values, pixel_mask=pixel_mask.to(self.device))
+            return RawOutput(*self.model.infer(pixel_values, pixel_mask))
+
+    def decode(
+        self,
+        outputs: Any,
+        images: Sequence[Image.Image],
+        *,
+        threshold: float | None = None,
+        classes: Sequence[str | int] | str | int | None = None,
+        paths: Sequence[str] | None = None,
+    ) -> list[Detections]:
+        """Detections of what `run` gave for the same images."""
+        sizes = [(image.height, image.width) for image in images]
+        found = self.processor.post_process_object_detection(
+            outputs,
+            threshold=self.threshold if threshold is None else _checked_threshold(threshold),
+            target_sizes=sizes,
+            top_k=self.max_detections,
+        )
+        detections = [
+            Detections(
+                path=f"image[{index}]" if paths is None else paths[index],
+                boxes_xyxy=_numpy(objects["boxes"], np.float32).reshape(-1, 4),
+                scores=_numpy(objects["scores"], np.float32),
+                labels=_numpy(objects["labels"], np.int64),
+                names=self.class_names,
+                image_size=size,
+            )
+            for index, (objects, size) in enumerate(zip(found, sizes, strict=True))
+        ]
+        return detections if classes is None else [each.filter(classes=classes) for each in detections]
+
+
+def _batches(
+    items: Iterable[NamedImage | BadImage], size: int
+) -> Iterator[list[tuple[str, Image.Image | BadImage]]]:
+    """Loads images and groups them by `size`; bad ones keep their place between the others."""
+    group: list[tuple[str, Image.Image | BadImage]] = []
+    ready = 0
+    for item in items:
+        image = item if isinstance(item, BadImage) else item.load()
+        if isinstance(image, BadImage):
+            logger.warning("%s: passed over: %s", image.path, image.reason)
+            group.append((image.path, image))
+        else:
+            group.append((item.name, image))  # type: ignore[union-attr]
+            ready += 1
+        if ready in (0, size):
+            yield group
+            group, ready = [], 0
+    if group:
+        yield group
+
+
+def _numpy(values: Tensor, dtype: type[np.generic]) -> np.ndarray:
+    return values.detach().float().cpu().numpy().astype(dtype)
+
+
+def _checked_threshold(threshold: float) -> float:
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
+        raise FocusDetrError(f"threshold={threshold!r}: must be a score between 0 and 1")
+    return float(threshold)
+
+
+def _checked_device(device: str | torch.device | None) -> torch.device:
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise FocusDetrError(f"device={str(device)!r}: cannot be used here ({error}); try 'cpu'") from error
+    return chosen
+
+
+@contextmanager
+def _explained_memory(pixel_values: Tensor) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        on_device = isinstance(error, MemoryError | torch.OutOfMemoryError)
+        if not on_device and "can't allocate memory" not in str(error):
+            raise
+        count, _, height, width = pixel_values.shape
+        advice = f"lower batch_size (now {count}), or " if count > 1 else "lower "
+        raise FocusDetrError(
+            f"out of memory on a batch of {count} image(s) of {height}x{width} pixels: {advice}"
+            "the size images are resized to (the image processor's size)"
+        ) from error

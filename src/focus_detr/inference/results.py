@@ -1,0 +1,209 @@
+"""What a prediction gives: the objects of one image, and the files they are written to."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from PIL import Image
+
+from focus_detr.errors import FocusDetrError
+
+if TYPE_CHECKING:
+    import supervision
+
+
+@dataclass(frozen=True)
+class BadImage:
+    """A source that gave no image, and why. Runs report it and go on."""
+
+    path: str
+    reason: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"path": self.path, "error": self.reason}
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """The objects found in one image, best first.
+
+    Attributes:
+        path: file, URL or name of the image.
+        boxes_xyxy: (T,4) float32, pixels of the original (upright) image.
+        scores: (T,) float32, 0..1.
+        labels: (T,) int64, positions in `names`.
+        names: the model's class names, by label.
+        image_size: (height, width) of the original image in pixels.
+        image_id: the data set's id of the image, where there is one.
+        image: the image itself, kept only on request.
+    """
+
+    path: str
+    boxes_xyxy: np.ndarray
+    scores: np.ndarray
+    labels: np.ndarray
+    names: Sequence[str]
+    image_size: tuple[int, int]
+    image_id: int | None = None
+    image: Image.Image | None = field(default=None, repr=False)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __bool__(self) -> bool:
+        # An image without objects is a result like any other: `if detections` must not drop it.
+        return True
+
+    @property
+    def class_names(self) -> list[str]:
+        """The class name of every object."""
+        return [self.names[label] for label in self.labels]
+
+    def filter(
+        self, threshold: float | None = None, classes: Sequence[str | int] | str | int | None = None
+    ) -> Detections:
+        """Those that score at least `threshold` and are of `classes` (names or labels)."""
+        keep = np.ones(len(self), dtype=bool)
+        if threshold is not None:
+            keep &= self.scores >= threshold
+        if classes is not None:
+            keep &= np.isin(self.labels, resolve_classes(classes, self.names))
+        return replace(
+            self, boxes_xyxy=self.boxes_xyxy[keep], scores=self.scores[keep], labels=self.labels[keep]
+        )
+
+    def counts(self) -> dict[str, int]:
+        """Objects of each class found, in the order of the model's classes."""
+        found = Counter(self.labels.tolist())
+        return {self.names[label]: found[label] for label in sorted(found)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain lists and numbers, ready for JSON."""
+        height, width = self.image_size
+        objects = [
+            {"label": int(label), "name": self.names[label], "score": float(score), "box_xyxy": box.tolist()}
+            for label, score, box in zip(self.labels, self.scores, self.boxes_xyxy, strict=True)
+        ]
+        identity = {} if self.image_id is None else {"image_id": self.image_id}
+        return {"path": self.path, **identity, "width": width, "height": height, "objects": objects}
+
+    def to_coco(
+        self, image_id: int | None = None, category_ids: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """COCO results: one dict an object, `bbox` as (left, top, width, height) in pixels.
+
+        Args:
+            image_id: id of the image; by default the one it came with.
+            category_ids: the data set's own category ids by label; by default the labels themselves.
+        """
+        image_id = self.image_id if image_id is None else image_id
+        if image_id is None:
+            raise FocusDetrError(f"{self.path}: has no image_id; pass to_coco(image_id=...)")
+        return [
+            {
+                "image_id": image_id,
+                "category_id": int(label if category_ids is None else category_ids[label]),
+                "bbox": [left, top, right - left, bottom - top],
+                "score": float(score),
+            }
+            for label, score, (left, top, right, bottom) in zip(
+                self.labels, self.scores, self.boxes_xyxy.astype(np.float64).tolist(), strict=True
+            )
+        ]
+
+    def to_supervision(self) -> supervision.Detections:
+        """As `supervision.Detections`, class names under `data["class_name"]`."""
+        try:
+            import supervision
+        except ImportError as error:
+            raise FocusDetrError(
+                "to_supervision() needs the package supervision: pip install 'focus-detr[supervision]'"
+            ) from error
+        return supervision.Detections(
+            xyxy=self.boxes_xyxy.astype(np.float32),
+            confidence=self.scores.astype(np.float32),
+            class_id=self.labels.astype(int),
+            data={"class_name": np.array(self.class_names, dtype=str)},
+        )
+
+
+def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[str]) -> list[int]:
+    """The labels that class names or labels stand for; `FocusDetrError` for one the model does not know."""
+    wanted = [classes] if isinstance(classes, str | int) else list(classes)
+    labels = []
+    for value in wanted:
+        if isinstance(value, str):
+            matches = [label for label, name in enumerate(names) if name == value]
+            if not matches:
+                close = difflib.get_close_matches(value, names, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known: {_some(names)}"
+                raise FocusDetrError(f"classes: the model has no class {value!r}; {hint}")
+            labels += matches
+        elif isinstance(value, bool) or not (isinstance(value, int | np.integer) and 0 <= value < len(names)):
+            raise FocusDetrError(f"classes: {value!r} is no label; use a class name or 0 to {len(names) - 1}")
+        else:
+            labels.append(int(value))
+    return labels
+
+
+def _some(names: Sequence[str], count: int = 20) -> str:
+    rest = f", ... ({len(names) - count} more)" if len(names) > count else ""
+    return ", ".join(names[:count]) + rest
+
+
+def write_coco(
+    results: Iterable[Detections | BadImage],
+    file: str | os.PathLike[str],
+    category_ids: Sequence[int] | None = None,
+    image_ids: Mapping[str, int] | None = None,
+) -> int:
+    """Write a COCO results file; returns the number of objects. Images that could not be read are left out.
+
+    Image ids come from `image_ids` (by path), else from the detections, else count from 1 as images arrive;
+    each entry also names its file, so that counted ids can be traced.
+    """
+    entries = []
+    for number, result in enumerate(results, start=1):
+        if isinstance(result, BadImage):
+            continue
+        known = (image_ids or {}).get(result.path, result.image_id)
+        image_id = number if known is None else known
+        entries += [{**entry, "file_name": result.path} for entry in result.to_coco(image_id, category_ids)]
+    Path(file).write_text(json.dumps(entries), encoding="utf-8")
+    return len(entries)
+
+
+def write_csv(results: Iterable[Detections | BadImage], file: str | os.PathLike[str]) -> int:
+    """Write one row an object, as results arrive; returns the number of rows."""
+    rows = 0
+    with open(file, "w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "label", "name", "score", "left", "top", "right", "bottom"])
+        for result in results:
+            if isinstance(result, BadImage):
+                continue
+            for item in result.to_dict()["objects"]:
+                box = [round(value, 2) for value in item["box_xyxy"]]
+                writer.writerow([result.path, item["label"], item["name"], round(item["score"], 5), *box])
+                rows += 1
+    return rows
+
+
+def write_jsonl(results: Iterable[Detections | BadImage], file: str | os.PathLike[str]) -> int:
+    """Write one JSON object a line and image, bad images included, as results arrive; returns the lines."""
+    lines = 0
+    with open(file, "w", encoding="utf-8") as stream:
+        for result in results:
+            stream.write(json.dumps(result.to_dict(), ensure_ascii=False) + "\n")
+            stream.flush()
+            lines += 1
+    return lines

@@ -1,0 +1,125 @@
+import numpy as np
+import pytest
+import torch
+from fake_detector import CLASS_NAMES, FakeModel, FakeProcessor, picture
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.inference import BadImage, Predictor
+
+BOTH = dict(red=(4, 4, 20, 12), green=(30, 20, 60, 44))
+
+
+def predictor(**config):
+    return Predictor(FakeModel(**config), FakeProcessor())
+
+
+def test_boxes_are_pixels_of_the_original_image():
+    (found,) = predictor().predict(picture(**BOTH))
+    assert found.class_names == ["red", "green"] and found.image_size == (48, 64)
+    assert found.boxes_xyxy.dtype == np.float32
+    np.testing.assert_allclose(found.boxes_xyxy, [BOTH["red"], BOTH["green"]], atol=1e-3)
+    np.testing.assert_allclose(found.scores, [0.9, 0.7], atol=1e-5)
+
+
+def test_threshold_comes_from_the_call_then_the_model_then_the_default():
+    image = picture(**BOTH)
+    assert len(next(predictor().predict(image))) == 2
+    assert len(next(predictor(score_threshold=0.8).predict(image))) == 1
+    assert len(next(predictor(score_threshold=0.8).predict(image, threshold=0.6))) == 2
+    assert len(next(predictor().predict(image, threshold=1))) == 0
+
+
+def test_classes_by_name_or_label():
+    assert next(predictor().predict(picture(**BOTH), classes="green")).class_names == ["green"]
+    assert next(predictor().predict(picture(**BOTH), classes=[0])).class_names == ["red"]
+
+
+def test_batches_give_the_same_answers_in_the_same_order():
+    images = [picture(64, 48, **BOTH), picture(30, 90, red=(2, 50, 9, 80)), picture(16, 16), picture(99, 12)]
+    single = list(predictor().predict(images))
+    for size in (2, 3, 8):
+        batched = list(predictor().predict(images, batch_size=size))
+        assert [each.path for each in batched] == [each.path for each in single]
+        for one, other in zip(single, batched, strict=True):
+            np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=1e-3)
+            assert one.labels.tolist() == other.labels.tolist()
+
+
+def test_bad_images_keep_their_place_and_full_batches_stay_full(tmp_path):
+    picture(**BOTH).save(tmp_path / "a.png")
+    (tmp_path / "b.png").write_bytes(b"no image")
+    picture().save(tmp_path / "c.png")
+    picture().save(tmp_path / "d.png")
+    (tmp_path / "e.png").write_bytes(b"")
+    model = FakeModel()
+    results = list(Predictor(model, FakeProcessor()).predict(tmp_path, batch_size=2))
+    assert [result.path[-5:] for result in results] == ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    assert [isinstance(result, BadImage) for result in results] == [False, True, False, False, True]
+    assert model.batch_sizes == [2, 1]
+
+
+def test_results_arrive_before_the_last_image_is_read():
+    def frames():
+        yield np.zeros((8, 8, 3), np.uint8)
+        raise AssertionError("read on before the first result was out")
+
+    assert len(next(predictor().predict(frames()))) == 0
+
+
+def test_images_are_kept_on_request():
+    assert next(predictor().predict(picture())).image is None
+    assert next(predictor().predict(picture(7, 9), keep_images=True)).image.size == (7, 9)
+
+
+def test_anything_that_infers_is_a_detector():
+    class Exported:
+        def infer(self, pixel_values, pixel_mask):
+            with torch.no_grad():
+                outputs = FakeModel()(pixel_values, pixel_mask)
+            return outputs.logits, outputs.pred_boxes
+
+    (found,) = Predictor(Exported(), FakeProcessor(), CLASS_NAMES).predict(picture(**BOTH))
+    assert found.class_names == ["red", "green"]
+    with pytest.raises(FocusDetrError, match="class_names"):
+        Predictor(Exported(), FakeProcessor())
+
+
+@pytest.mark.parametrize(
+    "options, named",
+    [
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"threshold": 1.5}, "threshold=1.5"),
+        ({"classes": "blue"}, "'blue'"),
+    ],
+)
+def test_unusable_options_are_refused_at_once(options, named):
+    with pytest.raises(FocusDetrError, match=named):
+        predictor().predict(picture(), **options)
+
+
+def test_no_image_is_an_error_at_once(tmp_path):
+    with pytest.raises(FocusDetrError, match="no image"):
+        predictor().predict(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA"), MemoryError(), RuntimeError("can't allocate memory")]
+)
+def test_out_of_memory_says_what_to_lower(error):
+    model = FakeModel()
+    model.forward = lambda **_: (_ for _ in ()).throw(error)
+    with pytest.raises(FocusDetrError, match=r"batch of 2 image\(s\) of 48x64.*batch_size \(now 2\)"):
+        list(Predictor(model, FakeProcessor()).predict([picture(), picture()], batch_size=2))
+
+
+def test_other_errors_of_the_model_are_not_disguised():
+    model = FakeModel()
+    model.forward = lambda **_: (_ for _ in ()).throw(RuntimeError("shapes differ"))
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        list(Predictor(model, FakeProcessor()).predict(picture()))
+
+
+def test_the_model_is_put_in_evaluation_mode():
+    model = FakeModel().train()
+    Predictor(model, FakeProcessor())
+    assert not model.training

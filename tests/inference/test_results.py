@@ -1,0 +1,102 @@
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.inference import BadImage, Detections, write_coco, write_csv, write_jsonl
+
+NAMES = ("cat", "dog", "猫")
+
+
+def detections(count: int = 3, path: str = "a.jpg", **kwargs) -> Detections:
+    boxes = np.array([[1, 2, 11, 22], [0, 0, 5, 5], [3, 3, 4, 6]], dtype=np.float32)[:count]
+    scores = np.array([0.9, 0.5, 0.25], dtype=np.float32)[:count]
+    labels = np.array([2, 0, 2])[:count]
+    return Detections(path, boxes, scores, labels, NAMES, (48, 64), **kwargs)
+
+
+def test_an_image_without_objects_is_a_result():
+    empty = detections(0)
+    assert len(empty) == 0 and bool(empty) and empty.counts() == {} and empty.to_dict()["objects"] == []
+    assert len(empty.to_supervision()) == 0
+
+
+def test_filter_keeps_threshold_and_classes():
+    assert detections().filter(threshold=0.5).scores.tolist() == [pytest.approx(0.9), 0.5]
+    assert detections().filter(classes="猫").labels.tolist() == [2, 2]
+    assert detections().filter(threshold=0.5, classes=["cat", 2]).boxes_xyxy.tolist() == [
+        [1, 2, 11, 22],
+        [0, 0, 5, 5],
+    ]
+
+
+@pytest.mark.parametrize(
+    "classes, named", [("cta", "'cat'"), (3, "0 to 2"), (-1, "0 to 2"), ([True], "True")]
+)
+def test_unknown_classes_are_refused(classes, named):
+    with pytest.raises(FocusDetrError, match=named):
+        detections().filter(classes=classes)
+
+
+def test_counts_are_in_class_order():
+    assert list(detections().counts().items()) == [("cat", 1), ("猫", 2)]
+
+
+def test_dict_is_plain_json():
+    assert json.loads(json.dumps(detections(1).to_dict())) == {
+        "path": "a.jpg",
+        "width": 64,
+        "height": 48,
+        "objects": [{"label": 2, "name": "猫", "score": pytest.approx(0.9), "box_xyxy": [1, 2, 11, 22]}],
+    }
+
+
+def test_supervision_holds_the_same():
+    converted = detections().to_supervision()
+    assert converted.xyxy.tolist() == detections().boxes_xyxy.tolist()
+    assert converted.class_id.tolist() == [2, 0, 2]
+    assert converted.data["class_name"].tolist() == ["猫", "cat", "猫"]
+
+
+def test_coco_file_uses_the_data_sets_own_ids(tmp_path):
+    results = [BadImage("x.jpg", "damaged"), detections(1, "b.jpg"), detections(1, "c.jpg", image_id=70)]
+    assert write_coco(results, tmp_path / "r.json", category_ids=[10, 20, 90], image_ids={"b.jpg": 5}) == 2
+    first, second = json.loads((tmp_path / "r.json").read_text())
+    assert first == {
+        "image_id": 5,
+        "category_id": 90,
+        "bbox": [1, 2, 10, 20],
+        "score": pytest.approx(0.9),
+        "file_name": "b.jpg",
+    }
+    assert second["image_id"] == 70
+
+
+def test_coco_file_counts_images_that_have_no_id(tmp_path):
+    write_coco([BadImage("x.jpg", "damaged"), detections(1)], tmp_path / "r.json")
+    assert json.loads((tmp_path / "r.json").read_text())[0]["image_id"] == 2
+    with pytest.raises(FocusDetrError, match="image_id"):
+        detections().to_coco()
+
+
+def test_csv_has_one_row_an_object(tmp_path):
+    assert write_csv([detections(), BadImage("x.jpg", "damaged"), detections(0)], tmp_path / "r.csv") == 3
+    rows = list(csv.DictReader((tmp_path / "r.csv").open(encoding="utf-8")))
+    assert [row["name"] for row in rows] == ["猫", "cat", "猫"] and rows[0]["bottom"] == "22.0"
+
+
+def test_json_lines_are_written_as_results_arrive(tmp_path):
+    file = tmp_path / "r.jsonl"
+
+    def results():
+        yield detections(0)
+        assert len(file.read_text(encoding="utf-8").splitlines()) == 1
+        yield BadImage("x.jpg", "damaged")
+
+    assert write_jsonl(results(), file) == 2
+    assert json.loads(file.read_text(encoding="utf-8").splitlines()[1]) == {
+        "path": "x.jpg",
+        "error": "damaged",
+    }
