@@ -117,8 +117,8 @@ def test_a_config_dict_will_do_and_others_are_refused():
 
 
 def test_normalisation_follows_the_pretrained_weights():
-    assert image_normalization(backbone_config("efficientnet-lite1")) == ([127.0] * 3, [128.0] * 3)
-    assert image_normalization(backbone_config("resnet50"))[0] == [123.675, 116.28, 103.53]
+    assert image_normalization(backbone_config("efficientnet-lite1")) == ([127 / 255] * 3, [128 / 255] * 3)
+    assert image_normalization(backbone_config("resnet50"))[0] == [0.485, 0.456, 0.406]
 
 
 @pytest.mark.parametrize("trainable", [False, True])

@@ -76,7 +76,7 @@ def backbone_config(name: str) -> PreTrainedConfig:
 
 
 def image_normalization(config: PreTrainedConfig) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation, in 0..255 RGB units, that the backbone's pretrained weights expect."""
+    """``image_mean`` and ``image_std`` (RGB, of pixels / 255) that pretrained weights expect."""
     if isinstance(config, EfficientNetLiteConfig):
-        return [127.0, 127.0, 127.0], [128.0, 128.0, 128.0]
-    return [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
+        return [127 / 255] * 3, [128 / 255] * 3
+    return [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]

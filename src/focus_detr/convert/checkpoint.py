@@ -1,0 +1,81 @@
+"""Open a foreign checkpoint without running any code in it."""
+
+import argparse
+import io
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from focus_detr.errors import FocusDetrError
+
+_WEIGHT_SUFFIXES = (".pth", ".pt")
+
+
+def open_checkpoint(path: str | Path) -> dict[str, Tensor]:
+    """State dict in ``path``: a torch file, or a zip archive that holds one.
+
+    The state dict may lie under ``model`` beside an optimizer's state, which is left out, and its keys may
+    start with the ``module.`` of distributed training, which is cut.
+
+    Raises:
+        FocusDetrError: the file is missing, is no checkpoint, or would need more than plain tensors to open.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FocusDetrError(f"{path}: no such file; give a .pth checkpoint or a .zip that holds one")
+    if zipfile.is_zipfile(path) and not _is_torch_zip(path):
+        name, content = _read_archive(path)
+        return _state_dict(_load(io.BytesIO(content), f"{path} ({name})"), f"{path} ({name})")
+    return _state_dict(_load(path, str(path)), str(path))
+
+
+def _is_torch_zip(path: Path) -> bool:
+    # Torch's own files are zip archives too: the pickle of the structure is always called data.pkl.
+    with zipfile.ZipFile(path) as archive:
+        return any(name == "data.pkl" or name.endswith("/data.pkl") for name in archive.namelist())
+
+
+def _read_archive(path: Path) -> tuple[str, bytes]:
+    with zipfile.ZipFile(path) as archive:
+        names = [
+            name
+            for name in archive.namelist()
+            if name.endswith(_WEIGHT_SUFFIXES) and not name.startswith("__MACOSX/")
+        ]
+        if len(names) != 1:
+            found = ", ".join(names) or "none"
+            raise FocusDetrError(f"{path}: holds {found} where one .pth is needed; unpack the one you want")
+        return names[0], archive.read(names[0])
+
+
+def _load(file: Path | io.BytesIO, source: str) -> Any:
+    memory_map = isinstance(file, Path) and zipfile.is_zipfile(file)
+    try:
+        # The original DINO stores its command line too, in a class that holds values and does nothing.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(file, map_location="cpu", weights_only=True, mmap=memory_map)
+    except pickle.UnpicklingError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise FocusDetrError(
+            f"{source}: cannot be opened as plain tensors ({reason}); save its state dict alone with "
+            "torch.save({'model': model.state_dict()}, ...) where it comes from"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise FocusDetrError(f"{source}: not a readable torch checkpoint ({error})") from error
+
+
+def _state_dict(content: Any, source: str) -> dict[str, Tensor]:
+    if isinstance(content, dict) and isinstance(content.get("model"), dict):
+        content = content["model"]
+    if not isinstance(content, dict) or not content:
+        raise FocusDetrError(f"{source}: holds no state dict, neither by itself nor under 'model'")
+    for key, value in content.items():
+        if not isinstance(value, Tensor):
+            raise FocusDetrError(f"{source}: {key!r} is a {type(value).__name__} and not a tensor")
+    if all(key.startswith("module.") for key in content):
+        content = {key.removeprefix("module."): value for key, value in content.items()}
+    return dict(content)

@@ -1,0 +1,237 @@
+"""Convert a foreign checkpoint into a model folder."""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from focus_detr.configuration import FocusDetrConfig, Quirks
+from focus_detr.convert import detrex, dino
+from focus_detr.convert.backbones import detect_backbone
+from focus_detr.convert.checkpoint import open_checkpoint
+from focus_detr.convert.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
+from focus_detr.convert.report import ConversionReport
+from focus_detr.convert.rules import Rule, apply_rules
+from focus_detr.errors import FocusDetrError
+from focus_detr.models.backbone_presets import backbone_config, image_normalization
+
+_ATTENTION_HEADS = 8
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A family of checkpoints: its names, and what its code does that its files do not say."""
+
+    name: str
+    rules: Callable[[dict[str, Tensor]], list[Rule]]
+    token_policy: str
+    temperature: float
+    offset: float
+    quirks: dict[str, bool]
+
+
+def _quirks(*off: str) -> dict[str, bool]:
+    return {name: name not in off for name in vars(Quirks.named("original"))}
+
+
+_FOCUS = Layout("focus-detr (detrex)", detrex.rules, "focus", 10000.0, -0.5, _quirks())
+_DETREX_DINO = Layout("dino (detrex)", detrex.rules, "dense", 10000.0, -0.5, _quirks("frozen_values"))
+_DINO = Layout(
+    "dino (original)", dino.rules, "dense", 20.0, 0.0, _quirks("frozen_values", "unmasked_evaluation")
+)
+
+
+def convert_checkpoint(
+    path: str | Path,
+    output: str | Path,
+    *,
+    backbone: str | None = None,
+    temperature: float | None = None,
+    offset: float | None = None,
+    num_labels: int | None = None,
+    class_names: Sequence[str] | str | Path | None = None,
+    overwrite: bool = False,
+) -> ConversionReport:
+    """Convert a checkpoint of Focus-DETR (detrex) or DINO (detrex, original) into a model folder.
+
+    Every key of the checkpoint is renamed or dropped for a stated reason, and every tensor of the model is
+    found: anything else is an error. Weights keep the precision they came in.
+
+    Args:
+        path: a .pth file, or a released .zip that holds one.
+        output: folder to write ``config.json``, ``model.safetensors`` and ``preprocessor_config.json`` to.
+        backbone: the backbone expected (see `list_backbones`); None takes what the tensors show.
+        temperature, offset: of the sine position encoding, which checkpoints do not hold. Defaults: 10000
+            and -0.5 for detrex (its 12-epoch and all Swin models; the ResNet models of 24 and 36 epochs need
+            20 and 0), 20 and 0 for the original DINO.
+        num_labels: the classes expected; None takes what the tensors show, and COCO's 80 for the 91 rows of
+            the original DINO.
+        class_names: one a label, or a text file with one a line; None names COCO's for 80 classes.
+        overwrite: replace a model that is in ``output`` already.
+
+    Raises:
+        FocusDetrError: the checkpoint is of no known layout, or does not fit; nothing is written.
+    """
+    output = Path(output)
+    if (output / "model.safetensors").exists() and not overwrite:
+        raise FocusDetrError(f"{output}: holds a model already; choose another folder, or overwrite=True")
+    source = str(path)
+    foreign = open_checkpoint(path)
+    layout = _detect_layout(foreign, source)
+    renaming = apply_rules(foreign, layout.rules(foreign), source)
+    if renaming.unknown:
+        raise FocusDetrError(
+            f"{source}: {len(renaming.unknown)} keys are no part of layout {layout.name!r}: "
+            + ", ".join(renaming.unknown[:8])
+        )
+    found = detect_backbone(renaming.state, source)
+    if backbone is not None and backbone != found:
+        raise FocusDetrError(f"{source}: its backbone is {found!r} and not backbone={backbone!r}")
+    state, notes = dino.adapt(renaming.state, num_labels) if layout is _DINO else (renaming.state, [])
+
+    names = _class_names(class_names, state, num_labels, source)
+    encoding = {
+        "position_temperature": layout.temperature if temperature is None else temperature,
+        "position_offset": layout.offset if offset is None else offset,
+    }
+    config = _config(state, layout, found, names, encoding, source)
+    _check_complete(state, config, source)
+    _save(state, config, found, output)
+    default = f"default of {layout.name}; the checkpoint does not say"
+    chosen_by = [default if given is None else "given" for given in (temperature, offset)]
+    return ConversionReport(
+        source=source,
+        output=str(output),
+        layout=layout.name,
+        backbone=found,
+        parts=_parts(state),
+        renamed=renaming.names,
+        dropped=renaming.dropped,
+        settings={name: (encoding[name], by) for name, by in zip(encoding, chosen_by, strict=True)},
+        notes=notes,
+    )
+
+
+def _detect_layout(state: dict[str, Tensor], source: str) -> Layout:
+    if dino.is_dino(state):
+        return _DINO
+    if detrex.is_detrex(state):
+        return _FOCUS if detrex.is_focus(state) else _DETREX_DINO
+    raise FocusDetrError(
+        f"{source}: not a checkpoint of Focus-DETR (detrex) or two-stage DINO (detrex, original); "
+        f"its keys begin {', '.join(list(state)[:3])}"
+    )
+
+
+def _class_names(
+    given: Sequence[str] | str | Path | None, state: dict[str, Tensor], num_labels: int | None, source: str
+) -> list[str]:
+    rows = len(_tensor(state, "proposals.class_head.weight", source))
+    if num_labels is not None and num_labels != rows:
+        raise FocusDetrError(f"{source}: has {rows} classes and not num_labels={num_labels}")
+    if isinstance(given, str | Path):
+        if not Path(given).is_file():
+            raise FocusDetrError(f"class names {str(given)!r}: no such file; one name a line is needed")
+        lines = Path(given).read_text(encoding="utf-8").splitlines()
+        given = [line.strip() for line in lines if line.strip()]
+    if given is None:
+        coco = rows == len(COCO_CLASS_NAMES)
+        return list(COCO_CLASS_NAMES) if coco else [f"class {label}" for label in range(rows)]
+    if len(given) != rows:
+        raise FocusDetrError(f"{source}: has {rows} classes and {len(given)} class names were given")
+    return list(given)
+
+
+def _config(
+    state: dict[str, Tensor],
+    layout: Layout,
+    backbone: str,
+    names: list[str],
+    encoding: dict[str, float],
+    source: str,
+) -> FocusDetrConfig:
+    encoder, decoder = _layers(state, "encoder"), _layers(state, "decoder")
+    levels, width = _tensor(state, "level_embedding", source).shape
+    weights = _tensor(state, "encoder.layers.0.deformable_attention.attention_weights.weight", source)
+    fields: dict[str, Any] = {
+        "backbone_config": backbone_config(backbone),
+        "freeze_stem": not backbone.startswith("swin"),
+        "token_policy": layout.token_policy,
+        "num_levels": levels,
+        "d_model": width,
+        "attention_heads": _ATTENTION_HEADS,
+        "num_points": len(weights) // (_ATTENTION_HEADS * levels),
+        "encoder_layers": encoder,
+        "decoder_layers": decoder,
+        "encoder_ffn_dim": len(_tensor(state, "encoder.layers.0.ffn.linear1.weight", source)),
+        "decoder_ffn_dim": len(_tensor(state, "decoder.layers.0.ffn.linear1.weight", source)),
+        "num_queries": len(_tensor(state, "query_content.weight", source)),
+        "id2label": dict(enumerate(names)),
+        "label2id": {name: label for label, name in enumerate(names)},
+        "quirks": layout.quirks,
+        **encoding,
+    }
+    if tuple(names) == COCO_CLASS_NAMES:
+        fields["category_ids"] = list(COCO_CATEGORY_IDS)
+    config = FocusDetrConfig(**fields)
+    dtypes = Counter(str(value.dtype).removeprefix("torch.") for value in state.values())
+    config.dtype = dtypes.most_common(1)[0][0]
+    return config
+
+
+def _layers(state: dict[str, Tensor], part: str) -> int:
+    return len({match[1] for key in state if (match := re.match(rf"{part}\.layers\.(\d+)\.", key))})
+
+
+def _tensor(state: dict[str, Tensor], name: str, source: str) -> Tensor:
+    if name not in state:
+        raise FocusDetrError(f"{source}: nothing in it becomes {name!r}; the checkpoint is not complete")
+    return state[name]
+
+
+def _check_complete(state: dict[str, Tensor], config: FocusDetrConfig, source: str) -> None:
+    """The model's tensors and those of ``state`` must be the same, in name and shape."""
+    from focus_detr.models.detector import FocusDetrForObjectDetection
+
+    with torch.device("meta"):
+        model = FocusDetrForObjectDetection(config)
+    expected = {key: value.shape for key, value in model.state_dict().items()}
+    missing, extra = sorted(expected.keys() - state.keys()), sorted(state.keys() - expected.keys())
+    if missing or extra:
+        raise FocusDetrError(
+            f"{source}: {len(missing)} tensors of the model are missing ({', '.join(missing[:5])}) and "
+            f"{len(extra)} have no place in it ({', '.join(extra[:5])})"
+        )
+    for key, shape in expected.items():
+        if state[key].shape != shape:
+            raise FocusDetrError(
+                f"{source}: {key} has shape {list(state[key].shape)}, the model needs {list(shape)}"
+            )
+
+
+def _parts(state: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
+    parts: dict[str, tuple[int, int]] = {}
+    for key, value in state.items():
+        name = key.split(".")[0]
+        tensors, values = parts.get(name, (0, 0))
+        parts[name] = tensors + 1, values + value.numel()
+    return parts
+
+
+def _save(state: dict[str, Tensor], config: FocusDetrConfig, backbone: str, output: Path) -> None:
+    from focus_detr.image_processing import FocusDetrImageProcessor
+
+    output.mkdir(parents=True, exist_ok=True)
+    config.architectures = ["FocusDetrForObjectDetection"]
+    config.save_pretrained(output)
+    mean, std = image_normalization(backbone_config(backbone))
+    FocusDetrImageProcessor(image_mean=mean, image_std=std).save_pretrained(output)
+    # Parts of one tensor share its storage, which the format has no word for.
+    tensors = {key: value.clone(memory_format=torch.contiguous_format) for key, value in state.items()}
+    save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})

@@ -1,0 +1,66 @@
+"""Layout of detrex: Focus-DETR and DINO with ResNet or Swin."""
+
+from torch import Tensor
+
+from focus_detr.convert.backbones import DETECTRON2_RESNET, swin_rules
+from focus_detr.convert.rules import Rule
+
+MSDA = r"(sampling_offsets|attention_weights|value_proj|output_proj)\.(weight|bias)"
+
+
+def is_detrex(state: dict[str, Tensor]) -> bool:
+    """Whether ``state`` has detrex' names."""
+    return "neck.convs.0.conv.weight" in state and "transformer.level_embeds" in state
+
+
+def is_focus(state: dict[str, Tensor]) -> bool:
+    """Whether a detrex checkpoint is Focus-DETR and not DINO."""
+    return "transformer.alpha" in state
+
+
+def rules(state: dict[str, Tensor]) -> list[Rule]:
+    """Rules from detrex' names to ours."""
+    levels = sum(key.startswith("neck.convs.") and key.endswith(".conv.weight") for key in state)
+    last = sum(key.startswith("class_embed.") and key.endswith(".weight") for key in state) - 1
+    encoder, decoder = r"transformer\.encoder\.layers\.(\d+)\.", r"transformer\.decoder\.layers\.(\d+)\."
+    ffn = r"transformer\.(encoder|decoder)\.layers\.(\d+)\.ffns\.0\."
+    return [
+        # The category scores of all encoder layers come from the head that selects queries.
+        Rule(r"enhance_MCSP_layerlist\.\d+\.(.*)", alias_of=rf"class_embed.{last}.\1"),
+        Rule(r"transformer\.encoder\.enhance_MCSP\.\d+\.(.*)", alias_of=rf"class_embed.{last}.\1"),
+        Rule(r"transformer\.decoder\.((?:class|bbox)_embed\..*)", alias_of=r"\1"),
+        *DETECTRON2_RESNET,
+        *swin_rules(r"backbone\."),
+        Rule(r"neck\.convs\.(\d+)\.((?:conv|norm)\..*)", r"neck.projections.\1.\2"),
+        Rule(
+            r"neck\.extra_convs\.(\d+)\.((?:conv|norm)\..*)",
+            lambda match: f"neck.projections.{int(match[1]) + levels}.{match[2]}",
+        ),
+        Rule(r"transformer\.level_embeds", "level_embedding"),
+        Rule(r"transformer\.alpha", "selector.modulation"),
+        Rule(r"transformer\.enc_mask_predictor\.layer1\.0\.(.*)", r"selector.norm.\1"),
+        Rule(r"transformer\.enc_mask_predictor\.layer1\.1\.(.*)", r"selector.project.\1"),
+        Rule(r"transformer\.enc_mask_predictor\.layer2\.([024]\..*)", r"selector.score.\1"),
+        Rule(encoder + r"attentions\.0\.attn\.(.*)", r"encoder.layers.\1.self_attention.\2"),
+        Rule(encoder + r"norm2\.(.*)", r"encoder.layers.\1.self_attention_norm.\2"),
+        Rule(encoder + rf"attentions\.[01]\.{MSDA}", r"encoder.layers.\1.deformable_attention.\2.\3"),
+        Rule(encoder + r"norms\.0\.(.*)", r"encoder.layers.\1.deformable_attention_norm.\2"),
+        Rule(encoder + r"norms\.1\.(.*)", r"encoder.layers.\1.ffn_norm.\2"),
+        Rule(decoder + r"attentions\.0\.attn\.(.*)", r"decoder.layers.\1.self_attention.\2"),
+        Rule(decoder + r"norms\.0\.(.*)", r"decoder.layers.\1.self_attention_norm.\2"),
+        Rule(decoder + rf"attentions\.1\.{MSDA}", r"decoder.layers.\1.cross_attention.\2.\3"),
+        Rule(decoder + r"norms\.1\.(.*)", r"decoder.layers.\1.cross_attention_norm.\2"),
+        Rule(decoder + r"norms\.2\.(.*)", r"decoder.layers.\1.ffn_norm.\2"),
+        Rule(ffn + r"layers\.0\.0\.(.*)", r"\1.layers.\2.ffn.linear1.\3"),
+        Rule(ffn + r"layers\.1\.(.*)", r"\1.layers.\2.ffn.linear2.\3"),
+        Rule(r"transformer\.decoder\.ref_point_head\.(layers\..*)", r"decoder.position_mlp.\1"),
+        Rule(r"transformer\.decoder\.norm\.(.*)", r"decoder.norm.\1"),
+        Rule(r"transformer\.enc_output\.(.*)", r"proposals.projection.\1"),
+        Rule(r"transformer\.enc_output_norm\.(.*)", r"proposals.norm.\1"),
+        Rule(r"transformer\.tgt_embed\.weight", "query_content.weight"),
+        Rule(r"label_enc\.weight", "label_embedding.weight"),
+        Rule(rf"class_embed\.{last}\.(.*)", r"proposals.class_head.\1"),
+        Rule(rf"bbox_embed\.{last}\.(layers\..*)", r"proposals.box_head.\1"),
+        Rule(r"class_embed\.(\d+)\.(.*)", r"decoder.class_heads.\1.\2"),
+        Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"decoder.box_heads.\1.\2"),
+    ]

@@ -1,0 +1,99 @@
+"""Foreign state dicts of the right names and shapes, at no cost in memory."""
+
+import json
+from pathlib import Path
+
+import torch
+
+DATA = Path(__file__).parent.parent / "data" / "parity"
+DETREX = sorted(path.name.removesuffix(".layout.json") for path in DATA.glob("*.layout.json"))
+
+
+def tensor(shape, value=0.0):
+    return torch.full((), value, dtype=torch.float16).expand(*shape)
+
+
+def detrex_state(name):
+    layout = json.loads((DATA / f"{name}.layout.json").read_text())
+    return {key: tensor(shape) for key, (shape, _) in layout.items()}
+
+
+def dino_state(swin=False):
+    """The original DINO with R50 (or Swin-T) and 91 class rows, written from the names of its code."""
+    shapes = dict(_swin_tiny() if swin else _resnet50())
+
+    def linear(name, out, width):
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (out, width), (out,)
+
+    def norm(name):
+        shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (256,), (256,)
+
+    def deformable(name):
+        linear(f"{name}.sampling_offsets", 256, 256)
+        linear(f"{name}.attention_weights", 128, 256)
+        linear(f"{name}.value_proj", 256, 256)
+        linear(f"{name}.output_proj", 256, 256)
+
+    def box_mlp(name):
+        linear(f"{name}.layers.0", 256, 256)
+        linear(f"{name}.layers.1", 256, 256)
+        linear(f"{name}.layers.2", 4, 256)
+
+    widths = (192, 384, 768) if swin else (512, 1024, 2048)
+    for level, width in enumerate((*widths, widths[-1])):
+        kernel = (3, 3) if level == 3 else (1, 1)
+        shapes[f"input_proj.{level}.0.weight"] = (256, width, *kernel)
+        shapes[f"input_proj.{level}.0.bias"] = (256,)
+        norm(f"input_proj.{level}.1")
+    shapes["transformer.level_embed"] = (4, 256)
+    shapes["transformer.tgt_embed.weight"], shapes["label_enc.weight"] = (900, 256), (92, 256)
+    linear("transformer.enc_output", 256, 256)
+    norm("transformer.enc_output_norm")
+    linear("transformer.enc_out_class_embed", 91, 256)
+    box_mlp("transformer.enc_out_bbox_embed")
+    linear("transformer.decoder.ref_point_head.layers.0", 256, 512)
+    linear("transformer.decoder.ref_point_head.layers.1", 256, 256)
+    norm("transformer.decoder.norm")
+    for layer in range(6):
+        encoder, decoder = f"transformer.encoder.layers.{layer}", f"transformer.decoder.layers.{layer}"
+        deformable(f"{encoder}.self_attn")
+        deformable(f"{decoder}.cross_attn")
+        shapes[f"{decoder}.self_attn.in_proj_weight"] = (768, 256)
+        shapes[f"{decoder}.self_attn.in_proj_bias"] = (768,)
+        linear(f"{decoder}.self_attn.out_proj", 256, 256)
+        for name in (f"{encoder}.norm1", f"{encoder}.norm2", *(f"{decoder}.norm{n}" for n in (1, 2, 3))):
+            norm(name)
+        for name in (encoder, decoder):
+            linear(f"{name}.linear1", 2048, 256)
+            linear(f"{name}.linear2", 256, 2048)
+        for name in (f"class_embed.{layer}", f"transformer.decoder.class_embed.{layer}"):
+            linear(name, 91, 256)
+        for name in (f"bbox_embed.{layer}", f"transformer.decoder.bbox_embed.{layer}"):
+            box_mlp(name)
+    return {key: tensor(shape) for key, shape in shapes.items()}
+
+
+def _resnet50():
+    def conv(name, norm, out, width, kernel):
+        yield f"backbone.0.body.{name}.weight", (out, width, kernel, kernel)
+        for part in ("weight", "bias", "running_mean", "running_var"):
+            yield f"backbone.0.body.{norm}.{part}", (out,)
+
+    yield from conv("conv1", "bn1", 64, 3, 7)
+    width = 64
+    for stage, depth in enumerate((3, 4, 6, 3), start=1):
+        inner, out = 32 * 2**stage, 128 * 2**stage
+        for block in range(depth):
+            name = f"layer{stage}.{block}"
+            yield from conv(f"{name}.conv1", f"{name}.bn1", inner, width, 1)
+            yield from conv(f"{name}.conv2", f"{name}.bn2", inner, inner, 3)
+            yield from conv(f"{name}.conv3", f"{name}.bn3", out, inner, 1)
+            if block == 0:
+                yield from conv(f"{name}.downsample.0", f"{name}.downsample.1", out, width, 1)
+            width = out
+
+
+def _swin_tiny():
+    for key, value in detrex_state("focus_detr_swin_tiny_224").items():
+        if key.startswith("backbone."):
+            yield key.replace("backbone.", "backbone.0.", 1), tuple(value.shape)

@@ -1,0 +1,222 @@
+import re
+
+import pytest
+import torch
+
+from focus_detr.convert import detrex, dino
+from focus_detr.convert.backbones import detect_backbone
+from focus_detr.convert.coco import COCO_CATEGORY_IDS
+from focus_detr.convert.rules import Rule, apply_rules
+from focus_detr.errors import FocusDetrError
+from focus_detr.models.backbone import backbone_config, build_backbone
+
+from .layouts import DETREX, detrex_state, dino_state
+
+BACKBONES = {
+    "dino_r50": "resnet50",
+    "focus_detr_r50": "resnet50",
+    "focus_detr_r101": "resnet101",
+    "focus_detr_swin_tiny_224": "swin-tiny-224",
+    "focus_detr_swin_small_224": "swin-small-224",
+    "focus_detr_swin_base_384": "swin-base-384",
+    "focus_detr_swin_large_384": "swin-large-384",
+}
+
+
+def check_backbone(state, name):
+    with torch.device("meta"):
+        backbone = build_backbone(backbone_config(name))
+    expected = {f"backbone.{key}": value.shape for key, value in backbone.state_dict().items()}
+    assert {key: value.shape for key, value in state.items() if key.startswith("backbone.")} == expected
+
+
+def rest(state, without_backbone):
+    outside = ("backbone.", "neck.") if without_backbone else ()
+    return {key: value.shape for key, value in state.items() if not key.startswith(outside)}
+
+
+@pytest.mark.parametrize("name", DETREX)
+def test_every_detrex_key_is_accounted_for(name):
+    state = detrex_state(name)
+    result = apply_rules(state, detrex.rules(state), name)
+    assert result.unknown == []
+    assert set(result.names) | set(result.dropped) == set(state)
+    assert not set(result.names) & set(result.dropped)
+    assert sorted(new for names in result.names.values() for new in names) == sorted(result.state)
+    assert detect_backbone(result.state, name) == BACKBONES[name]
+    check_backbone(result.state, BACKBONES[name])
+    assert len(result.dropped) == (80 if name.startswith("focus") else 56)
+    assert all(reason.startswith("copy of") for reason in result.dropped.values())
+    values = sum(value.numel() for key, value in state.items() if key not in result.dropped)
+    assert sum(value.numel() for value in result.state.values()) == values
+
+
+@pytest.mark.parametrize("swin", [False, True])
+def test_every_original_dino_key_is_accounted_for(swin):
+    state = dino_state(swin)
+    assert dino.is_dino(state) and not detrex.is_detrex(state)
+    result = apply_rules(state, dino.rules(state), "dino")
+    assert result.unknown == []
+    assert set(result.names) | set(result.dropped) == set(state)
+    assert detect_backbone(result.state, "dino") == ("swin-tiny-224" if swin else "resnet50")
+    check_backbone(result.state, "swin-tiny-224" if swin else "resnet50")
+    ours, _ = dino.adapt(result.state, None)
+    theirs = detrex_state("dino_r50")
+    theirs = apply_rules(theirs, detrex.rules(theirs), "detrex").state
+    assert rest(ours, swin) == rest(theirs, swin)
+
+
+DETREX_NAMES = {
+    "backbone.stem.conv1.norm.running_var": "backbone.model.embedder.embedder.normalization.running_var",
+    "backbone.res4.5.conv2.weight": "backbone.model.encoder.stages.2.layers.5.layer.1.convolution.weight",
+    "backbone.res5.0.shortcut.norm.bias": (
+        "backbone.model.encoder.stages.3.layers.0.shortcut.normalization.bias"
+    ),
+    "neck.convs.1.conv.weight": "neck.projections.1.conv.weight",
+    "neck.extra_convs.0.norm.bias": "neck.projections.3.norm.bias",
+    "transformer.alpha": "selector.modulation",
+    "transformer.enc_mask_predictor.layer1.0.weight": "selector.norm.weight",
+    "transformer.enc_mask_predictor.layer1.1.weight": "selector.project.weight",
+    "transformer.enc_mask_predictor.layer2.4.bias": "selector.score.4.bias",
+    "transformer.encoder.layers.2.attentions.0.attn.in_proj_weight": (
+        "encoder.layers.2.self_attention.in_proj_weight"
+    ),
+    "transformer.encoder.layers.2.attentions.1.value_proj.bias": (
+        "encoder.layers.2.deformable_attention.value_proj.bias"
+    ),
+    "transformer.encoder.layers.2.norm2.weight": "encoder.layers.2.self_attention_norm.weight",
+    "transformer.encoder.layers.2.norms.0.weight": "encoder.layers.2.deformable_attention_norm.weight",
+    "transformer.encoder.layers.2.norms.1.weight": "encoder.layers.2.ffn_norm.weight",
+    "transformer.encoder.layers.2.ffns.0.layers.0.0.bias": "encoder.layers.2.ffn.linear1.bias",
+    "transformer.decoder.layers.5.norms.0.weight": "decoder.layers.5.self_attention_norm.weight",
+    "transformer.decoder.layers.5.norms.1.weight": "decoder.layers.5.cross_attention_norm.weight",
+    "transformer.decoder.layers.5.norms.2.weight": "decoder.layers.5.ffn_norm.weight",
+    "transformer.decoder.layers.5.attentions.1.output_proj.weight": (
+        "decoder.layers.5.cross_attention.output_proj.weight"
+    ),
+    "transformer.decoder.layers.5.ffns.0.layers.1.weight": "decoder.layers.5.ffn.linear2.weight",
+    "transformer.decoder.ref_point_head.layers.1.bias": "decoder.position_mlp.layers.1.bias",
+    "class_embed.5.weight": "decoder.class_heads.5.weight",
+    "class_embed.6.weight": "proposals.class_head.weight",
+    "bbox_embed.6.layers.2.bias": "proposals.box_head.layers.2.bias",
+    "bbox_embed.0.layers.1.bias": "decoder.box_heads.0.layers.1.bias",
+    "transformer.enc_output_norm.bias": "proposals.norm.bias",
+    "transformer.tgt_embed.weight": "query_content.weight",
+    "label_enc.weight": "label_embedding.weight",
+}
+
+DINO_NAMES = {
+    "backbone.0.body.bn1.weight": "backbone.model.embedder.embedder.normalization.weight",
+    "backbone.0.body.layer3.5.conv2.weight": (
+        "backbone.model.encoder.stages.2.layers.5.layer.1.convolution.weight"
+    ),
+    "backbone.0.body.layer4.0.downsample.0.weight": (
+        "backbone.model.encoder.stages.3.layers.0.shortcut.convolution.weight"
+    ),
+    "input_proj.3.1.weight": "neck.projections.3.norm.weight",
+    "transformer.encoder.layers.4.norm1.weight": "encoder.layers.4.deformable_attention_norm.weight",
+    "transformer.encoder.layers.4.norm2.weight": "encoder.layers.4.ffn_norm.weight",
+    "transformer.decoder.layers.4.norm1.weight": "decoder.layers.4.cross_attention_norm.weight",
+    "transformer.decoder.layers.4.norm2.weight": "decoder.layers.4.self_attention_norm.weight",
+    "transformer.decoder.layers.4.norm3.weight": "decoder.layers.4.ffn_norm.weight",
+    "transformer.decoder.layers.4.linear2.weight": "decoder.layers.4.ffn.linear2.weight",
+    "transformer.enc_out_bbox_embed.layers.2.weight": "proposals.box_head.layers.2.weight",
+    "class_embed.3.weight": "decoder.class_heads.3.weight",
+}
+
+
+def test_tensors_land_under_the_right_names():
+    for state, rules, names in (
+        (detrex_state("focus_detr_r50"), detrex.rules, DETREX_NAMES),
+        (dino_state(), dino.rules, DINO_NAMES),
+    ):
+        result = apply_rules(state, rules(state), "checkpoint")
+        for old, new in names.items():
+            assert result.names[old] == [new]
+            assert result.state[new] is state[old]
+
+
+def test_dense_dino_of_detrex_has_its_deformable_attention_first():
+    state = detrex_state("dino_r50")
+    result = apply_rules(state, detrex.rules(state), "dino")
+    name = "transformer.encoder.layers.1.attentions.0.sampling_offsets.weight"
+    assert result.names[name] == ["encoder.layers.1.deformable_attention.sampling_offsets.weight"]
+    assert not any("selector" in key or key.startswith("encoder.layers.0.self") for key in result.state)
+
+
+def test_swin_projections_are_cut_in_order_and_computed_buffers_dropped():
+    state = detrex_state("focus_detr_swin_tiny_224")
+    key = "backbone.layers.1.blocks.0.attn.qkv.bias"
+    state[key] = torch.arange(576.0)
+    state["backbone.layers.1.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.int64)
+    result = apply_rules(state, detrex.rules(state), "swin")
+    prefix = "backbone.model.swin.encoder.layers.1.blocks.0.attention."
+    for number, part in enumerate("qkv"):
+        expected = torch.arange(192.0) + 192 * number
+        assert torch.equal(result.state[f"{prefix}{part}_proj.bias"], expected)
+    assert result.unknown == []
+    assert result.names["backbone.norm1.weight"] == ["backbone.model.hidden_states_norms.stage2.weight"]
+    assert [key for key in result.dropped if "index" in key] == [
+        "backbone.layers.1.blocks.0.attn.relative_position_index"
+    ]
+
+
+@pytest.mark.parametrize(
+    "alias", ["enhance_MCSP_layerlist.3.bias", "transformer.decoder.bbox_embed.2.layers.0.bias"]
+)
+def test_a_copy_that_differs_is_named(alias):
+    state = detrex_state("focus_detr_r50")
+    state[alias] = state[alias] + 1
+    with pytest.raises(FocusDetrError, match=rf"file\.pth: {alias}.*differs"):
+        apply_rules(state, detrex.rules(state), "file.pth")
+    del state[alias.replace("enhance_MCSP_layerlist.3", "class_embed.6").replace("transformer.decoder.", "")]
+    with pytest.raises(FocusDetrError, match="not there"):
+        apply_rules(state, detrex.rules(state), "file.pth")
+
+
+def test_rules_refuse_collisions_and_uneven_cuts():
+    state = {"a": torch.zeros(4), "b": torch.zeros(4)}
+    with pytest.raises(FocusDetrError, match="both become c"):
+        apply_rules(state, [Rule("[ab]", "c")], "f")
+    with pytest.raises(FocusDetrError, match=r"a of shape \[4\]"):
+        apply_rules(state, [Rule("a", "{part}", split=("x", "y", "z"))], "f")
+    assert apply_rules(state, [Rule("a", "c")], "f").unknown == ["b"]
+
+
+def test_an_unknown_backbone_is_refused():
+    state = detrex_state("focus_detr_r50")
+    state = {key: value for key, value in state.items() if not key.startswith("backbone.res4.5.")}
+    renamed = apply_rules(state, detrex.rules(state), "f").state
+    with pytest.raises(FocusDetrError, match=r"3, 4, 5, 3.*resnet50"):
+        detect_backbone(renamed, "f")
+
+
+def test_coco_rows_follow_category_ids():
+    state = dino_state()
+    ids = torch.arange(92.0)
+    state["class_embed.2.bias"] = state["transformer.decoder.class_embed.2.bias"] = ids[:91]
+    state["transformer.enc_out_class_embed.bias"] = ids[:91]
+    state["label_enc.weight"] = ids[:, None].expand(92, 256)
+    renamed = apply_rules(state, dino.rules(state), "dino").state
+    ours, notes = dino.adapt(renamed, None)
+    for value in (
+        ours["decoder.class_heads.2.bias"],
+        ours["proposals.class_head.bias"],
+        ours["label_embedding.weight"][:, 0],
+    ):
+        assert value.tolist() == list(COCO_CATEGORY_IDS)
+    assert len(notes) == 2
+    whole, _ = dino.adapt(renamed, 91)
+    assert len(whole["proposals.class_head.bias"]) == 91 == len(whole["label_embedding.weight"])
+
+
+def test_a_head_saved_once_is_given_to_every_layer():
+    state = dino_state()
+    copies = re.compile(r"transformer\.decoder\.(class|bbox)_embed\..*|(class|bbox)_embed\.[1-5]\..*")
+    shared = {key: value for key, value in state.items() if not copies.fullmatch(key)}
+    shared["class_embed.0.bias"] = torch.arange(91.0)
+    ours, notes = dino.adapt(apply_rules(shared, dino.rules(shared), "dino").state, 91)
+    full, _ = dino.adapt(apply_rules(state, dino.rules(state), "dino").state, 91)
+    assert ours.keys() == full.keys()
+    assert torch.equal(ours["decoder.class_heads.5.bias"], torch.arange(91.0))
+    assert any("decoder.class_heads.5.bias" in note for note in notes)
