@@ -19,19 +19,35 @@ template <> struct VectorOf<double> { typedef DoubleVector type; };
 
 template <class A> constexpr int lanes() { return MSDA_BYTES / sizeof(A); }
 
-MSDA_TARGET static inline void read(const float* from, FloatVector& to) { std::memcpy(&to, from, sizeof to); }
-MSDA_TARGET static inline void read(const double* from, DoubleVector& to) { std::memcpy(&to, from, sizeof to); }
-MSDA_TARGET static inline void read(const uint16_t* from, FloatVector& to) {
+MSDA_TARGET MSDA_INLINE void read(const float* from, FloatVector& to) { std::memcpy(&to, from, sizeof to); }
+MSDA_TARGET MSDA_INLINE void read(const double* from, DoubleVector& to) { std::memcpy(&to, from, sizeof to); }
+MSDA_TARGET MSDA_INLINE void read(const uint16_t* from, FloatVector& to) {
     HalfVector half;
     std::memcpy(&half, from, sizeof half);
     const WordVector bits = __builtin_convertvector(half, WordVector) << 16;
     std::memcpy(&to, &bits, sizeof to);
 }
 
-MSDA_TARGET static inline void write(const FloatVector& from, float* to) { std::memcpy(to, &from, sizeof from); }
-MSDA_TARGET static inline void write(const DoubleVector& from, double* to) { std::memcpy(to, &from, sizeof from); }
-MSDA_TARGET static inline void write(const FloatVector& from, uint16_t* to) {
+MSDA_TARGET MSDA_INLINE void write(const FloatVector& from, float* to) { std::memcpy(to, &from, sizeof from); }
+MSDA_TARGET MSDA_INLINE void write(const DoubleVector& from, double* to) { std::memcpy(to, &from, sizeof from); }
+MSDA_TARGET MSDA_INLINE void write(const FloatVector& from, uint16_t* to) {
     for (int i = 0; i < lanes<float>(); ++i) to[i] = to_bf16(from[i]);
+}
+
+// Sum of the lanes by quarters of a register: a chain of single additions would cost more than the products.
+MSDA_TARGET MSDA_INLINE float total(const FloatVector& vector) {
+    typedef float Part __attribute__((vector_size(16)));
+    Part parts[MSDA_BYTES / 16];
+    std::memcpy(parts, &vector, sizeof parts);
+    for (int i = 1; i < MSDA_BYTES / 16; ++i) parts[0] += parts[i];
+    return (parts[0][0] + parts[0][2]) + (parts[0][1] + parts[0][3]);
+}
+MSDA_TARGET MSDA_INLINE double total(const DoubleVector& vector) {
+    typedef double Part __attribute__((vector_size(16)));
+    Part parts[MSDA_BYTES / 16];
+    std::memcpy(parts, &vector, sizeof parts);
+    for (int i = 1; i < MSDA_BYTES / 16; ++i) parts[0] += parts[i];
+    return parts[0][0] + parts[0][1];
 }
 
 template <class A> struct Corner {
@@ -45,7 +61,7 @@ template <class A> struct Point {
     A x_part, y_part;
 };
 template <class A>
-MSDA_TARGET static inline bool locate(const A* location, int64_t height, int64_t width, Point<A>& point) {
+MSDA_TARGET MSDA_INLINE bool locate(const A* location, int64_t height, int64_t width, Point<A>& point) {
     const A x = location[0] * A(width) - A(0.5), y = location[1] * A(height) - A(0.5);
     if (!(x > A(-1) && y > A(-1) && x < A(width) && y < A(height))) return false;  // NaN ends here too
     point.column = int64_t(x) - (x < 0);
@@ -57,7 +73,7 @@ MSDA_TARGET static inline bool locate(const A* location, int64_t height, int64_t
 
 // The pixels that L*P locations of one query and head read, those outside left out. Returns how many.
 template <class A>
-MSDA_TARGET static inline int64_t list_corners(const Problem& p, const A* location, const A* weight, Corner<A>* out) {
+MSDA_TARGET MSDA_INLINE int64_t list_corners(const Problem& p, const A* location, const A* weight, Corner<A>* out) {
     Corner<A>* next = out;
     for (int64_t level = 0; level < p.levels; ++level) {
         const int64_t height = p.heights[level], width = p.widths[level];
@@ -85,7 +101,7 @@ MSDA_TARGET static inline int64_t list_corners(const Problem& p, const A* locati
 
 // out = sum of weighted rows. V registers hold a row; V = 0: any width, summed in `scratch`.
 template <class T, class A, int V>
-MSDA_TARGET static inline void sum_rows(const T* rows, const Corner<A>* corners, int64_t count, int64_t width,
+MSDA_TARGET MSDA_INLINE void sum_rows(const T* rows, const Corner<A>* corners, int64_t count, int64_t width,
                                         A* scratch, T* out) {
     typedef typename VectorOf<A>::type Vector;
     constexpr int step = lanes<A>();
@@ -129,47 +145,67 @@ MSDA_TARGET static void forward_block(const Problem& p, const T* value, const A*
     }
 }
 
-// One corner of the backward pass: returns grad . row, and adds weight * grad to the row's gradient.
+// One corner of the backward pass: adds weight * grad to the row's gradient and gives the lanes of grad . row.
 template <class T, class A, int V>
-MSDA_TARGET static inline A corner_backward(const typename VectorOf<A>::type* grad, const T* grad_row,
-                                            const T* row, A weight, int64_t width, A* row_grad) {
+MSDA_TARGET MSDA_INLINE void corner_backward(const typename VectorOf<A>::type* grad, const T* grad_row,
+                                             const T* row, A weight, int64_t width, A* row_grad,
+                                             typename VectorOf<A>::type& product) {
     typedef typename VectorOf<A>::type Vector;
-    constexpr int step = lanes<A>();
-    A dot = 0;
     if (V > 0) {
-        Vector product = {}, part, sum;
+        Vector part, sum;
         for (int v = 0; v < V; ++v) {
-            read(row + v * step, part);
+            read(row + v * lanes<A>(), part);
             product += grad[v] * part;
-            read(row_grad + v * step, sum);
+            read(row_grad + v * lanes<A>(), sum);
             sum += grad[v] * weight;
-            write(sum, row_grad + v * step);
+            write(sum, row_grad + v * lanes<A>());
         }
-        for (int i = 0; i < step; ++i) dot += product[i];
-        return dot;
+        return;
     }
+    A dot = 0;
     for (int64_t i = 0; i < width; ++i) {
         const A g = widen<A>(grad_row[i]);
         dot += g * widen<A>(row[i]);
         row_grad[i] += g * weight;
     }
-    return dot;
+    product[0] = dot;
 }
 
 // One level of one head of one image: the only one to write these rows of grad_value, so no thread meets another
-// and every sum has one order.
+// and every sum has one order. Rows of one head lie heads * width apart, a stride that falls on few sets of a cache;
+// when they are used often enough they are worked on in a dense copy (value, then gradient) in `scratch`.
 template <class T, class A, int V>
 MSDA_TARGET static void backward_level(const Problem& p, const T* grad, const T* value, const A* locations,
                                        const A* weights, A* grad_value, A* grad_locations, A* grad_weights,
-                                       int64_t image, int64_t head, int64_t level) {
+                                       int64_t image, int64_t head, int64_t level, void* scratch) {
     typedef typename VectorOf<A>::type Vector;
-    const int64_t height = p.heights[level], width = p.widths[level];
+    const int64_t height = p.heights[level], width = p.widths[level], tokens = height * width;
     const int64_t start = (image * p.tokens + p.starts[level]) * p.row_stride + head * p.width;
+    const bool dense = p.queries * p.points > tokens;
     const T* rows = value + start;
     A* row_grads = grad_value + start;
+    int64_t stride = p.row_stride;
+    if (dense) {
+        row_grads = static_cast<A*>(scratch);
+        T* copy = reinterpret_cast<T*>(row_grads + tokens * p.width);
+        for (int64_t i = 0; i < tokens; ++i) std::copy_n(rows + i * stride, p.width, copy + i * p.width);
+        rows = copy;
+        stride = p.width;
+    }
+    for (int64_t i = 0; i < tokens; ++i) std::fill_n(row_grads + i * stride, p.width, A(0));
     for (int64_t query = 0; query < p.queries; ++query) {
         const int64_t place = (image * p.queries + query) * p.heads + head;
         const T* out_grad = grad + place * p.width;
+        // What a query reads and writes lies too far from the last one's for the processor to foresee.
+        const int64_t ahead = (place + 4 * p.heads) * p.levels * p.points + level * p.points;
+        if (query + 4 < p.queries) {
+            __builtin_prefetch(locations + ahead * 2);
+            __builtin_prefetch(weights + ahead);
+            __builtin_prefetch(grad_locations + ahead * 2, 1);
+            __builtin_prefetch(grad_weights + ahead, 1);
+            for (int64_t i = 0; i < p.width; i += int64_t(64 / sizeof(T)))
+                __builtin_prefetch(out_grad + 4 * p.row_stride + i);
+        }
         Vector g[V > 0 ? V : 1];
         for (int v = 0; v < V; ++v) read(out_grad + v * lanes<A>(), g[v]);
         for (int64_t k = 0; k < p.points; ++k) {
@@ -183,27 +219,32 @@ MSDA_TARGET static void backward_level(const Problem& p, const T* grad, const T*
             const A weight = weights[read_at], x = at.x_part, y = at.y_part;
             const bool left = at.column >= 0, right = at.column + 1 < width;
             const bool above = at.row >= 0, below = at.row + 1 < height;
-            const int64_t first = (at.row * width + at.column) * p.row_stride;
-            const int64_t second = first + width * p.row_stride, next = p.row_stride;
-            A dots[4] = {};
+            const int64_t first = (at.row * width + at.column) * stride;
+            const int64_t second = first + width * stride, next = stride;
+            Vector dots[4] = {};
             if (above && left)
-                dots[0] = corner_backward<T, A, V>(g, out_grad, rows + first, weight * (1 - y) * (1 - x), p.width,
-                                                   row_grads + first);
+                corner_backward<T, A, V>(g, out_grad, rows + first, weight * (1 - y) * (1 - x), p.width,
+                                         row_grads + first, dots[0]);
             if (above && right)
-                dots[1] = corner_backward<T, A, V>(g, out_grad, rows + first + next, weight * (1 - y) * x, p.width,
-                                                   row_grads + first + next);
+                corner_backward<T, A, V>(g, out_grad, rows + first + next, weight * (1 - y) * x, p.width,
+                                         row_grads + first + next, dots[1]);
             if (below && left)
-                dots[2] = corner_backward<T, A, V>(g, out_grad, rows + second, weight * y * (1 - x), p.width,
-                                                   row_grads + second);
+                corner_backward<T, A, V>(g, out_grad, rows + second, weight * y * (1 - x), p.width,
+                                         row_grads + second, dots[2]);
             if (below && right)
-                dots[3] = corner_backward<T, A, V>(g, out_grad, rows + second + next, weight * y * x, p.width,
-                                                   row_grads + second + next);
-            const A upper = (1 - x) * dots[0] + x * dots[1], lower = (1 - x) * dots[2] + x * dots[3];
-            grad_weights[read_at] = (1 - y) * upper + y * lower;
-            to_location[0] = weight * A(width) * ((1 - y) * (dots[1] - dots[0]) + y * (dots[3] - dots[2]));
-            to_location[1] = weight * A(height) * (lower - upper);
+                corner_backward<T, A, V>(g, out_grad, rows + second + next, weight * y * x, p.width,
+                                         row_grads + second + next, dots[3]);
+            // The three gradients are combined lane by lane: three sums of lanes, not four.
+            const Vector upper = dots[0] + x * (dots[1] - dots[0]), lower = dots[2] + x * (dots[3] - dots[2]);
+            const Vector across = (dots[1] - dots[0]) * (1 - y) + (dots[3] - dots[2]) * y;
+            grad_weights[read_at] = total(upper * (1 - y) + lower * y);
+            to_location[0] = weight * A(width) * total(across);
+            to_location[1] = weight * A(height) * total(lower - upper);
         }
     }
+    if (!dense) return;
+    for (int64_t i = 0; i < tokens; ++i)
+        std::copy_n(row_grads + i * stride, p.width, grad_value + start + i * p.row_stride);
 }
 
 // The instance whose V registers are exactly one row, or the one for any width.

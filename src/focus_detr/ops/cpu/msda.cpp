@@ -39,6 +39,8 @@ inline void narrow(float from, uint16_t& to) { to = to_bf16(from); }
 
 #pragma GCC diagnostic ignored "-Wpsabi"
 
+#define MSDA_INLINE static inline __attribute__((always_inline))
+
 #define MSDA_NAMESPACE baseline
 #define MSDA_TARGET
 #define MSDA_BYTES 16
@@ -122,13 +124,13 @@ void forward(const Problem& p, int set, int64_t threads, const void* value, cons
     const int64_t blocks = (p.queries + QUERIES_A_TASK - 1) / QUERIES_A_TASK, tasks = p.batch * blocks;
     threads = useful_threads(p, tasks, threads);
     // Room of a worker: the corners of one query and head, one spare that is written but never kept, one row.
-    const int64_t room = (4 * p.levels * p.points + 1) * 16 + p.width * sizeof(A) + 64;
-    std::unique_ptr<char[]> scratch(new char[room / 64 * 64 * threads + 64 * threads]);
+    const int64_t room = ((4 * p.levels * p.points + 1) * 16 + p.width * sizeof(A) + 63) / 64 * 64;
+    std::unique_ptr<char[]> scratch(new char[room * threads]);
     in_parallel(tasks, threads, [&](int64_t task, int64_t worker) {
         const int64_t image = task / blocks, first = task % blocks * QUERIES_A_TASK;
         block(p, static_cast<const T*>(value), static_cast<const A*>(locations), static_cast<const A*>(weights),
               static_cast<T*>(result), image, first, std::min(first + QUERIES_A_TASK, p.queries),
-              scratch.get() + worker * (room / 64 * 64 + 64));
+              scratch.get() + worker * room);
     });
 }
 
@@ -142,12 +144,17 @@ void backward(const Problem& p, int set, int64_t threads, const void* grad, cons
     if (set == AVX512) level_of_head = avx512::Kernels<T, A>::backward(p.width);
 #endif
     const int64_t tasks = p.batch * p.heads * p.levels;
-    in_parallel(tasks, useful_threads(p, tasks, threads), [&](int64_t task, int64_t) {
+    threads = useful_threads(p, tasks, threads);
+    int64_t tokens = 0;
+    for (int64_t level = 0; level < p.levels; ++level) tokens = std::max(tokens, p.heights[level] * p.widths[level]);
+    const int64_t room = (tokens * p.width * (sizeof(A) + sizeof(T)) + 63) / 64 * 64;
+    std::unique_ptr<char[]> scratch(new char[room * threads]);
+    in_parallel(tasks, threads, [&](int64_t task, int64_t worker) {
         const int64_t level = task % p.levels, head = task / p.levels % p.heads;
         level_of_head(p, static_cast<const T*>(grad), static_cast<const T*>(value), static_cast<const A*>(locations),
                       static_cast<const A*>(weights), static_cast<A*>(grad_value),
                       static_cast<A*>(grad_locations), static_cast<A*>(grad_weights),
-                      task / p.levels / p.heads, head, level);
+                      task / p.levels / p.heads, head, level, scratch.get() + worker * room);
     });
 }
 
@@ -195,7 +202,7 @@ int focus_detr_msda_forward(int type, int set, int threads, const int64_t* sizes
     return 1;
 }
 
-// grad_value must come zeroed; it and the other two gradients are of the type computed in.
+// The three gradients are of the type computed in; every element is written.
 int focus_detr_msda_backward(int type, int set, int threads, const int64_t* sizes, const int64_t* shapes,
                              const void* grad, const void* value, const void* locations, const void* weights,
                              void* grad_value, void* grad_locations, void* grad_weights) try {

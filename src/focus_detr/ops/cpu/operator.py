@@ -40,11 +40,7 @@ def msda_cpu_backward(
     grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value, locations and weights, from grad (B,Q,h*D)."""
-    gradients = (
-        torch.zeros(value.shape, dtype=weights.dtype),
-        torch.empty(locations.shape, dtype=weights.dtype),
-        torch.empty(weights.shape, dtype=weights.dtype),
-    )
+    gradients = tuple(weights.new_empty(tensor.shape) for tensor in (value, locations, weights))
     inputs = grad.contiguous(), value.contiguous(), locations.contiguous(), weights.contiguous()
     library.call("backward", list(shapes), _sizes(value, weights), (*inputs, *gradients))
     return gradients[0].to(value.dtype), gradients[1], gradients[2]
@@ -54,7 +50,8 @@ def msda_cpu_backward(
 def _(
     grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    return value.new_empty(value.shape), locations.new_empty(locations.shape), weights.new_empty(weights.shape)
+    to_value, to_locations, to_weights = (t.new_empty(t.shape) for t in (value, locations, weights))
+    return to_value, to_locations, to_weights
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Sequence[int], Tensor, Tensor], output: Tensor) -> None:
