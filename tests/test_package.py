@@ -81,3 +81,10 @@ def test_a_hub_out_of_reach_is_said(monkeypatch):
         FocusDetrError, match=r"'owner/name'.*hub did not give it: no connection.*bundled name"
     ):
         resolve_model("owner/name")
+
+
+def test_a_training_run_stands_for_its_best_model_and_else_its_last(tmp_path):
+    for name in ("last", "best"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text("{}")
+        assert resolve_model(tmp_path) == tmp_path / name

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from focus_detr.errors import FocusDetrError
 
 if TYPE_CHECKING:
+    from focus_detr.data import DetectionDataset
     from focus_detr.inference import Detections, Predictor
     from focus_detr.inference.sources import Sources
 
@@ -81,21 +82,22 @@ class FocusDetr:
         )
         return [result for result in stream if isinstance(result, Detections)]
 
-    def evaluate(self, data: str | Path, split: str = "test", **options: Any) -> Any:
+    def evaluate(self, data: str | Path | DetectionDataset, split: str = "test", **options: Any) -> Any:
         """Average precision and more on a labelled data set; see `focus_detr.evaluation.evaluate`."""
         from focus_detr.evaluation import evaluate
 
         return evaluate(self._trained(), data, split=split, device=self.device, **options)
 
-    def train(self, data: str | Path, output: str | Path = "runs/train", **options: Any) -> FocusDetr:
+    def train(self, data: str | Path | DetectionDataset, **options: Any) -> FocusDetr:
         """Train on a data set (fine-tune, where this is a trained model), and return the trained model.
 
-        `options` as in `focus_detr.training.train`. This model itself stays as it is.
+        `options` as in `focus_detr.training.train`: output, recipe, overrides, resume ... This model itself
+        stays as it is.
         """
         from focus_detr.training import train
 
-        train(data, model=self.preset or self.folder, output=output, device=self.device, **options)
-        return FocusDetr(output, device=self.device)
+        result = train(data, model=self.preset or str(self.folder), device=self.device, **options)
+        return FocusDetr(result.model, device=self.device)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and its image processor to a folder that `FocusDetr(folder)` reads."""

@@ -74,7 +74,7 @@ def test_recipes_prints_names_and_one_whole_recipe():
 
 
 def test_an_error_of_ours_is_one_line_and_exit_code_2(tmp_path):
-    for arguments in (["predict", "no-such-model", "x.jpg"], ["presets", "no-such-preset"]):
+    for arguments in (["predict", "no-such-model", "x.jpg"], ["recipes", "no-such-recipe"]):
         result = subprocess.run(
             [sys.executable, "-m", "focus_detr", *arguments], capture_output=True, text=True
         )

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from typing import Annotated
 
 import typer
 
 from focus_detr import __version__
+from focus_detr.cli.check import check
 from focus_detr.cli.convert import convert
 from focus_detr.cli.evaluate import evaluate
 from focus_detr.cli.models import models
@@ -38,12 +40,14 @@ def _root(
     """Focus-DETR: object detection that looks closely only where objects are."""
 
 
-for _verb in (predict, train, evaluate, convert, models, presets, recipes):
+for _verb in (predict, train, evaluate, check, convert, models, presets, recipes):
     app.command()(_verb)
 
 
 def main() -> None:
     """Entry point of the command `focus-detr`."""
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("focus_detr").setLevel(logging.INFO)
     try:
         app(prog_name="focus-detr")
     except FocusDetrError as error:

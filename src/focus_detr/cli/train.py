@@ -1,4 +1,4 @@
-"""focus-detr train: fine-tune a model, or train one from a preset."""
+"""focus-detr train: fine-tune a model, or train one from new."""
 
 from __future__ import annotations
 
@@ -7,36 +7,44 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import DataArgument, DeviceOption, parse_settings
-from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.cli.options import DataArgument, parse_settings
+from focus_detr.cli.output import JsonFlag, print_json, print_table
 
 
 def train(
     data: DataArgument,
     model: Annotated[
-        str | None, typer.Option(help="Fine-tune this trained model: a bundled name, a folder or a hub id.")
-    ] = None,
-    preset: Annotated[
-        str | None, typer.Option(help="Train this configuration from new (see `focus-detr presets`).")
-    ] = None,
+        str,
+        typer.Option(
+            "--model",
+            "--preset",
+            help="What to start from: a trained model to fine-tune (bundled name, folder, hub id), or a "
+            "preset (see `focus-detr presets`) to train from new.",
+        ),
+    ] = "focus-detr-lite0",
     recipe: Annotated[
-        str | None, typer.Option(help="A recipe's name, or a YAML file of training options.")
+        str | None,
+        typer.Option(
+            help="Name (see `focus-detr recipes`) or YAML file; the one meant for the model if absent."
+        ),
     ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for checkpoints, logs and the trained model.")] = Path(
-        "runs/train"
-    ),
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run; runs/<recipe name> when not given.")
+    ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Override a recipe's option; repeatable."),
+        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable."),
+    ] = None,
+    eval_data: Annotated[
+        Path | None, typer.Option(help="Data set to evaluate on, where it is not a split of DATA.")
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last checkpoint in the output folder.")
+        bool, typer.Option("--resume", help="Go on with the run in the folder from its last checkpoint.")
     ] = False,
-    device: DeviceOption = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; the fastest when not given.")] = None,
     json: JsonFlag = False,
 ) -> None:
-    """Train a detector on a data set, and write the trained model to a folder."""
-
+    """Train a detector on a data set; the folder of the run holds the best and the last model."""
     overrides = parse_settings(set_ or [])
 
     from focus_detr.training import train as run
@@ -44,12 +52,18 @@ def train(
     result = run(
         data,
         model=model,
-        preset=preset,
         recipe=recipe,
         output=output,
         overrides=overrides,
+        eval_data=eval_data,
         resume=resume,
         device=device,
     )
     if json:
-        print_json(result)
+        print_json(
+            {"output": result.output, "model": result.model, "steps": result.steps, "metrics": result.metrics}
+        )
+        return
+    if result.metrics:
+        print_table(("metric", "best"), [(name, f"{value:.4f}") for name, value in result.metrics.items()])
+    typer.echo(f"{result.steps} steps; the model to use is {result.model}")

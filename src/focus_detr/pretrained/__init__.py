@@ -22,7 +22,8 @@ def resolve_model(name_or_path: str | Path) -> Path:
 
     Args:
         name_or_path: a bundled name (`list_models()`; it goes before a folder of that name: write `./name`
-            for the folder), a folder, or a hub id `owner/name`, which is downloaded once and cached.
+            for the folder), a folder of a model or of a training run (its best model is taken, or the last
+            where none was evaluated), or a hub id `owner/name`, which is downloaded once and cached.
 
     Raises:
         FocusDetrError: nothing of that name, a folder without a model, or a hub out of reach.
@@ -32,11 +33,10 @@ def resolve_model(name_or_path: str | Path) -> Path:
         return _BUNDLED / name
     path = Path(name).expanduser()
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise FocusDetrError(
-                f"{path}: no model in this folder (it has no config.json). {_what_would_work()}"
-            )
-        return path
+        for folder in (path, path / "best", path / "last"):
+            if (folder / "config.json").is_file():
+                return folder
+        raise FocusDetrError(f"{path}: no model in this folder (it has no config.json). {_what_would_work()}")
     if path.exists():
         raise FocusDetrError(
             f"{path}: is a file, and a model is a folder with config.json and weights. "

@@ -1,0 +1,42 @@
+"""focus-detr check: what is wrong with a data set, before a training run finds out."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Annotated, Any
+
+import typer
+
+from focus_detr.cli.options import DataArgument
+from focus_detr.cli.output import JsonFlag, print_json
+
+
+def check(
+    data: DataArgument,
+    split: Annotated[str | None, typer.Option(help="Look at this split only.")] = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Read every pixel: slower, and finds files cut short.")
+    ] = False,
+    json: JsonFlag = False,
+) -> None:
+    """Count a data set's images and objects, and list every problem in it.
+
+    Exit code 1 means that there are errors among the problems; warnings alone give 0.
+    """
+    from focus_detr.data import list_splits, load_dataset
+
+    report: list[dict[str, Any]] = []
+    for name in [split] if split else list_splits(data):
+        dataset = load_dataset(
+            data, name, on_problem="ignore", check_images="decode" if decode else "headers"
+        )
+        problems = [dataclasses.asdict(problem) for problem in dataset.problems]
+        report.append(
+            {"split": name, "images": len(dataset), "objects": dataset.class_counts(), "problems": problems}
+        )
+        if not json:
+            typer.echo("\n".join([dataset.summary(), *(f"  {problem}" for problem in dataset.problems)]))
+    if json:
+        print_json(report)
+    if any(problem["severity"] == "error" for part in report for problem in part["problems"]):
+        raise typer.Exit(1)
