@@ -101,9 +101,9 @@ class FocusDetr:
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and its image processor to a folder that `FocusDetr(folder)` reads."""
-        predictor = self.predictor
-        predictor.model.save_pretrained(folder)
-        predictor.processor.save_pretrained(folder)
+        model: Any = self.predictor.model
+        model.save_pretrained(folder)
+        self.predictor.processor.save_pretrained(folder)
         return Path(folder)
 
     def __repr__(self) -> str:

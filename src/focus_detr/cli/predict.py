@@ -75,7 +75,8 @@ def predict(
         results.append(result)
 
     if output is not None:
-        _write_files(results, output, formats, predictor.model.config.category_ids)
+        category_ids = getattr(getattr(predictor.model, "config", None), "category_ids", None)
+        _write_files(results, output, formats, category_ids)
     if json:
         print_json([result.to_dict() for result in results])
     else:

@@ -1,0 +1,94 @@
+"""focus-detr predict, with a stand-in for the model: pictures, files, counts, bad images, exit codes."""
+
+import csv
+import json
+
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from focus_detr.cli import app
+from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.inference import Predictor
+
+
+class TwoCellsAndADot:
+    """Finds two cells and one dot in every image, with probabilities of 0.9, 0.7 and 0.6."""
+
+    def infer(self, pixel_values, pixel_mask):
+        probabilities = torch.tensor([[0.9, 0.01], [0.7, 0.01], [0.01, 0.6]])
+        boxes = torch.tensor([[0.25, 0.25, 0.5, 0.5], [0.75, 0.75, 0.5, 0.5], [0.5, 0.5, 0.1, 0.1]])
+        count = len(pixel_values)
+        return probabilities.logit().expand(count, 3, 2), boxes.expand(count, 3, 4)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "images" / "deep").mkdir(parents=True)
+    Image.new("RGB", (64, 32), "white").save(tmp_path / "images" / "one.png")
+    Image.new("RGB", (32, 64), "black").save(tmp_path / "images" / "deep" / "one.jpg")
+    (tmp_path / "images" / "broken.jpg").write_bytes(b"not an image")
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def stand_in(monkeypatch):
+    processor = FocusDetrImageProcessor(size=32)
+    predictor = Predictor(TwoCellsAndADot(), processor, ["cell", "dot"])
+    predictor.max_detections = 3
+    monkeypatch.setattr(Predictor, "from_pretrained", lambda *arguments, **options: predictor)
+    monkeypatch.setattr("focus_detr.cli.predict.resolve_model", lambda name: name)
+
+
+def predict(*arguments):
+    return CliRunner().invoke(app, ["predict", "any", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_it_counts_draws_and_writes_and_passes_over_what_cannot_be_read(folder):
+    result = predict(folder / "images", "--output", folder / "out", "--format", "coco,csv,json")
+    assert result.exit_code == 0
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["cell", "4", "2"] in rows and ["dot", "2", "2"] in rows and ["all", "6", "2"] in rows
+    assert "1 of 3 images could not be read" in result.stderr
+    names = {"one.jpg", "one-2.jpg", "detections.coco.json", "detections.csv", "detections.jsonl"}
+    assert {path.name for path in (folder / "out").iterdir()} == names
+    assert {Image.open(folder / "out" / name).size for name in ("one.jpg", "one-2.jpg")} == {
+        (64, 32),
+        (32, 64),
+    }
+    assert len(json.loads((folder / "out" / "detections.coco.json").read_text())) == 6
+    assert len(list(csv.DictReader((folder / "out" / "detections.csv").open()))) == 6
+    assert len((folder / "out" / "detections.jsonl").read_text().splitlines()) == 3
+
+
+def test_a_drawn_picture_shows_the_boxes(folder):
+    predict(folder / "images" / "one.png", "--output", folder / "out")
+    assert len(Image.open(folder / "out" / "one.jpg").getcolors(64 * 32)) > 1
+
+
+def test_json_is_all_that_stdout_holds(folder):
+    result = predict(folder / "images", "--json", "--threshold", "0.65")
+    found = json.loads(result.stdout)
+    assert sorted(len(image.get("objects", [])) for image in found) == [0, 2, 2]
+    assert sum("error" in image for image in found) == 1
+
+
+def test_classes_and_no_images(folder):
+    result = predict(
+        folder / "images" / "one.png", "--classes", "dot", "--output", folder / "out", "--no-images", "--json"
+    )
+    assert [item["name"] for item in json.loads(result.stdout)[0]["objects"]] == ["dot"]
+    assert {path.name for path in (folder / "out").iterdir()} == {"detections.coco.json", "detections.csv"}
+
+
+def test_nothing_is_written_without_an_output_folder(folder):
+    before = sorted(folder.rglob("*"))
+    assert predict(folder / "images").exit_code == 0
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_exit_code_1_when_no_image_could_be_read(folder):
+    result = predict(folder / "images" / "broken.jpg", "--json")
+    assert result.exit_code == 1
+    assert "error" in json.loads(result.stdout)[0]
