@@ -1,0 +1,35 @@
+"""Training: recipe -> DetectionTrainer -> a folder with the best and the last model."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from focus_detr.training.finetuning import FinetuningReport as FinetuningReport
+    from focus_detr.training.finetuning import load_for_finetuning as load_for_finetuning
+    from focus_detr.training.recipe import Recipe as Recipe
+    from focus_detr.training.recipe import list_recipes as list_recipes
+    from focus_detr.training.recipe import load_recipe as load_recipe
+    from focus_detr.training.run import TrainingResult as TrainingResult
+    from focus_detr.training.run import train as train
+    from focus_detr.training.trainer import DetectionTrainer as DetectionTrainer
+
+_HOME = {
+    "DetectionTrainer": "trainer",
+    "FinetuningReport": "finetuning",
+    "Recipe": "recipe",
+    "TrainingResult": "run",
+    "list_recipes": "recipe",
+    "load_for_finetuning": "finetuning",
+    "load_recipe": "recipe",
+    "train": "run",
+}
+
+__all__ = list(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'focus_detr.training' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"focus_detr.training.{_HOME[name]}"), name)

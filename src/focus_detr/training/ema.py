@@ -1,0 +1,32 @@
+"""A moving average of the weights, which usually detects better than the weights themselves."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+Tensors = tuple[Tensor, ...] | list[Tensor]
+
+
+def build_ema(model: nn.Module, decay: float, warmup_steps: int) -> AveragedModel:
+    """A copy of ``model`` that follows it: ``average = d·average + (1 - d)·weights`` after each step.
+
+    ``d = decay·(1 - exp(-steps/warmup_steps))``, so that the random start is soon forgotten. Buffers (batch
+    statistics) are averaged too, and whole numbers copied.
+    """
+
+    def average(averages: Tensors, weights: Tensors, num_averaged: Tensor | int) -> None:
+        if not averages[0].is_floating_point():
+            for mean, value in zip(averages, weights, strict=True):
+                mean.copy_(value)
+            return
+        d = decay * (1 - math.exp(-float(num_averaged) / warmup_steps))
+        torch._foreach_lerp_(averages, weights, 1 - d)
+
+    with torch.no_grad():
+        ema = AveragedModel(model, multi_avg_fn=torch.no_grad()(average), use_buffers=True)
+        ema.update_parameters(model)
+    return ema.requires_grad_(False)

@@ -1,0 +1,156 @@
+"""Starting from a trained model with other classes, and saying exactly what was kept."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from focus_detr.errors import FocusDetrError
+
+
+@dataclass
+class FinetuningReport:
+    """What became of every parameter and buffer of the new model."""
+
+    source: str
+    kept: list[str] = field(default_factory=list)
+    """Taken over unchanged."""
+    adapted: list[str] = field(default_factory=list)
+    """Has a row for each class: rows of classes that both models name were taken over, the others are new."""
+    new: list[str] = field(default_factory=list)
+    """Starts as in a new model: absent from the source, or of another shape there."""
+    unused: list[str] = field(default_factory=list)
+    """In the source, with no place in the new model."""
+    kept_classes: list[str] = field(default_factory=list)
+    new_classes: list[str] = field(default_factory=list)
+    dropped_classes: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        def listed(names: Sequence[str]) -> str:
+            shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+            return shown or "none"
+
+        return "\n".join(
+            [
+                f"from {self.source}: {len(self.kept)} tensors kept as they are",
+                f"adapted to the classes ({len(self.adapted)}): {listed(self.adapted)}",
+                f"new ({len(self.new)}): {listed(self.new)}",
+                f"not used ({len(self.unused)}): {listed(self.unused)}",
+                f"classes kept: {listed(self.kept_classes)}; new: {listed(self.new_classes)}; "
+                f"dropped: {listed(self.dropped_classes)}",
+            ]
+        )
+
+
+def load_for_finetuning(
+    folder: str | Path,
+    class_names: Sequence[str],
+    *,
+    category_ids: Sequence[int] | None = None,
+    model_class: type[PreTrainedModel] | None = None,
+    **overrides: Any,
+) -> tuple[PreTrainedModel, FinetuningReport]:
+    """The model of ``folder`` (see `resolve_model`) for the classes ``class_names``.
+
+    Tensors with a row for each class (class heads, label embedding) keep the rows of classes of the same
+    name; every other tensor of the same name and shape is kept whole. ``overrides`` are fields of the
+    configuration.
+
+    Raises:
+        FocusDetrError: no model there, no class, or the same class twice.
+    """
+    from focus_detr.pretrained import resolve_model
+
+    if not class_names or len(set(class_names)) != len(class_names):
+        raise FocusDetrError(f"class_names={list(class_names)!r}: must be one or more different names")
+    if model_class is None:
+        from focus_detr.models import FocusDetrForObjectDetection
+
+        model_class = FocusDetrForObjectDetection
+    path = resolve_model(folder)
+    source = model_class.from_pretrained(path)
+    old_names = class_names_of(source.config)
+    config = with_classes(source.config, class_names, category_ids)
+    if overrides:
+        config = type(config).from_dict({**config.to_dict(), **overrides})
+    model = model_class(config)
+    report = FinetuningReport(source=path.name)
+    _transfer(source, model, old_names, list(class_names), report)
+    return model, report
+
+
+def class_names_of(config: Any) -> list[str]:
+    """Class names of a model's configuration, by label."""
+    return [config.id2label[label] for label in range(config.num_labels)]
+
+
+def with_classes(config: Any, class_names: Sequence[str], category_ids: Sequence[int] | None = None) -> Any:
+    """A copy of a model's configuration for other classes."""
+    values = copy.deepcopy(config.to_dict())
+    values.pop("num_labels", None)
+    values["id2label"] = dict(enumerate(class_names))
+    values["label2id"] = {name: label for label, name in enumerate(class_names)}
+    if "category_ids" in values:
+        values["category_ids"] = list(category_ids) if category_ids is not None else None
+    return type(config).from_dict(values)
+
+
+@torch.no_grad()
+def _transfer(
+    source: PreTrainedModel,
+    model: PreTrainedModel,
+    old_names: list[str],
+    new_names: list[str],
+    report: FinetuningReport,
+) -> None:
+    report.kept_classes = [name for name in new_names if name in old_names]
+    report.new_classes = [name for name in new_names if name not in old_names]
+    report.dropped_classes = [name for name in old_names if name not in new_names]
+    rows = [(new, old_names.index(name)) for new, name in enumerate(new_names) if name in old_names]
+    same_classes = old_names == new_names
+    class_dimension = {} if same_classes else _class_dimensions(model)
+    old_state, new_state = source.state_dict(), model.state_dict()
+    for name, tensor in new_state.items():
+        if name not in old_state:
+            report.new.append(name)
+        elif name in class_dimension:
+            copied = _copy_rows(old_state[name], tensor, class_dimension[name], rows)
+            (report.adapted if copied else report.new).append(name)
+        elif tensor.shape == old_state[name].shape:
+            tensor.copy_(old_state[name])
+            report.kept.append(name)
+        else:
+            report.new.append(name)
+    report.unused = [name for name in old_state if name not in new_state]
+
+
+def _class_dimensions(model: PreTrainedModel) -> dict[str, int]:
+    """Which tensors have a row for each class, and along which dimension: one more class lengthens it."""
+    names = class_names_of(model.config)
+    larger = with_classes(model.config, [*names, "one more class"], None)
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in type(model)(larger).state_dict().items()}
+    dimensions = {}
+    for name, tensor in model.state_dict().items():
+        differing = [i for i, size in enumerate(tensor.shape) if shapes[name][i] != size]
+        if differing:
+            dimensions[name] = differing[0]
+    return dimensions
+
+
+def _copy_rows(old: Tensor, new: Tensor, dimension: int, rows: list[tuple[int, int]]) -> bool:
+    fits = old.dim() == new.dim() and all(
+        a == b for i, (a, b) in enumerate(zip(old.shape, new.shape, strict=True)) if i != dimension
+    )
+    if not fits or not rows:
+        return False
+    for target, origin in rows:
+        new.select(dimension, target).copy_(old.select(dimension, origin))
+    return True

@@ -1,0 +1,56 @@
+"""AdamW's parameter groups and the learning-rate schedule (spec 1.14)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from focus_detr.training.recipe import Recipe
+
+_NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)
+
+
+def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+    """Trainable parameters by (learning rate, weight decay): none for norms, a lower rate for backbones."""
+    norm_parameters = {
+        id(parameter)
+        for module in model.modules()
+        if isinstance(module, _NORMS) or "Norm" in type(module).__name__
+        for parameter in module.parameters(recurse=False)
+    }
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        factor = recipe.backbone_learning_rate_factor if "backbone" in name else 1.0
+        decay = 0.0 if id(parameter) in norm_parameters else recipe.weight_decay
+        groups.setdefault((recipe.learning_rate * factor, decay), []).append(parameter)
+    # The highest rate first: it is the one that is logged.
+    return [
+        {"params": group, "lr": lr, "weight_decay": decay}
+        for (lr, decay), group in sorted(groups.items(), key=lambda item: item[0], reverse=True)
+    ]
+
+
+def learning_rate_factor(recipe: Recipe, total_steps: int, steps_per_epoch: float) -> Callable[[int], float]:
+    """Function of the optimiser step (0 for the first) that every group's learning rate is multiplied by."""
+    unit = 1.0 if recipe.max_steps else steps_per_epoch
+    drops = [round(drop * unit) for drop in recipe.lr_drops]
+
+    def factor(step: int) -> float:
+        scale = 1.0
+        if recipe.schedule == "multistep":
+            scale = 0.1 ** sum(step >= drop for drop in drops)
+        elif recipe.schedule == "cosine":
+            done = (step - recipe.warmup_steps) / max(1, total_steps - recipe.warmup_steps)
+            wave = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
+            scale = recipe.lr_final_factor + (1 - recipe.lr_final_factor) * wave
+        if step < recipe.warmup_steps:
+            scale *= recipe.warmup_factor + (1 - recipe.warmup_factor) * step / recipe.warmup_steps
+        return scale
+
+    return factor

@@ -1,0 +1,265 @@
+"""A training recipe: every choice of a run in one strict dataclass, from YAML and saved with the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from focus_detr.errors import FocusDetrError
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a model is trained. The defaults are Focus-DETR's 12-epoch schedule on COCO."""
+
+    name: str = "custom"
+
+    epochs: int | None = 12
+    """Length of training; give this or ``max_steps``."""
+    max_steps: int | None = None
+    """Length in optimiser steps, instead of ``epochs``."""
+    batch_size: int = 16
+    """Images of an optimiser step, over all processes and accumulated micro-batches."""
+    gradient_accumulation: int = 1
+    """Micro-batches of an optimiser step: divides the memory needed, not the batch."""
+
+    learning_rate: float = 1e-4
+    backbone_learning_rate_factor: float = 0.1
+    betas: tuple[float, float] = (0.9, 0.999)
+    weight_decay: float = 1e-4
+    """Of all parameters but those of norms, which have none."""
+    clip_gradient: float = 0.1
+    """Greatest L2 norm of all gradients together; 0 switches clipping off."""
+    schedule: Literal["multistep", "cosine", "constant"] = "multistep"
+    lr_drops: tuple[float, ...] = (11,)
+    """When "multistep" drops the rate to a tenth: in epochs, or in steps where ``max_steps`` is given."""
+    lr_final_factor: float = 0.01
+    """Where "cosine" ends, as a share of the learning rate."""
+    warmup_steps: int = 0
+    warmup_factor: float = 0.001
+    """Where the linear warm-up starts, as a share of the learning rate."""
+    ema_decay: float = 0.0
+    """Decay of the weights' moving average, which is then what is evaluated and saved; 0 switches it off."""
+    ema_warmup_steps: int = 2000
+    """Time constant over which the decay grows to ``ema_decay``."""
+
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    gradient_checkpointing: bool = False
+    channels_last: bool = False
+    """Memory layout of images and feature maps; faster convolutions on CPUs and tensor cores."""
+    threads: int | None = None
+    """CPU threads of each process; None leaves torch's choice."""
+
+    train_split: str | None = "train"
+    """Several are joined by "+"; null where the data set has one split only."""
+    eval_split: str | None = "val"
+    """null trains without evaluating."""
+    shortest_edge: int = 800
+    longest_edge: int = 1333
+    """Images are resized, aspect ratio kept, for evaluation and use of the model; pixels."""
+    augmentation: str = "detr"
+    """Preset of `focus_detr.data.build_transforms`."""
+    augmentation_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    workers: int = 2
+    """Processes that read images, of each training process; 0 reads in the training process itself."""
+    skip_empty: bool = False
+    """Leave out training images without objects, as the 12-epoch configurations of the release do."""
+
+    eval_interval: int = 1
+    """Epochs between evaluations; 0 evaluates at the end only."""
+    checkpoint_steps: int | None = None
+    """Optimiser steps between checkpoints, on top of one at each epoch's end."""
+    log_steps: int = 50
+    """Optimiser steps averaged into one row of losses."""
+    patience: int | None = None
+    """Stop after so many evaluations without a better AP; None never stops early."""
+    seed: int = 0
+
+    backbone_weights: str | None = None
+    """Where a new model's backbone starts: "efficientnet-lite0" (and 1, 2), or a transformers model of its
+    architecture; None starts it from random numbers."""
+    model: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Fields of the model's configuration to override, such as ``num_queries``."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], source: str = "recipe") -> Recipe:
+        """From plain values, strictly.
+
+        Raises:
+            FocusDetrError: a key is unknown, or a value unusable.
+        """
+        hints = typing.get_type_hints(cls)
+        checked = {}
+        for key, value in values.items():
+            if key not in hints:
+                close = difflib.get_close_matches(key, hints, n=1)
+                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(hints)}"
+                raise FocusDetrError(f"{source}: unknown key {key!r}; {hint}")
+            checked[key] = _as_type(value, hints[key], f"{source}: {key}")
+        recipe = cls(**checked)
+        recipe._check(source)
+        return recipe
+
+    def replace(self, overrides: Mapping[str, Any] | None = None, source: str = "overrides") -> Recipe:
+        """A copy with fields overridden; a given ``epochs`` replaces ``max_steps`` and the reverse."""
+        overrides = dict(overrides or {})
+        for key, other in (("epochs", "max_steps"), ("max_steps", "epochs")):
+            if overrides.get(key) is not None and overrides.get(other) is None:
+                overrides[other] = None
+        rescaled = self._rescaled_drops(overrides)
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return type(self).from_dict({**values, **rescaled, **overrides}, source)
+
+    def _rescaled_drops(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        """Drops at the same shares of a run whose length alone is overridden."""
+        length = overrides.get("epochs") or overrides.get("max_steps")
+        if not isinstance(length, int) or isinstance(length, bool) or "lr_drops" in overrides:
+            return {}
+        return {"lr_drops": tuple(drop * length / self.length for drop in self.lr_drops)}
+
+    @property
+    def length(self) -> int:
+        """Epochs, or steps where ``max_steps`` is given."""
+        return self.max_steps or self.epochs or 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as YAML and JSON hold them."""
+        values = dataclasses.asdict(self)
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.to_dict(), sort_keys=False)
+
+    def _check(self, source: str) -> None:
+        def refuse(key: str, why: str) -> typing.NoReturn:
+            raise FocusDetrError(f"{source}: {key}={getattr(self, key)!r}: {why}")
+
+        if (self.epochs is None) == (self.max_steps is None):
+            refuse("epochs", f"give either epochs or max_steps (now {self.max_steps!r}), not both or none")
+        at_least_one = (
+            "epochs",
+            "max_steps",
+            "batch_size",
+            "gradient_accumulation",
+            "shortest_edge",
+            "log_steps",
+        )
+        for key in at_least_one:
+            if getattr(self, key) is not None and getattr(self, key) < 1:
+                refuse(key, "must be at least 1")
+        for key in ("checkpoint_steps", "patience", "threads"):
+            if getattr(self, key) is not None and getattr(self, key) < 1:
+                refuse(key, "must be at least 1, or null")
+        for key in ("warmup_steps", "workers", "eval_interval", "weight_decay", "clip_gradient", "seed"):
+            if getattr(self, key) < 0:
+                refuse(key, "must not be negative")
+        if not self.learning_rate > 0:
+            refuse("learning_rate", "must be positive; the paper uses 1e-4")
+        if self.ema_warmup_steps < 1:
+            refuse("ema_warmup_steps", "must be at least 1")
+        if self.longest_edge < self.shortest_edge:
+            refuse("longest_edge", f"must be at least shortest_edge={self.shortest_edge}")
+        for key in ("backbone_learning_rate_factor", "lr_final_factor", "warmup_factor"):
+            if not 0 <= getattr(self, key) <= 1:
+                refuse(key, "must lie in [0, 1]")
+        if not 0 <= self.ema_decay < 1:
+            refuse("ema_decay", "must lie in [0, 1); 0.999 to 0.9999 are usual, 0 is off")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            refuse("betas", "must be two numbers in [0, 1); AdamW's usual ones are [0.9, 0.999]")
+        if list(self.lr_drops) != sorted(self.lr_drops) or any(drop <= 0 for drop in self.lr_drops):
+            refuse("lr_drops", "must be positive and increasing")
+        if self.batch_size % self.gradient_accumulation:
+            refuse("gradient_accumulation", f"must divide batch_size={self.batch_size}")
+
+
+def list_recipes() -> list[str]:
+    """Names of the recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
+    """A recipe by its name, from a YAML file, or from a mapping of its fields.
+
+    Raises:
+        FocusDetrError: it is not known, not readable, or a key or value in it is not usable.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe
+    if isinstance(recipe, Mapping):
+        return Recipe.from_dict(recipe)
+    path = Path(recipe)
+    if path.suffix not in (".yaml", ".yml"):
+        path = RECIPES / f"{recipe}.yaml"
+        if not path.is_file():
+            close = difflib.get_close_matches(str(recipe), list_recipes(), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            raise FocusDetrError(
+                f"recipe {str(recipe)!r} not known{hint} Known: {', '.join(list_recipes())}; or a .yaml file"
+            )
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FocusDetrError(f"recipe {path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise FocusDetrError(f"recipe {path}: is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise FocusDetrError(f"recipe {path}: must be a mapping of keys to values")
+    values.setdefault("name", path.stem)
+    return Recipe.from_dict(values, source=f"recipe {path.name}")
+
+
+def recipe_for(model: str) -> str:
+    """The recipe that trains the preset or model named ``model`` where none is asked for."""
+    if model in list_recipes():
+        return model
+    if model.startswith(("focus-detr-", "dino-")) and "lite" not in model:
+        return f"coco-{model[-4:]}" if model.endswith(("-24ep", "-36ep")) else "coco-12ep"
+    return "small-data"
+
+
+def _as_type(value: Any, hint: Any, where: str) -> Any:
+    """`value` as the type `hint` says, or refused; the types are those of Recipe's fields."""
+    origin, options = typing.get_origin(hint), typing.get_args(hint)
+    if origin is types.UnionType:
+        if value is None:
+            return None
+        return _as_type(value, options[0], where)
+    if origin is Literal:
+        if value in options:
+            return value
+        close = difflib.get_close_matches(str(value), options, n=1)
+        hint_text = f" (did you mean {close[0]!r}?)" if close else ""
+        raise FocusDetrError(f"{where}={value!r}: must be one of {', '.join(options)}{hint_text}")
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)):
+            raise FocusDetrError(f"{where}={value!r}: must be a list of numbers")
+        return tuple(_as_type(item, options[0], where) for item in value)
+    if origin is dict:
+        if not isinstance(value, Mapping):
+            raise FocusDetrError(f"{where}={value!r}: must be a mapping of keys to values")
+        return dict(value)
+    return _as_scalar(value, hint, where)
+
+
+def _as_scalar(value: Any, kind: type, where: str) -> Any:
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
+        names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+        raise FocusDetrError(f"{where}={value!r}: must be {names[kind]}")
+    return value
