@@ -152,3 +152,18 @@ def test_a_transformers_folder_that_does_not_fit_is_refused(tmp_path):
         load_pretrained_backbone(backbone, tmp_path)
     with pytest.raises(FocusDetrError, match="nowhere"):
         load_pretrained_backbone(backbone, tmp_path / "nowhere")
+
+
+def test_export_with_any_multiple_of_32():
+    side = torch.export.Dim("side", min=1, max=40)
+    dynamic = ({0: torch.export.Dim("batch", min=1, max=8), 2: 32 * side, 3: 64},)
+    backbone = build_backbone(backbone_config("efficientnet-lite0")).eval()
+    with torch.no_grad():
+        program = torch.export.export(backbone, (torch.randn(2, 3, 96, 64),), dynamic_shapes=dynamic)
+        image = torch.randn(1, 3, 64, 64)
+        for ours, exported in zip(backbone(image), program.module()(image), strict=True):
+            torch.testing.assert_close(exported, ours, rtol=1e-4, atol=1e-5)
+
+
+def test_maps_keep_channels_together_on_cpu(lite0):
+    assert all(x.is_contiguous(memory_format=torch.channels_last) for x in lite0(torch.randn(2, 3, 64, 64)))
