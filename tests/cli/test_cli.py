@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from focus_detr.cli import app
 from focus_detr.cli.app import main
 from focus_detr.cli.options import parse_settings
-from focus_detr.cli.output import print_json, print_table
+from focus_detr.cli.output import print_json
 from focus_detr.errors import FocusDetrError
 from focus_detr.presets import list_presets
 
@@ -125,8 +125,3 @@ def test_a_setting_that_is_none_is_refused(pair):
 def test_json_has_no_nan(capsys):
     print_json({"ap": float("nan"), "list": (1.5, float("inf")), 3: Path("a")})
     assert json.loads(capsys.readouterr().out) == {"ap": None, "list": [1.5, None], "3": "a"}
-
-
-def test_tables_align_numbers_right_and_text_left(capsys):
-    print_table(("class", "objects"), [("cell", 7), ("a", 1234)])
-    assert capsys.readouterr().out.splitlines() == ["class  objects", "cell         7", "a         1234"]

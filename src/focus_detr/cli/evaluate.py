@@ -9,6 +9,7 @@ import typer
 
 from focus_detr.cli.options import DataArgument, DeviceOption, ModelArgument
 from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.pretrained import resolve_model
 
 
 def evaluate(
@@ -23,7 +24,11 @@ def evaluate(
     json: JsonFlag = False,
 ) -> None:
     """Measure average precision, per class and by size, and what the token selection keeps."""
+    folder = resolve_model(model)  # a wrong name is said before torch is loaded
+
     from focus_detr.evaluation import evaluate as run
 
-    report = run(model, data, split=split, output=output, batch_size=batch_size, device=device)
+    report = run(
+        folder, data, split=split, output=output, batch_size=batch_size, device=device, progress=not json
+    )
     print_json(report.to_dict()) if json else typer.echo(report.summary())

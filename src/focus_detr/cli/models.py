@@ -4,7 +4,7 @@ import json as json_module
 
 import typer
 
-from focus_detr.cli.output import JsonFlag, print_json, print_table
+from focus_detr.cli.output import JsonFlag, print_json
 
 
 def models(json: JsonFlag = False) -> None:
@@ -20,4 +20,4 @@ def models(json: JsonFlag = False) -> None:
     elif not classes:
         typer.echo("This installation holds no trained model.")
     else:
-        print_table(("model", "classes"), [(name, ", ".join(names)) for name, names in classes.items()])
+        typer.echo("\n".join(f"{name}: {', '.join(names)}" for name, names in classes.items()))

@@ -1,9 +1,8 @@
-"""What verbs print: JSON for machines on stdout, tables and notes for people."""
+"""What verbs print: JSON for machines on stdout, notes for people on stderr."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -19,20 +18,6 @@ def print_json(value: Any) -> None:
 def note(message: str) -> None:
     """A remark for people, on stderr so that stdout stays clean."""
     typer.echo(message, err=True)
-
-
-def print_table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Columns aligned by spaces; numbers to the right. Reads the same in a terminal, a log and a pipe."""
-    rows = list(rows)
-    cells = [[str(cell) for cell in row] for row in (header, *rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(header))]
-    numeric = [all(isinstance(row[column], (int, float)) for row in rows) for column in range(len(header))]
-    for row in cells:
-        padded = (
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        )
-        typer.echo("  ".join(padded).rstrip())
 
 
 def _finite(value: Any) -> Any:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from focus_detr.cli.options import DeviceOption, ModelArgument, split_names
-from focus_detr.cli.output import JsonFlag, note, print_json, print_table
+from focus_detr.cli.output import JsonFlag, note, print_json
 from focus_detr.cli.pictures import Pictures
 from focus_detr.errors import FocusDetrError
 from focus_detr.pretrained import resolve_model
@@ -108,6 +108,7 @@ def _write_files(
 
 
 def _print_summary(results: list[Detections | BadImage], output: Path | None) -> None:
+    from focus_detr.evaluation.tables import table
     from focus_detr.inference import Detections
 
     good = [result for result in results if isinstance(result, Detections)]
@@ -117,7 +118,7 @@ def _print_summary(results: list[Detections | BadImage], output: Path | None) ->
         objects.update(detections.counts())
         seen_in.update(detections.counts().keys())
     rows = [(name, count, seen_in[name]) for name, count in objects.most_common()]
-    print_table(("class", "objects", "images"), [*rows, ("all", objects.total(), len(good))])
+    typer.echo(table(("class", "objects", "images"), [*rows, ("all", objects.total(), len(good))]))
     if len(good) < len(results):
         note(f"{len(results) - len(good)} of {len(results)} images could not be read and were passed over.")
     if output is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from focus_detr.cli.options import DataArgument, parse_settings
-from focus_detr.cli.output import JsonFlag, print_json, print_table
+from focus_detr.cli.output import JsonFlag, print_json
 
 
 def train(
@@ -47,6 +47,7 @@ def train(
     """Train a detector on a data set; the folder of the run holds the best and the last model."""
     overrides = parse_settings(set_ or [])
 
+    from focus_detr.evaluation.tables import table
     from focus_detr.training import train as run
 
     result = run(
@@ -65,5 +66,5 @@ def train(
         )
         return
     if result.metrics:
-        print_table(("metric", "best"), [(name, f"{value:.4f}") for name, value in result.metrics.items()])
+        typer.echo(table(("metric", "best"), list(result.metrics.items())))
     typer.echo(f"{result.steps} steps; the model to use is {result.model}")
