@@ -1,0 +1,14 @@
+"""Makes the models known to transformers: after `import focus_detr.auto` its Auto classes load them."""
+
+from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
+
+from focus_detr.configuration import FocusDetrConfig
+from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.models import FocusDetrForObjectDetection
+
+AutoConfig.register("focus_detr", FocusDetrConfig, exist_ok=True)
+AutoModel.register(FocusDetrConfig, FocusDetrForObjectDetection, exist_ok=True)
+AutoModelForObjectDetection.register(FocusDetrConfig, FocusDetrForObjectDetection, exist_ok=True)
+AutoImageProcessor.register(
+    FocusDetrConfig, image_processor_classes={"pil": FocusDetrImageProcessor}, exist_ok=True
+)
