@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_datasets import NAMES, coco_content, write_coco, write_voc, write_yolo
+from tiny_datasets import NAMES, coco_content, voc_xml, write_coco, write_image, write_voc, write_yolo
 
 from focus_detr.data import list_splits, load_dataset
 from focus_detr.errors import FocusDetrError
@@ -96,3 +96,100 @@ def test_to_coco_returns_what_was_read(tmp_path: Path) -> None:
     }
     assert written["categories"] == [{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}]
     assert dataset[0].labels.tolist() == [1] and dataset[0].ignored.tolist() == [[20, 10, 28, 15]]
+
+
+def test_format_can_be_said_and_years_left_out(tmp_path: Path) -> None:
+    write_coco(tmp_path / "annotations" / "instances_val2017.json", tmp_path / "val2017")
+    assert list_splits(tmp_path) == ["val2017"]
+    for name in ("val", "valid", "validation", "val2017"):
+        assert len(load_dataset(tmp_path, split=name, format="coco")) == 3
+    (tmp_path / "annotations" / "captions_val2017.json").write_text("{}")
+    (tmp_path / "results.json").write_text('[{"image_id": 1}]')
+    assert list_splits(tmp_path) == ["val2017"]
+
+
+def test_image_ids_that_are_text_get_numbers(tmp_path: Path) -> None:
+    content = coco_content()
+    for image in content["images"]:
+        image["id"] = f"photo-{image['id']}"
+    for each in content["annotations"]:
+        each["image_id"] = f"photo-{each['image_id']}"
+    write_coco(tmp_path / "instances_train.json", tmp_path / "train", content)
+    dataset = load_dataset(tmp_path)
+    assert [record.image_id for record in dataset.records] == [1, 2, 3]
+    assert [len(record.labels) for record in dataset.records] == [2, 2, 1]
+
+
+_REST = "val: images/val\nnames: [cat, dog]\n"
+YOLO_YAMLS = {
+    "names as a map": "train: images/train\nval: images/val\nnames: {0: cat, 1: dog}\n",
+    "path of another machine": "path: ../datasets/gone\ntrain: images/train\n" + _REST,
+    "path from the yaml's folder": "path: .\ntrain: images/train\nnc: 2\n" + _REST,
+    "list of folders": "train: [images/train]\n" + _REST,
+    "as Roboflow writes": "train: ../images/train\nval: ../images/val\nnames: ['cat', 'dog']\n",
+    "list of images": "train: train.txt\n" + _REST,
+}
+
+
+@pytest.mark.parametrize("kind", YOLO_YAMLS)
+def test_yolo_yamls(tmp_path: Path, kind: str) -> None:
+    root = write_yolo(tmp_path / "inner", YOLO_YAMLS[kind])
+    (root / "train.txt").write_text("./images/train/0.png\nimages/train/1.png\n")
+    for path in (root, root / "data.yaml", tmp_path):
+        dataset = load_dataset(path, on_problem="raise")
+        assert (dataset.class_names, len(dataset)) == (["cat", "dog"], 2)
+        assert [len(record.labels) for record in dataset.records] == [1, 0]
+    assert len(load_dataset(root, split="train+val")) == 3
+
+
+def test_yolo_labels_beside_images(tmp_path: Path) -> None:
+    write_image(tmp_path / "train" / "0.png")
+    (tmp_path / "train" / "0.txt").write_text("0 .5 .5 .5 .5\n")
+    (tmp_path / "data.yaml").write_text("train: train\nnames: [cat]\n")
+    assert load_dataset(tmp_path)[0].boxes_xyxy.tolist() == [[10, 7.5, 30, 22.5]]
+
+
+@pytest.mark.parametrize(
+    ("yaml", "named"),
+    [
+        ("train: images/train\nnc: 3\nnames: [cat, dog]\n", "nc is 3 but 2 names"),
+        ("train: images/train\nnames: {1: cat, 2: dog}\n", "map of 0, 1, 2"),
+        ("train: images/gone\nnames: [cat, dog]\n", "images/gone"),
+        ("train: labels/train\nnames: [cat, dog]\n", "no image in this folder"),
+        ("train: {a: b}\nnames: [cat, dog]\n", "'train' must be a folder"),
+        ("train: [\n", "not valid yaml"),
+    ],
+)
+def test_yolo_yamls_that_cannot_be_used(tmp_path: Path, yaml: str, named: str) -> None:
+    with pytest.raises(FocusDetrError, match=named):
+        load_dataset(write_yolo(tmp_path, yaml))
+
+
+def test_voc_without_lists_and_as_roboflow_writes(tmp_path: Path) -> None:
+    whole = write_voc(tmp_path / "whole")
+    for file in (whole / "ImageSets" / "Main").iterdir():
+        file.unlink()
+    assert list_splits(whole) == ["all"] and len(load_dataset(whole, split=None)) == 3
+    for split, stem in (("train", "x"), ("valid", "y")):
+        write_image(tmp_path / "flat" / split / f"{stem}.jpg")
+        name = "dog" if split == "train" else "cat"
+        (tmp_path / "flat" / split / f"{stem}.xml").write_text(voc_xml([(name, 2, 2, 9, 9)]))
+    dataset = load_dataset(tmp_path / "flat", split="val")
+    # Classes come from all splits: the same labels whichever is loaded.
+    assert dataset.class_names == ["cat", "dog"] and dataset[0].labels.tolist() == [0]
+    assert load_dataset(tmp_path / "flat", split="train")[0].labels.tolist() == [1]
+
+
+def test_voc_lists_of_single_classes_are_no_splits(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    (root / "ImageSets" / "Main" / "dog_train.txt").write_text("a  1\nb -1\n")
+    assert list_splits(root) == ["train", "val"]
+
+
+def test_several_data_sets_in_one_folder_are_not_guessed_between(tmp_path: Path) -> None:
+    write_voc(tmp_path / "one")
+    write_yolo(tmp_path / "two")
+    with pytest.raises(FocusDetrError, match="several data sets.*one.*two"):
+        load_dataset(tmp_path)
+    with pytest.raises(FocusDetrError, match="no data set found"):
+        load_dataset(tmp_path / "one" / "JPEGImages")

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from focus_detr.data.cleaning import clip_to
 from focus_detr.data.images import read_image
-from focus_detr.data.records import Problem, Record, Sample
+from focus_detr.data.records import Problem, Record, Sample, Severity
 from focus_detr.errors import FocusDetrError
 
 logger = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class DetectionDataset(Dataset[Sample]):
         self.problems = problems if problems is not None else []
         self.name, self.split, self.format = name, split, format
         self._unreadable: set[int] = set()
+        self._mis_sized: set[int] = set()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -61,7 +62,9 @@ class DetectionDataset(Dataset[Sample]):
                     return self.read(position)
                 except FocusDetrError as error:
                     self._unreadable.add(position)
-                    self._report_unreadable(position, error)
+                    path = self.records[position].path
+                    fix = "The next readable image is used in its place."
+                    self._report("unreadable-image", "error", path, str(error), fix)
         raise FocusDetrError(f"{self.name}: none of the {count} images of {self.split!r} can be read.")
 
     def read(self, index: int) -> Sample:
@@ -71,6 +74,7 @@ class DetectionDataset(Dataset[Sample]):
         record.known_size = record.known_size or image.size
         boxes, labels, ignored = record.boxes_xyxy, record.labels, record.ignored_xyxy
         if record.known_size != image.size:
+            self._report_size(index, image.size)
             boxes, kept = clip_to(boxes, image.size)
             boxes, labels = boxes[kept], labels[kept]
             ignored, kept = clip_to(ignored, image.size)
@@ -85,14 +89,22 @@ class DetectionDataset(Dataset[Sample]):
             ignored=ignored.copy(),
         )
 
-    def _report_unreadable(self, index: int, error: FocusDetrError) -> None:
-        problem = Problem(
-            "unreadable-image",
-            "error",
-            str(self.records[index].path),
-            str(error),
-            "The next image is used in its place.",
+    def _report_size(self, index: int, size: tuple[int, int]) -> None:
+        if index in self._mis_sized:
+            return
+        self._mis_sized.add(index)
+        record = self.records[index]
+        stated = "x".join(map(str, record.size))
+        self._report(
+            "wrong-size",
+            "warning",
+            record.path,
+            f"is {size[0]}x{size[1]}, not {stated} as the data set says",
+            "Its boxes are clipped to the image as it is; correct the size.",
         )
+
+    def _report(self, kind: str, severity: Severity, path: Path, message: str, fix: str) -> None:
+        problem = Problem(kind, severity, str(path), message, fix)
         self.problems.append(problem)
         logger.warning("%s", problem)
 

@@ -23,6 +23,8 @@ ClassNames = Sequence[str] | Mapping[int, str] | Mapping[str, str]
 
 # YOLO first: its data.yaml is explicit, while a folder may hold stray json.
 _FORMATS: dict[str, Any] = {"yolo": yolo, "coco": coco, "voc": voc}
+# Reading a header takes about half a millisecond: larger data sets are checked on request.
+_FEW_IMAGES = 20_000
 _VALIDATION_NAMES = {"val", "valid", "validation"}
 
 
@@ -32,7 +34,7 @@ def load_dataset(
     format: Format | None = None,
     classes: ClassNames | None = None,
     on_problem: OnProblem = "warn",
-    check_images: ImageCheck = "headers",
+    check_images: ImageCheck | None = None,
 ) -> DetectionDataset:
     """Load one split of a COCO, YOLO or Pascal VOC data set.
 
@@ -47,8 +49,9 @@ def load_dataset(
             report.
         on_problem: "warn" logs the summary, "ignore" is silent, "raise" refuses a data set with any problem;
             a callable gets each `Problem`. All of them are in `.problems` in any case.
-        check_images: "headers" reads every image's header (missing, unreadable and mis-sized files are found
-            now), "decode" all pixels (cut-short files too), "none" leaves it to the first use.
+        check_images: "headers" reads every image's header (unreadable and mis-sized files are found now),
+            "decode" all pixels (cut-short files too), "none" leaves it to the first use. Not given: "headers"
+            for up to 20,000 images. Missing files are always found now.
 
     Raises:
         FocusDetrError: no such data set, split or class; files that cannot be read as the format they claim.
@@ -61,10 +64,10 @@ def load_dataset(
     sources = [_FORMATS[found_format].read_split(handle, log) for handle in handles.values()]
     names = _given_names(classes) if classes is not None else _shared_names(sources, root)
     _check_overlap(names, sources, root)
+    few = sum(len(source.images) for source in sources) <= _FEW_IMAGES
+    check = check_images or ("headers" if few else "none")
     records = [
-        record
-        for source in sources
-        for record in clean_records(source, _labels(source, names), check_images, log)
+        record for source in sources for record in clean_records(source, _labels(source, names), check, log)
     ]
     _number_images(records)
     dataset = DetectionDataset(
@@ -85,14 +88,14 @@ def list_splits(path: str | Path, format: Format | None = None) -> list[str]:
     return list(_find(Path(path), format)[1])
 
 
-def _check_arguments(root: Path, format: str | None, on_problem: OnProblem, check_images: str) -> None:
+def _check_arguments(root: Path, format: str | None, on_problem: OnProblem, check_images: str | None) -> None:
     if not root.exists():
         raise FocusDetrError(f"{root}: no such folder or file. Check the path of the data set.")
     if format is not None and format not in _FORMATS:
         raise FocusDetrError(f"format={format!r}: must be one of {', '.join(_FORMATS)}.")
     if not callable(on_problem) and on_problem not in ("warn", "ignore", "raise"):
         raise FocusDetrError(f"on_problem={on_problem!r}: must be 'warn', 'ignore', 'raise' or a function.")
-    if check_images not in get_args(ImageCheck):
+    if check_images is not None and check_images not in get_args(ImageCheck):
         raise FocusDetrError(
             f"check_images={check_images!r}: must be one of {', '.join(get_args(ImageCheck))}."
         )

@@ -22,12 +22,14 @@ class Mosaic:
     first.
 
     Each of the four is resized as `size` says and fills its quarter with a random window of itself; what is
-    too small for its quarter leaves grey. `others` are the images to draw from (see `bound_to`).
+    too small for its quarter leaves grey, and objects of which less than the share `min_visible` is left are
+    forgotten. `others` are the images to draw from (see `bound_to`).
     """
 
     size: dict[str, int]
     probability: float = 1.0
     others: Sequence[Sample] | None = None
+    min_visible: float = 0.1
 
     def bound_to(self, samples: Sequence[Sample]) -> Mosaic:
         return replace(self, others=samples)
@@ -70,4 +72,5 @@ class Mosaic:
 
     def _window(self, part: Sample, width: int, height: int, rng: np.random.Generator) -> Sample:
         part = resize(part, *target_size(part.image.height, part.image.width, self.size))
-        return random_window(part, min(height, part.image.height), min(width, part.image.width), rng)
+        height, width = min(height, part.image.height), min(width, part.image.width)
+        return random_window(part, height, width, rng, self.min_visible)

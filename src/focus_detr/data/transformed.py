@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.mosaic import Mosaic
 from focus_detr.data.records import Sample
-from focus_detr.data.transforms import Compose, Transform
+from focus_detr.data.transforms import Compose, OneOf, Transform
 
 
 class TransformedDataset(Dataset[Sample]):
@@ -50,4 +50,6 @@ def _lend(transforms: Transform, dataset: DetectionDataset) -> Transform:
         return transforms.bound_to(cast(Sequence[Sample], dataset))
     if isinstance(transforms, Compose):
         return Compose(tuple(_lend(step, dataset) for step in transforms.steps))
+    if isinstance(transforms, OneOf):
+        return OneOf(tuple(_lend(choice, dataset) for choice in transforms.choices))
     return transforms

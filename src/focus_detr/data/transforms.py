@@ -111,10 +111,12 @@ class ScaleJitter:
 
     Zooming in shows parts of objects, zooming out makes them small, as in large-scale jittering (Ghiasi et
     al. 2021); nothing is padded, the collator does that.
+    Objects of which a crop leaves less than the share `min_visible` are forgotten.
     """
 
     size: dict[str, int]
     factors: tuple[float, float] = (0.6, 1.6)
+    min_visible: float = 0.1
 
     def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
         height, width = target_size(sample.image.height, sample.image.width, self.size)
@@ -122,7 +124,8 @@ class ScaleJitter:
         sample = resize(sample, max(1, round(height * factor)), max(1, round(width * factor)))
         if factor <= 1:
             return sample
-        return random_window(sample, min(height, sample.image.height), min(width, sample.image.width), rng)
+        height, width = min(height, sample.image.height), min(width, sample.image.width)
+        return random_window(sample, height, width, rng, self.min_visible)
 
 
 @dataclass(frozen=True)
@@ -172,15 +175,14 @@ def resize(sample: Sample, height: int, width: int) -> Sample:
     return move_boxes(sample, image.resize((width, height), Image.Resampling.BILINEAR), scale=scale)
 
 
-def crop(sample: Sample, left: int, top: int, width: int, height: int) -> Sample:
-    window = sample.image.crop((left, top, left + width, top + height))
-    return move_boxes(sample, window, shift=(-left, -top))
-
-
-def random_window(sample: Sample, height: int, width: int, rng: np.random.Generator) -> Sample:
+def random_window(
+    sample: Sample, height: int, width: int, rng: np.random.Generator, min_visible: float = 0.0
+) -> Sample:
+    """A crop of (height, width) pixels from anywhere. See `move_boxes` for `min_visible`."""
     top = int(rng.integers(sample.image.height - height + 1))
     left = int(rng.integers(sample.image.width - width + 1))
-    return crop(sample, left, top, width, height)
+    window = sample.image.crop((left, top, left + width, top + height))
+    return move_boxes(sample, window, shift=(-left, -top), min_visible=min_visible)
 
 
 def move_boxes(
@@ -188,10 +190,15 @@ def move_boxes(
     image: Image.Image,
     scale: tuple[float, float] = (1, 1),
     shift: tuple[float, float] = (0, 0),
+    min_visible: float = 0.0,
 ) -> Sample:
-    """The sample with a new image, where x becomes scale * x + shift; boxes are clipped, empty ones
-    dropped."""
-    boxes, kept = clip_to(_affine(sample.boxes_xyxy, scale, shift), image.size)
+    """The sample with a new image, in which x has become scale * x + shift.
+
+    Boxes are clipped to it; those left empty, or with less than the share `min_visible` of their area, go.
+    """
+    moved = _affine(sample.boxes_xyxy, scale, shift)
+    boxes, kept = clip_to(moved, image.size)
+    kept &= _areas(boxes) >= min_visible * _areas(moved)
     ignored, kept_ignored = clip_to(_affine(sample.ignored, scale, shift), image.size)
     return replace(
         sample, image=image, boxes_xyxy=boxes[kept], labels=sample.labels[kept], ignored=ignored[kept_ignored]
@@ -201,3 +208,7 @@ def move_boxes(
 def _affine(boxes: np.ndarray, scale: tuple[float, float], shift: tuple[float, float]) -> np.ndarray:
     corners = boxes.reshape(-1, 2, 2) * np.asarray(scale, np.float32) + np.asarray(shift, np.float32)
     return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
+
+
+def _areas(boxes: np.ndarray) -> np.ndarray:
+    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
