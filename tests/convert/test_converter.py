@@ -1,0 +1,146 @@
+import json
+import zipfile
+
+import pytest
+import torch
+
+from focus_detr.convert import ConversionReport, convert_checkpoint
+from focus_detr.convert.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
+from focus_detr.errors import FocusDetrError
+
+from .layouts import detrex_state, dino_state, tensor
+
+
+def save(path, state, name="model_final.pth"):
+    """A released archive: expanded tensors are saved as the one number they hold."""
+    torch.save({"model": state, "iteration": 7}, path / name)
+    with zipfile.ZipFile(path / "released.zip", "w") as archive:
+        archive.write(path / name, name)
+    return path / "released.zip"
+
+
+@pytest.fixture(scope="module")
+def focus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("focus")
+    state = detrex_state("focus_detr_r50")
+    for number, key in enumerate(state):
+        state[key] = tensor(state[key].shape, number / 1024)
+    for key in state:
+        if "enhance" in key:
+            state[key] = state["class_embed.6." + key.rsplit(".", 1)[1]]
+        elif key.startswith(("transformer.decoder.class_embed", "transformer.decoder.bbox_embed")):
+            state[key] = state[key.removeprefix("transformer.decoder.")]
+    report = convert_checkpoint(save(folder, state), folder / "model")
+    return state, report, folder / "model"
+
+
+def test_the_folder_is_a_model_like_any_other(focus):
+    from focus_detr import FocusDetrForObjectDetection, FocusDetrImageProcessor
+
+    state, report, folder = focus
+    names = {"config.json", "model.safetensors", "preprocessor_config.json"}
+    assert {path.name for path in folder.iterdir()} == names
+    model, info = FocusDetrForObjectDetection.from_pretrained(
+        folder, dtype=torch.float64, output_loading_info=True
+    )
+    assert not info["missing_keys"] and not info["unexpected_keys"] and not info["mismatched_keys"]
+    ours = model.state_dict()
+    assert ours.keys() == {new for names in report.renamed.values() for new in names}
+    for old, (new,) in report.renamed.items():
+        assert ours[new].dtype == torch.float64 and ours[new].shape == state[old].shape
+        assert (ours[new].flatten()[[0, -1]] == state[old].max().double()).all(), new
+    processor = FocusDetrImageProcessor.from_pretrained(folder)
+    assert processor.image_mean == [0.485, 0.456, 0.406]
+
+
+def test_weights_keep_their_precision_and_the_config_says_so(focus):
+    from safetensors import safe_open
+
+    _, _, folder = focus
+    config = json.loads((folder / "config.json").read_text())
+    assert config["dtype"] == "float16"
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        assert {file.get_slice(key).get_dtype() for key in file.keys()} == {"F16"}  # noqa: SIM118
+
+
+def test_the_config_is_read_off_the_tensors(focus):
+    from focus_detr import FocusDetrConfig
+
+    config = FocusDetrConfig.from_pretrained(focus[2])
+    assert (config.position_temperature, config.position_offset) == (10000.0, -0.5)
+    assert (config.token_policy, config.num_queries, config.num_points) == ("focus", 900, 4)
+    assert (config.encoder_ffn_dim, config.encoder_layers, config.decoder_layers) == (2048, 6, 6)
+    assert tuple(config.id2label.values()) == COCO_CLASS_NAMES
+    assert tuple(config.category_ids) == COCO_CATEGORY_IDS
+    assert all(config.quirks.values()) and config.freeze_stem
+
+
+def test_the_report_accounts_for_every_key(focus):
+    state, report, _ = focus
+    assert set(report.renamed) | set(report.dropped) == set(state)
+    assert json.loads(json.dumps(report.to_dict()))["layout"] == "focus-detr (detrex)"
+    text = str(report)
+    assert "resnet50" in text and "position_temperature = 10000.0 (default of focus-detr (detrex)" in text
+    assert "24 dropped: copy of class_embed" not in text and "missing                   0" in text
+    assert sum(count for count, _ in report.parts.values()) == len(report.renamed) == 625
+
+
+def test_original_dino(tmp_path):
+    from focus_detr import FocusDetrConfig
+
+    state = dino_state()
+    report = convert_checkpoint(save(tmp_path, state), tmp_path / "model", offset=-0.25)
+    assert isinstance(report, ConversionReport) and report.layout == "dino (original)"
+    config = FocusDetrConfig.from_pretrained(tmp_path / "model")
+    assert (config.position_temperature, config.position_offset) == (20.0, -0.25)
+    assert report.settings["position_offset"] == (-0.25, "given")
+    assert config.token_policy == "dense" and config.num_labels == 80
+    assert not config.quirks["unmasked_evaluation"] and not config.quirks["frozen_values"]
+    assert any("91 -> 80" in note for note in report.notes)
+
+
+@pytest.fixture(scope="module")
+def detrex_dino():
+    return detrex_state("dino_r50")
+
+
+def refused(tmp_path, state, message, **options):
+    torch.save({"model": state}, tmp_path / "c.pth")
+    with pytest.raises(FocusDetrError, match=message):
+        convert_checkpoint(tmp_path / "c.pth", tmp_path / "model", **options)
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, detrex_dino):
+    refused(tmp_path, {**detrex_dino, "odd.key": tensor((1,))}, r"c\.pth: 1 keys.*odd\.key")
+    without = {key: value for key, value in detrex_dino.items() if "layers.3.norms.1" not in key}
+    refused(tmp_path, without, r"4 tensors.*missing \(decoder\.layers\.3\.cross_attention_norm")
+    without = {key: value for key, value in detrex_dino.items() if "tgt_embed" not in key}
+    refused(tmp_path, without, "query_content")
+    odd = {**detrex_dino, "neck.convs.1.conv.weight": tensor((256, 3, 1, 1))}
+    refused(tmp_path, odd, r"neck\.projections\.1\.conv\.weight has shape \[256, 3, 1, 1\].*256, 1024")
+    refused(tmp_path, {"conv.weight": tensor((3,))}, r"c\.pth: not a checkpoint of.*conv\.weight")
+
+
+def test_expectations_are_checked(tmp_path, detrex_dino):
+    refused(tmp_path, detrex_dino, "'resnet50' and not backbone='swin-tiny-224'", backbone="swin-tiny-224")
+    refused(tmp_path, detrex_dino, "80 classes and not num_labels=3", num_labels=3)
+    refused(tmp_path, detrex_dino, "80 classes and 2 class names", class_names=["a", "b"])
+    refused(tmp_path, detrex_dino, "absent.txt.*no such file", class_names=tmp_path / "absent.txt")
+
+
+def test_a_model_is_overwritten_only_on_request(tmp_path, detrex_dino):
+    from focus_detr import FocusDetrConfig
+
+    torch.save(detrex_dino, tmp_path / "c.pth")
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"mine")
+    with pytest.raises(FocusDetrError, match="overwrite=True"):
+        convert_checkpoint(tmp_path / "c.pth", tmp_path / "model")
+    assert (tmp_path / "model" / "model.safetensors").read_bytes() == b"mine"
+    (tmp_path / "names.txt").write_text("\n".join(f"thing {i}" for i in range(80)) + "\n\n")
+    names = tmp_path / "names.txt"
+    convert_checkpoint(tmp_path / "c.pth", tmp_path / "model", overwrite=True, class_names=names)
+    config = FocusDetrConfig.from_pretrained(tmp_path / "model")
+    assert config.id2label[79] == "thing 79" and config.category_ids is None
+    assert config.quirks["unmasked_evaluation"] and not config.quirks["frozen_values"]
