@@ -1,4 +1,4 @@
-"""The one step pyproject.toml cannot say: compile the CPU kernel if a compiler is there, else install without."""
+"""The one step pyproject.toml cannot say: compile the CPU kernel if there is a compiler, else go without."""
 
 import runpy
 import sys
@@ -24,11 +24,11 @@ class BuildWithKernel(build_py):
         except kernel["BuildError"] as error:
             # A library left by an earlier build must not go out as if it were this one's.
             (folder / kernel["library_name"]()).unlink(missing_ok=True)
-            print(f"focus-detr: installed without its CPU kernel, plain torch is used: {error}", file=sys.stderr)
+            print(f"focus-detr: no CPU kernel, plain torch will be used instead: {error}", file=sys.stderr)
 
 
 class PlatformWheel(bdist_wheel):
-    """One wheel a platform for every Python 3: the library is called through ctypes, not the Python interface."""
+    """One wheel a platform for every Python 3: ctypes calls the library, no Python interface is in it."""
 
     def get_tag(self) -> tuple[str, str, str]:
         return "py3", "none", super().get_tag()[2]

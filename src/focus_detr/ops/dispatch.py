@@ -1,7 +1,8 @@
 """Choose who computes multi-scale deformable attention.
 
-Left alone, the fastest back end that can serve the tensors is used. `FOCUS_DETR_MSDA=<name>` in the environment or
-`with use_backend("<name>"):` forces one. A back end that cannot be had is replaced by plain torch, with one warning.
+Left alone, the fastest back end that can serve the tensors is used. `FOCUS_DETR_MSDA=<name>` in the
+environment or `with use_backend("<name>"):` forces one. One that cannot be had is replaced by plain torch,
+with one warning.
 """
 
 import os
@@ -47,12 +48,12 @@ def multi_scale_deformable_attention(
 ) -> Tensor:
     """Sum values read bilinearly at sampled points of every level, weighted by attention.
 
-    Deformable DETR equation 3, without its projections. A location is x, y in 0..1 of the level; outside it the
-    value is zero; pixel = location * size - 0.5 (`align_corners=False`).
+    Deformable DETR equation 3, without its projections. A location is x, y in 0..1 of the level; outside it
+    the value is zero; pixel = location * size - 0.5 (`align_corners=False`).
 
     value (B,N,h,C/h), spatial_shapes L pairs (H,W) whose areas sum to N, sampling_locations (B,Q,h,L,P,2),
-    attention_weights (B,Q,h,L,P) -> (B,Q,C) in the dtype of value. Positions and weights are computed in float32
-    (float64 if value is) whatever dtype they come in. Raises FocusDetrError when the shapes do not fit.
+    attention_weights (B,Q,h,L,P) -> (B,Q,C) in the dtype of value. Positions and weights are computed in
+    float32 (float64 if value is) whatever dtype they come in. Raises FocusDetrError when shapes do not fit.
     """
     _check_shapes(value, spatial_shapes, sampling_locations, attention_weights)
     exact = torch.float64 if value.dtype == torch.float64 else torch.float32
@@ -76,25 +77,29 @@ class Backend:
 
 
 def describe_backends(device: str | torch.device = "cpu") -> list[Backend]:
-    """Every back end as eager code on `device` would find it."""
+    """Every back end as training code on `device` would find it."""
     device_type = torch.device(device).type
     active = _pick(_forced, device_type, "eager", wants_grad=True)[0]
     forced = f"forced by {ENVIRONMENT_VARIABLE} or use_backend"
     result = []
     for name in BACKENDS:
         problem = _problem(name, device_type)
-        reason = problem or {
-            "reference": "plain torch, always there: embedding_bag over bilinear corners",
-            "gather": "plain torch, for exports whose target lacks or misreads GridSample",
-            "grid_sample": "plain torch, for exports and as the baseline of benchmarks",
-            "cpu": "" if problem else f"C++ threads, {library.best_instruction_set()}",
-            "triton": "Triton kernels on the GPU",
-        }[name]
+        reason = problem or _DESCRIPTIONS[name]
+        if name == "cpu" and not problem:
+            reason += f", {library.best_instruction_set()} instructions"
         if name == active:
             reason += f"; {forced}" if _forced == name else f"; the fastest that serves {device_type} tensors"
         result.append(Backend(name, not problem, name == active, reason))
     return result
 
+
+_DESCRIPTIONS = {
+    "reference": "plain torch, always there: embedding_bag over bilinear corners",
+    "gather": "plain torch, for exports whose target lacks or misreads GridSample",
+    "grid_sample": "plain torch, for exports and as the baseline of benchmarks",
+    "cpu": "C++ threads",
+    "triton": "Triton kernels",
+}
 
 # What each back end stores values in; other dtypes are computed in float32.
 _FLOATS = (torch.float32, torch.float64)
@@ -141,7 +146,7 @@ def _pick(forced: str | None, device_type: str, mode: str, wants_grad: bool) -> 
 def _problem(name: str, device_type: str) -> str:
     """Why the back end cannot serve tensors on the device; empty if it can."""
     if name == "cpu":
-        return _cpu_problem() if device_type == "cpu" else f"back end 'cpu' cannot serve {device_type} tensors"
+        return _cpu_problem() if device_type == "cpu" else f"back end 'cpu' serves no {device_type} tensors"
     if name == "triton":
         return "back end 'triton' is not available"
     return ""
@@ -169,11 +174,12 @@ def _check_name(name: str) -> None:
         )
 
 
-def _check_shapes(value: Tensor, shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor) -> None:
+def _check_shapes(value: Tensor, shapes: reference.Shapes, locations: Tensor, weights: Tensor) -> None:
     tokens = sum(height * width for height, width in shapes)
     if value.dim() != 4 or value.shape[1] != tokens:
         raise FocusDetrError(
-            f"value has shape {tuple(value.shape)}, needed (B,N,h,C/h) with N={tokens}, the tokens of {list(shapes)}"
+            f"value has shape {tuple(value.shape)}, "
+            f"needed (B,N,h,C/h) with N={tokens}, the tokens of levels {list(shapes)}"
         )
     batch, _, heads, _ = value.shape
     if weights.dim() != 5 or (weights.shape[0], *weights.shape[2:4]) != (batch, heads, len(shapes)):

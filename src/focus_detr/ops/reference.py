@@ -1,7 +1,7 @@
 """Multi-scale deformable attention in plain torch: the definition every other back end is tested against.
 
-Deformable DETR (Zhu et al., ICLR 2021), equation 3. A query looks at P points of each level; each point is read
-bilinearly (zeros outside, `align_corners=False`: pixel = location * size - 0.5) and weighted by its attention.
+Deformable DETR (Zhu et al., ICLR 2021), equation 3. A query looks at P points of each level; each point is
+read bilinearly (zeros outside, `align_corners=False`: pixel = location * size - 0.5) and weighted.
 
 Three forms of the same sum, for any device and floating dtype:
 `embedding_bag`  one weighted row sum over all corners of all points; the fast one without native code.
