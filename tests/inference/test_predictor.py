@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from fake_detector import CLASS_NAMES, FakeModel, FakeProcessor, picture
+from fake_detector import CLASS_NAMES, FakeModel, picture, plain_processor
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference import BadImage, Predictor
@@ -10,7 +10,7 @@ BOTH = dict(red=(4, 4, 20, 12), green=(30, 20, 60, 44))
 
 
 def predictor(**config):
-    return Predictor(FakeModel(**config), FakeProcessor())
+    return Predictor(FakeModel(**config), plain_processor())
 
 
 def test_boxes_are_pixels_of_the_original_image():
@@ -52,7 +52,7 @@ def test_bad_images_keep_their_place_and_full_batches_stay_full(tmp_path):
     picture().save(tmp_path / "d.png")
     (tmp_path / "e.png").write_bytes(b"")
     model = FakeModel()
-    results = list(Predictor(model, FakeProcessor()).predict(tmp_path, batch_size=2))
+    results = list(Predictor(model, plain_processor()).predict(tmp_path, batch_size=2))
     assert [result.path[-5:] for result in results] == ["a.png", "b.png", "c.png", "d.png", "e.png"]
     assert [isinstance(result, BadImage) for result in results] == [False, True, False, False, True]
     assert model.batch_sizes == [2, 1]
@@ -78,10 +78,10 @@ def test_anything_that_infers_is_a_detector():
                 outputs = FakeModel()(pixel_values, pixel_mask)
             return outputs.logits, outputs.pred_boxes
 
-    (found,) = Predictor(Exported(), FakeProcessor(), CLASS_NAMES).predict(picture(**BOTH))
+    (found,) = Predictor(Exported(), plain_processor(), CLASS_NAMES).predict(picture(**BOTH))
     assert found.class_names == ["red", "green"]
     with pytest.raises(FocusDetrError, match="class_names"):
-        Predictor(Exported(), FakeProcessor())
+        Predictor(Exported(), plain_processor())
 
 
 @pytest.mark.parametrize(
@@ -109,17 +109,17 @@ def test_out_of_memory_says_what_to_lower(error):
     model = FakeModel()
     model.forward = lambda **_: (_ for _ in ()).throw(error)
     with pytest.raises(FocusDetrError, match=r"batch of 2 image\(s\) of 48x64.*batch_size \(now 2\)"):
-        list(Predictor(model, FakeProcessor()).predict([picture(), picture()], batch_size=2))
+        list(Predictor(model, plain_processor()).predict([picture(), picture()], batch_size=2))
 
 
 def test_other_errors_of_the_model_are_not_disguised():
     model = FakeModel()
     model.forward = lambda **_: (_ for _ in ()).throw(RuntimeError("shapes differ"))
     with pytest.raises(RuntimeError, match="shapes differ"):
-        list(Predictor(model, FakeProcessor()).predict(picture()))
+        list(Predictor(model, plain_processor()).predict(picture()))
 
 
 def test_the_model_is_put_in_evaluation_mode():
     model = FakeModel().train()
-    Predictor(model, FakeProcessor())
+    Predictor(model, plain_processor())
     assert not model.training

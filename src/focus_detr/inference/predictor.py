@@ -6,12 +6,13 @@ import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.results import BadImage, Detections, resolve_classes
@@ -20,6 +21,7 @@ from focus_detr.inference.sources import NamedImage, Sources, expand_sources
 logger = logging.getLogger(__name__)
 
 DEFAULT_THRESHOLD = 0.5
+DEFAULT_MAX_DETECTIONS = 300
 
 
 class Detector(Protocol):
@@ -31,11 +33,11 @@ class Detector(Protocol):
 
 
 @dataclass
-class RawOutput:
+class RawOutput(ModelOutput):
     """What an exported detector gives; fields named as in the model's own output."""
 
-    logits: Tensor
-    pred_boxes: Tensor
+    logits: Tensor | None = None
+    pred_boxes: Tensor | None = None
 
 
 class Predictor:
@@ -69,12 +71,12 @@ class Predictor:
         self.processor = processor
         self.class_names = tuple(class_names)
         self.threshold = _checked_threshold(DEFAULT_THRESHOLD if threshold is None else threshold)
-        self.max_detections: int | None = getattr(config, "num_detections", None)
+        self.max_detections: int = getattr(config, "num_detections", DEFAULT_MAX_DETECTIONS)
 
     @classmethod
     def from_pretrained(
         cls,
-        name_or_path: str,
+        name_or_path: str | Path,
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
@@ -204,13 +206,8 @@ class Predictor:
             top_k=self.max_detections,
         )
         detections = [
-            Detections(
-                path=f"image[{index}]" if paths is None else paths[index],
-                boxes_xyxy=_numpy(objects["boxes"], np.float32).reshape(-1, 4),
-                scores=_numpy(objects["scores"], np.float32),
-                labels=_numpy(objects["labels"], np.int64),
-                names=self.class_names,
-                image_size=size,
+            Detections.from_tensors(
+                objects, self.class_names, size, f"image[{index}]" if paths is None else paths[index]
             )
             for index, (objects, size) in enumerate(zip(found, sizes, strict=True))
         ]
@@ -236,10 +233,6 @@ def _batches(
             group, ready = [], 0
     if group:
         yield group
-
-
-def _numpy(values: Tensor, dtype: type[np.generic]) -> np.ndarray:
-    return values.detach().float().cpu().numpy().astype(dtype)
 
 
 def _checked_threshold(threshold: float) -> float:

@@ -19,6 +19,7 @@ from focus_detr.errors import FocusDetrError
 
 if TYPE_CHECKING:
     import supervision
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,20 @@ class Detections:
     image_size: tuple[int, int]
     image_id: int | None = None
     image: Image.Image | None = field(default=None, repr=False)
+
+    @classmethod
+    def from_tensors(
+        cls, objects: Mapping[str, Tensor], names: Sequence[str], image_size: tuple[int, int], path: str = ""
+    ) -> Detections:
+        """From what `post_process_object_detection` gives for one image."""
+        return cls(
+            path=path,
+            boxes_xyxy=objects["boxes"].detach().float().cpu().numpy().reshape(-1, 4),
+            scores=objects["scores"].detach().float().cpu().numpy(),
+            labels=objects["labels"].detach().long().cpu().numpy(),
+            names=names,
+            image_size=image_size,
+        )
 
     def __len__(self) -> int:
         return len(self.scores)

@@ -1,0 +1,74 @@
+"""The light evaluation: batches of a data loader in, a few numbers out, as training asks for every epoch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from focus_detr.evaluation.coco import coco_metrics
+from focus_detr.evaluation.tokens import ForegroundRecall
+from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.inference.results import Detections
+
+
+def evaluate_batches(
+    model: nn.Module,
+    dataloader: Iterable[Mapping[str, Any]],
+    ground_truth: Mapping[str, Any],
+    *,
+    max_detections: int | None = None,
+) -> dict[str, float]:
+    """COCO measures and foreground recall of a model in evaluation mode.
+
+    Args:
+        model: called with `pixel_values` and `pixel_mask`; batches are moved to its device.
+        dataloader: batches with `pixel_values`, `pixel_mask` and `labels`, as the collator makes them. An
+            image that comes twice (to fill a sampler's last batch, or in place of an unreadable file) counts
+            once.
+        ground_truth: COCO json dictionary, its categories in label order (`DetectionDataset.to_coco()`);
+            only the images that came are scored.
+        max_detections: kept of each image; by default the model's own number, else 300.
+
+    Returns the measures of `CocoMetrics.summary` and `ForegroundRecall.summary`; those that are not defined,
+    for want of objects, are left out.
+    """
+    if max_detections is None:
+        max_detections = getattr(getattr(model, "config", None), "num_detections", 300)
+    category_ids = [category["id"] for category in ground_truth["categories"]]
+    names = [category["name"] for category in ground_truth["categories"]]
+    device = next(model.parameters()).device
+    post_process = FocusDetrImageProcessor().post_process_object_detection
+    recall = ForegroundRecall()
+    predictions: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    for batch in dataloader:
+        labels = batch["labels"]
+        with torch.inference_mode():
+            outputs = model(
+                pixel_values=batch["pixel_values"].to(device), pixel_mask=batch["pixel_mask"].to(device)
+            )
+            sizes = torch.stack([label["orig_size"] for label in labels])
+            found = post_process(outputs, threshold=0.0, target_sizes=sizes, top_k=max_detections)
+        if getattr(outputs, "plan", None) is not None:
+            recall.update(outputs, labels)
+        for objects, label in zip(found, labels, strict=True):
+            image_id = int(label["image_id"])
+            if image_id not in seen:
+                seen.add(image_id)
+                detections = Detections.from_tensors(objects, names, tuple(label["orig_size"].tolist()))
+                predictions += detections.to_coco(image_id, category_ids)
+    measures = coco_metrics(restrict(ground_truth, seen), predictions).summary | recall.summary()
+    return {name: value for name, value in measures.items() if not math.isnan(value)}
+
+
+def restrict(ground_truth: Mapping[str, Any], image_ids: set[int]) -> dict[str, Any]:
+    """The part of a COCO dictionary that concerns these images."""
+    return {
+        **ground_truth,
+        "images": [image for image in ground_truth["images"] if image["id"] in image_ids],
+        "annotations": [item for item in ground_truth["annotations"] if item["image_id"] in image_ids],
+    }
