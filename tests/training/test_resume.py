@@ -1,47 +1,20 @@
 """A run killed at any moment and resumed gives the losses of a run left alone, bit for bit."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import tiny_training
 import torch
 from safetensors.torch import load_file
+from tiny_training import RECIPE, finish, losses, start, tiny_detector
 
-SOURCE = Path(__file__).parents[2] / "src"
-
-
-def start(data: Path, output: Path, **options) -> subprocess.Popen:
-    environment = {
-        **os.environ,
-        "PYTHONPATH": str(SOURCE),
-        "OMP_NUM_THREADS": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    command = [sys.executable, tiny_training.__file__, str(data), str(output), json.dumps(options)]
-    return subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def finish(process: subprocess.Popen, killed: bool = False) -> str:
-    printed, _ = process.communicate(timeout=300)
-    assert process.returncode == (-9 if killed else 0), printed
-    return printed
+from focus_detr.errors import FocusDetrError
+from focus_detr.training import train
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    return tiny_training.write_dataset(tmp_path_factory.mktemp("tiny") / "data")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(data, tmp_path_factory) -> Path:
+def undisturbed(tiny_data, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("undisturbed") / "run"
-    finish(start(data, output))
+    finish(start(tiny_data, output))
     return output
 
 
@@ -49,24 +22,45 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
+def steps(output: Path) -> list[str]:
+    return [line.split(",")[0] for line in (output / "metrics.csv").read_text().splitlines()]
+
+
 @pytest.mark.parametrize(
     "death",
     [
         {"die_at": 5},  # one step after the checkpoint of step 4, in the middle of the second epoch
         {"die_saving": 4},  # while that checkpoint is being written: the one of step 3 must serve
+        {"die_saving": 9},  # after the last evaluation, before the last checkpoint
+        {"die_at": 1},  # before there is any checkpoint
     ],
-    ids=["mid-epoch", "while saving"],
+    ids=["mid-epoch", "while saving", "at the end", "at the start"],
 )
-def test_killed_run_resumes_exactly(death, data, undisturbed, tmp_path):
+def test_killed_run_resumes_exactly(death, tiny_data, undisturbed, tmp_path):
     output = tmp_path / "run"
-    finish(start(data, output, **death), killed=True)
-    finish(start(data, output, resume=True))
+    finish(start(tiny_data, output, **death), killed=True)
+    finish(start(tiny_data, output, resume=True))
 
-    assert tiny_training.losses(output) == tiny_training.losses(undisturbed)
+    assert losses(output) == losses(undisturbed)
     for folder in ("best", "last", "checkpoints/checkpoint-9"):
         ours, theirs = weights(output / folder), weights(undisturbed / folder)
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs), folder
-    steps = [line.split(",")[0] for line in (output / "metrics.csv").read_text().splitlines()[1:]]
-    assert steps == [
-        line.split(",")[0] for line in (undisturbed / "metrics.csv").read_text().splitlines()[1:]
-    ]
+    assert steps(output) == steps(undisturbed)
+    assert [path.name for path in (output / "checkpoints").iterdir()] == ["checkpoint-9"]
+
+
+def test_finished_run_is_left_as_it_is(tiny_data, undisturbed, tmp_path):
+    before = {path: path.read_bytes() for path in undisturbed.rglob("*.safetensors")}
+    result = train(tiny_data, model=tiny_detector(), output=undisturbed, resume=True, device="cpu")
+    assert result.steps == 9
+    assert {path: path.read_bytes() for path in undisturbed.rglob("*.safetensors")} == before
+
+
+def test_a_run_is_never_overwritten_and_its_recipe_stays(tiny_data, undisturbed, tmp_path):
+    model = tiny_detector()
+    with pytest.raises(FocusDetrError, match="holds a run already; give resume=True"):
+        train(tiny_data, model=model, recipe=RECIPE, output=undisturbed, device="cpu")
+    with pytest.raises(FocusDetrError, match="learning_rate would change"):
+        train(tiny_data, model=model, output=undisturbed, resume=True, overrides={"learning_rate": 1.0})
+    with pytest.raises(FocusDetrError, match="there is no run to resume"):
+        train(tiny_data, model=model, recipe=RECIPE, output=tmp_path / "typo", resume=True)

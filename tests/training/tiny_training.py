@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -66,8 +67,11 @@ class TinyDetector(PreTrainedModel):
         self.label_embedding = nn.Embedding(config.num_labels, config.width)
         self.post_init()
 
-    def forward(self, pixel_values, pixel_mask=None, labels=None):
-        features = self.norm(self.backbone(pixel_values).mean(dim=(2, 3)) * 10)
+    def forward(self, pixel_values, pixel_mask, labels=None):
+        # Padding must not matter: only positions whose window lies in the image.
+        heights, widths = (pixel_mask[:, :, 0].sum(1) - 3) // 4 + 1, (pixel_mask[:, 0].sum(1) - 3) // 4 + 1
+        maps = zip(self.backbone(pixel_values), heights, widths, strict=True)
+        features = self.norm(torch.stack([each[:, :h, :w].mean(dim=(1, 2)) for each, h, w in maps]) * 10)
         if self.training and self.config.noise:
             features = features + self.config.noise * torch.randn_like(features)
         logits, boxes = self.class_head(features), self.box_head(features).sigmoid()
@@ -123,11 +127,12 @@ def losses(output: Path) -> dict[int, str]:
 
 
 def main(data: str, output: str, options: str) -> None:
-    """Train; ``die_at`` kills this process, as hard as can be, after that step or while it saves that one."""
+    """Train; ``die_at`` kills this process for good at that step, ``die_saving`` while it is being saved."""
     from focus_detr.training import train
     from focus_detr.training.trainer import DetectionTrainer
 
     settings = json.loads(options)
+    os.environ.update(settings.pop("environment", {}))
     die_at, die_saving = settings.pop("die_at", None), settings.pop("die_saving", None)
     step, save_scaler = DetectionTrainer.training_step, DetectionTrainer._save_scaler
 
@@ -142,18 +147,34 @@ def main(data: str, output: str, options: str) -> None:
         save_scaler(self, folder)
 
     DetectionTrainer.training_step, DetectionTrainer._save_scaler = dying_step, dying_save
-    model = tiny_detector(noise=settings.pop("noise", 0.1))
-    overrides = settings.pop("overrides", {})
     train(
         data,
-        model=model,
+        model=tiny_detector(noise=settings.pop("noise", 0.1)),
         recipe=RECIPE,
         output=output,
-        overrides=overrides,
         device="cpu",
         evaluator=lambda model: {"AP": float(model.class_head.weight.sum())},
         **settings,
     )
+
+
+# Processes are forked from one that has the slow imports behind it.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(["tiny_training", "focus_detr.training.trainer", "focus_detr.evaluation"])
+
+
+def start(data: Path, output: Path, **options):
+    """`main` in a process of its own, started."""
+    process = processes.Process(target=main, args=(str(data), str(output), json.dumps(options)))
+    process.start()
+    return process
+
+
+def finish(*started, killed: bool = False) -> None:
+    """Wait for processes, which must end well, or by being killed."""
+    for process in started:
+        process.join(timeout=300)
+        assert process.exitcode == (-signal.SIGKILL if killed else 0)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -217,10 +216,8 @@ class DetectionTrainer(Trainer):
         if self.args.world_size > 1:
             torch.distributed.broadcast_object_list(found)
         metrics = found[0]
-        # AP is not a number where the evaluation data has no object at all.
-        score = -1.0 if math.isnan(metrics["eval_AP"]) else metrics["eval_AP"]
-        if self.state.best_metric is None or score > self.state.best_metric:
-            self.state.best_metric, self.state.best_global_step = score, self.state.global_step
+        if self.state.best_metric is None or metrics["eval_AP"] > self.state.best_metric:
+            self.state.best_metric, self.state.best_global_step = metrics["eval_AP"], self.state.global_step
             self.save_trained_model(self.output / "best")
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)

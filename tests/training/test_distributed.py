@@ -1,0 +1,88 @@
+"""Several processes train as one does, on the same images in the same steps."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_training
+from hypothesis import given
+from hypothesis import strategies as st
+from tiny_training import finish, losses, start
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.training.sampling import EpochBatchSampler
+
+# The model's own random numbers differ between processes: off. Each epoch's last batch holds 2 images.
+OPTIONS = {"noise": 0.0}
+
+
+def numbers(output: Path) -> np.ndarray:
+    return np.array([[float(value) for value in row.split()] for row in losses(output).values()])
+
+
+@pytest.fixture(scope="module")
+def alone(tiny_data, tmp_path_factory) -> Path:
+    output = tmp_path_factory.mktemp("alone") / "run"
+    finish(start(tiny_data, output, **OPTIONS))
+    return output
+
+
+def test_two_processes_train_as_one(tiny_data, alone, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
+    ranks = [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    finish(*[start(tiny_data, tmp_path / "run", environment=each, **OPTIONS) for each in ranks])
+    np.testing.assert_allclose(numbers(tmp_path / "run"), numbers(alone), rtol=2e-5)
+
+
+@pytest.mark.slow
+def test_torchrun(tiny_data, alone, tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command += [tiny_training.__file__, str(tiny_data), str(tmp_path / "run"), json.dumps(OPTIONS)]
+    source = Path(__file__).parents[2] / "src"
+    subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
+        check=True,
+        timeout=300,
+    )
+    np.testing.assert_allclose(numbers(tmp_path / "run"), numbers(alone), rtol=2e-5)
+
+
+@given(
+    images=st.integers(1, 60), batch=st.integers(1, 12), processes=st.integers(1, 4), epoch=st.integers(0, 3)
+)
+def test_every_image_once_in_the_same_steps(images, batch, processes, epoch):
+    dataset = range(images)
+    if batch < processes or images < processes:
+        with pytest.raises(FocusDetrError, match="processes need"):
+            EpochBatchSampler(dataset, batch, 7, 0, processes)
+        return
+    samplers = [EpochBatchSampler(dataset, batch, 7, rank, processes) for rank in range(processes)]
+    one = EpochBatchSampler(dataset, batch, 7)
+    for sampler in [*samplers, one]:
+        sampler.set_epoch(epoch)
+    steps = [sum(shares, []) for shares in zip(*samplers, strict=True)]
+    assert len(steps) == len(samplers[0])
+    assert steps == list(one)[: len(steps)]
+    seen = [index for step in steps for index in step]
+    assert len(set(seen)) == len(seen) > images - processes
+    assert all(share for sampler in samplers for share in sampler)
+
+
+def test_order_depends_on_epoch_and_seed():
+    def order(seed, epoch):
+        sampler = EpochBatchSampler(range(30), 4, seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(0, 1) == order(0, 1)
+    assert order(0, 1) != order(0, 2)
+    assert order(0, 1) != order(1, 1)
