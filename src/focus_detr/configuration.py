@@ -1,0 +1,229 @@
+"""The configuration of a model: typed, strict, serialisable.
+
+Every switch that changes what a model computes is a field here and is saved with the weights: class
+names, position encoding, token policy, quirks. An unknown key or an unusable value is refused at once.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.models.efficientnet_lite import register as register_efficientnet_lite
+
+
+@dataclasses.dataclass(frozen=True)
+class Quirks:
+    """What the released Focus-DETR does otherwise than one would; True is as released.
+
+    ``Quirks.named("original")`` reproduces the release for its weights, ``Quirks.named("corrected")`` is the
+    default of new models. The small-image and empty-image crashes of the release are repaired in both: they
+    change no input that the release could process.
+    """
+
+    frozen_values: bool = False
+    """Every encoder layer samples the neck's features; corrected: the tokens as the layer before left them."""
+    raw_category_product: bool = False
+    """Fine-grained tokens are ranked by the product of two raw logits, in which two negatives rank first;
+    corrected: the product of the two probabilities."""
+    padded_fine_tokens: bool = False
+    """Padded tokens may be picked as fine-grained ones, and attended to."""
+    batch_counts: bool = False
+    """The largest image of a batch sets the cascade's counts for all, and the write-back of a smaller one is cut
+    at its unscaled count; corrected: each image keeps its own counts."""
+    batch_fill: bool = False
+    """Padded tokens take the lowest score of the whole batch, and may be kept; corrected: they rank last."""
+    unmasked_evaluation: bool = False
+    """Padding masks are ignored in evaluation, so that padding passes for image."""
+    padded_statistics: bool = False
+    """The selector's level average counts padding, and scores are upsampled across it."""
+    padded_foreground_loss: bool = False
+    """Padding counts as background in the selector's loss."""
+    naive_focal: bool = False
+    """The selector's focal loss takes the log of a saturating sigmoid: infinite beyond logits of about 17."""
+    padded_backbone: bool = False
+    """Backbone and neck see the padded canvas, and the padding leaks into features and normalisation;
+    corrected: images of one size go through together, without padding."""
+    canvas_query_position: bool = False
+    """The decoder encodes box positions relative to the padded canvas; corrected: relative to the image."""
+    padded_queries: bool = False
+    """Padded tokens may become object queries."""
+
+    @classmethod
+    def named(cls, name: str) -> Quirks:
+        """All quirks on (``"original"``) or off (``"corrected"``)."""
+        if name not in ("original", "corrected"):
+            raise FocusDetrError(f"quirks={name!r}: not known; use 'original', 'corrected' or a dict of switches")
+        return cls(**{field.name: name == "original" for field in dataclasses.fields(cls)})
+
+    @classmethod
+    def resolve(cls, value: str | dict[str, bool] | Quirks) -> Quirks:
+        """From a name, or from a dict of switches over the corrected defaults."""
+        if isinstance(value, Quirks):
+            return value
+        if isinstance(value, str):
+            return cls.named(value)
+        names = [field.name for field in dataclasses.fields(cls)]
+        for key, switch in value.items():
+            if key not in names:
+                raise FocusDetrError(f"quirks: unknown switch {key!r}{_closest(key, names)}; known: {', '.join(names)}")
+            if not isinstance(switch, bool):
+                raise FocusDetrError(f"quirks[{key!r}]={switch!r}: must be true or false")
+        return cls(**value)
+
+
+@strict
+class FocusDetrConfig(PreTrainedConfig):
+    """Configuration of `FocusDetrForObjectDetection`.
+
+    `FocusDetrConfig.from_preset(name)` gives the released models and the small ones; see `list_presets()`.
+
+    Args:
+        backbone_config: a `transformers` backbone configuration (ResNet, Swin, EfficientNet-Lite, ...).
+        num_levels: feature levels; those beyond the backbone's outputs are made by strided convolutions.
+        token_policy: "focus" (foreground selection, cascade, dual attention) or "dense" (every token: DINO).
+        keep_ratio: share of tokens kept as foreground (paper: 0.5).
+        cascade: share of the foreground each encoder layer works on, one per layer, not increasing.
+        num_fine_tokens: tokens that take part in self-attention in each encoder layer (paper: k = 300).
+        num_queries: object queries; fewer are used where an image has fewer tokens.
+        num_detections: detections returned per image at most.
+        position_temperature, position_offset: the sine encoding's; not stored in the original's checkpoints.
+        foreground_ranges: upper bounds in pixels of the object sizes each level but the last answers for.
+        denoising_queries: budget of contrastive denoising queries in training; 0 switches them off.
+        category_ids: the data set's own category ids, by label.
+        quirks: "original", "corrected", or a dict of the switches of `Quirks`.
+    """
+
+    model_type = "focus_detr"
+    attribute_map = {"hidden_size": "d_model", "num_attention_heads": "attention_heads"}
+    sub_configs_defaults = {
+        "backbone_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="resnet",
+            init_kwargs={"out_features": ["stage2", "stage3", "stage4"]},
+        )
+    }
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    freeze_stem: bool = True
+    num_levels: int = 4
+    d_model: int = 256
+    attention_heads: int = 8
+    num_points: int = 4
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    encoder_ffn_dim: int = 2048
+    decoder_ffn_dim: int = 2048
+    dropout: float | int = 0.0
+    position_temperature: float | int = 10000.0
+    position_offset: float | int = -0.5
+
+    token_policy: Literal["focus", "dense"] = "focus"
+    keep_ratio: float | int = 0.5
+    cascade: list[float] | tuple[float, ...] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2)
+    num_fine_tokens: int = 300
+
+    num_queries: int = 900
+    num_detections: int = 300
+    denoising_queries: int = 100
+    label_noise: float | int = 0.5
+    box_noise: float | int = 1.0
+
+    foreground_ranges: list[float] | tuple[float, ...] | None = None
+    class_cost: float | int = 2.0
+    bbox_cost: float | int = 5.0
+    giou_cost: float | int = 2.0
+    class_loss_coefficient: float | int = 1.0
+    bbox_loss_coefficient: float | int = 5.0
+    giou_loss_coefficient: float | int = 2.0
+    foreground_loss_coefficient: float | int = 1.5
+    focal_alpha: float | int = 0.25
+    focal_gamma: float | int = 2.0
+
+    category_ids: list[int] | None = None
+    score_threshold: float | None = None
+    training_recipe: dict | None = None
+    quirks: str | dict | None = "corrected"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        register_efficientnet_lite()
+        _refuse_unknown(type(self), kwargs)
+        super().__post_init__(**kwargs)
+        self.quirks = dataclasses.asdict(Quirks.resolve(self.quirks if self.quirks is not None else "corrected"))
+        if self.foreground_ranges is None:
+            self.foreground_ranges = [64.0 * 2**level for level in range(self.num_levels - 1)]
+        self._check()
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> FocusDetrConfig:
+        """The configuration named ``name`` (see `list_presets()`), with fields overridden."""
+        from focus_detr.presets import preset
+
+        return preset(name, **overrides)
+
+    @property
+    def switches(self) -> Quirks:
+        """The quirks as a `Quirks` object."""
+        return Quirks.resolve(self.quirks)
+
+    def _check(self) -> None:
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise FocusDetrError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.d_model % self.attention_heads or self.d_model % 4:
+            raise FocusDetrError(
+                f"d_model={self.d_model}: must be a multiple of 4 and of attention_heads={self.attention_heads}"
+            )
+        if not 0 < self.keep_ratio <= 1:
+            raise FocusDetrError(f"keep_ratio={self.keep_ratio}: must lie in (0, 1]; the paper uses 0.5")
+        if self.token_policy == "focus":
+            self._check_cascade()
+        if len(self.foreground_ranges) != self.num_levels - 1 or list(self.foreground_ranges) != sorted(
+            self.foreground_ranges
+        ):
+            raise FocusDetrError(
+                f"foreground_ranges={list(self.foreground_ranges)}: needs {self.num_levels - 1} increasing bounds, "
+                f"one for each of the {self.num_levels} levels but the last"
+            )
+        if self.category_ids is not None and len(self.category_ids) != self.num_labels:
+            raise FocusDetrError(
+                f"category_ids has {len(self.category_ids)} entries for {self.num_labels} classes; needs one each"
+            )
+
+    def _check_cascade(self) -> None:
+        cascade = list(self.cascade)
+        if len(cascade) != self.encoder_layers:
+            raise FocusDetrError(
+                f"cascade={cascade}: needs one share for each of the {self.encoder_layers} encoder layers"
+            )
+        if any(not 0 < share <= 1 for share in cascade) or cascade != sorted(cascade, reverse=True):
+            raise FocusDetrError(f"cascade={cascade}: shares must lie in (0, 1] and must not increase")
+
+
+_COUNTS = (
+    "num_levels", "d_model", "attention_heads", "num_points", "encoder_layers", "decoder_layers",
+    "encoder_ffn_dim", "decoder_ffn_dim", "num_fine_tokens", "num_queries", "num_detections",
+)  # fmt: skip
+
+
+def _refuse_unknown(config_class: type[PreTrainedConfig], kwargs: dict[str, Any]) -> None:
+    # transformers itself passes these on top of the fields, when loading and in its pipelines.
+    inherited = {"num_labels", "torch_dtype", "name_or_path", "_name_or_path", "_commit_hash", "model_type"}
+    inherited |= {"output_attentions", "attn_implementation", "_attn_implementation_autoset", "auto_map"}
+    inherited |= {"use_return_dict", "tf_legacy_loss", "use_bfloat16", "_from_pipeline", "_from_auto"}
+    inherited |= set(GenerationConfig._get_default_generation_params())
+    known = {field.name for field in dataclasses.fields(config_class)}
+    for key in kwargs:
+        if key not in inherited and not key.startswith("_"):
+            raise FocusDetrError(f"{config_class.__name__}: unknown key {key!r}{_closest(key, sorted(known))}")
+
+
+def _closest(key: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(key, names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

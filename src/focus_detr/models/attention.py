@@ -1,0 +1,110 @@
+"""The two attentions of the encoder and the decoder, and the feed-forward network between them."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focus_detr.ops import multi_scale_deformable_attention
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among tokens; positions join queries and keys, not values."""
+
+    def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.dropout = dropout
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * channels, channels))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * channels))
+        self.out_proj = nn.Linear(channels, channels)
+
+    def forward(self, tokens: Tensor, positions: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """tokens, positions (B,Q,C); allowed, True where a query may attend, broadcast to (B,h,Q,Q)."""
+        channels = tokens.shape[-1]
+        weight, bias = self.in_proj_weight, self.in_proj_bias
+        query, key = F.linear(tokens + positions, weight[: 2 * channels], bias[: 2 * channels]).chunk(2, -1)
+        value = F.linear(tokens, weight[2 * channels :], bias[2 * channels :])
+        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        dropout = self.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
+        return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class DeformableAttention(nn.Module):
+    """Multi-scale deformable attention (Deformable DETR, eq. 3; spec 1.6, last item)."""
+
+    def __init__(self, channels: int, heads: int, levels: int, points: int) -> None:
+        super().__init__()
+        self.heads, self.levels, self.points = heads, levels, points
+        self.sampling_offsets = nn.Linear(channels, heads * levels * points * 2)
+        self.attention_weights = nn.Linear(channels, heads * levels * points)
+        self.value_proj = nn.Linear(channels, channels)
+        self.output_proj = nn.Linear(channels, channels)
+
+    def project(self, memory: Tensor, valid: Tensor | None) -> Tensor:
+        """The values (B,N,h,C/h) of memory (B,N,C); padding gives zeros, as sampling outside the image does."""
+        value = self.value_proj(memory)
+        if valid is not None:
+            value = value.masked_fill(~valid[..., None], 0.0)
+        return value.unflatten(-1, (self.heads, -1))
+
+    def forward(self, queries: Tensor, references: Tensor, value: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """queries (B,Q,C) about references (B,Q,L,2) points or (B,Q,L,4) boxes_cxcywh, in canvas coordinates."""
+        shape = (self.heads, self.levels, self.points)
+        offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2))
+        weights = self.attention_weights(queries).unflatten(-1, (self.heads, -1)).softmax(-1).unflatten(-1, shape[1:])
+        # Coordinates need float32: half precision cannot tell neighbouring pixels of a large map apart.
+        offsets = offsets.to(references.dtype)
+        references = references[:, :, None, :, None]  # (B,Q,1,L,1,2 or 4)
+        if references.shape[-1] == 2:
+            scale = torch.tensor([(width, height) for height, width in shapes], device=offsets.device)
+            locations = references + offsets / scale.to(offsets.dtype)[:, None]
+        else:
+            locations = references[..., :2] + offsets / self.points * references[..., 2:] * 0.5
+        return self.output_proj(multi_scale_deformable_attention(value, shapes, locations, weights))
+
+    def reset_parameters(self) -> None:
+        """Deformable DETR's start: each head looks along its own direction, each point one cell further."""
+        nn.init.zeros_(self.sampling_offsets.weight)
+        angles = torch.arange(self.heads, dtype=torch.float32) * (2.0 * math.pi / self.heads)
+        directions = torch.stack([angles.cos(), angles.sin()], -1)
+        directions = directions / directions.abs().max(-1, keepdim=True).values
+        steps = torch.arange(1, self.points + 1, dtype=torch.float32)
+        bias = directions[:, None, None] * steps[:, None]  # (h,1,P,2)
+        with torch.no_grad():
+            self.sampling_offsets.bias.copy_(bias.expand(-1, self.levels, -1, -1).flatten())
+        for zeroed in (self.attention_weights.weight, self.attention_weights.bias):
+            nn.init.zeros_(zeroed)
+        for projection in (self.value_proj, self.output_proj):
+            nn.init.xavier_uniform_(projection.weight)
+            nn.init.zeros_(projection.bias)
+
+
+class FeedForward(nn.Module):
+    """Linear, ReLU, Linear: (..., C) -> (..., C)."""
+
+    def __init__(self, channels: int, hidden: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.linear1 = nn.Linear(channels, hidden)
+        self.linear2 = nn.Linear(hidden, channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.linear2(self.dropout(F.relu(self.linear1(tokens))))
+
+
+class MLP(nn.Module):
+    """Linear layers of ``widths`` with ReLU between them."""
+
+    def __init__(self, *widths: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        for layer in self.layers[:-1]:
+            tokens = F.relu(layer(tokens))
+        return self.layers[-1](tokens)

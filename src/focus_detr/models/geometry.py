@@ -1,0 +1,81 @@
+"""Where tokens are: the shapes of the levels, and the part of each level that is image rather than padding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+# Coordinates are made in float32 whatever the model's dtype, as in the original.
+COORDINATE_DTYPE = torch.float32
+
+
+@dataclass
+class Geometry:
+    """The token grid of a batch.
+
+    Attributes:
+        shapes: (H, W) of each level's canvas, fine to coarse; Python ints, so that counts stay static.
+        sizes: (B,L,2) int64, the height and width of the image's part of each canvas.
+        valid: (B,N) bool, True where a token is image; None when no canvas has padding.
+    """
+
+    shapes: list[tuple[int, int]]
+    sizes: Tensor
+    valid: Tensor | None
+
+    @classmethod
+    def unpadded(cls, shapes: list[tuple[int, int]], batch: int, device: torch.device) -> Geometry:
+        """The geometry of a batch without padding."""
+        sizes = torch.tensor(shapes, device=device)[None].expand(batch, -1, -1)
+        return cls(shapes, sizes, None)
+
+    @classmethod
+    def padded(cls, shapes: list[tuple[int, int]], sizes: Tensor) -> Geometry:
+        """The geometry of images of ``sizes`` (B,L,2) at the top left of canvases of ``shapes``."""
+        valid = []
+        for level, (height, width) in enumerate(shapes):
+            rows = torch.arange(height, device=sizes.device) < sizes[:, level, 0, None]  # (B,H)
+            columns = torch.arange(width, device=sizes.device) < sizes[:, level, 1, None]  # (B,W)
+            valid.append((rows[:, :, None] & columns[:, None, :]).flatten(1))
+        return cls(shapes, sizes, torch.cat(valid, 1))
+
+    @property
+    def lengths(self) -> list[int]:
+        """Tokens of each level's canvas."""
+        return [height * width for height, width in self.shapes]
+
+    @property
+    def num_tokens(self) -> int:
+        """N: tokens of all levels."""
+        return sum(self.lengths)
+
+    def valid_counts(self) -> Tensor:
+        """(B,) int64: the tokens of each image that are not padding."""
+        return self.sizes.prod(-1).sum(-1)
+
+    def valid_ratios(self, dtype: torch.dtype) -> Tensor:
+        """(B,L,2): the image's share of each canvas, as (width, height)."""
+        canvas = torch.tensor(self.shapes, device=self.sizes.device)
+        return (self.sizes.to(dtype) / canvas.to(dtype)).flip(-1)
+
+    def centres(self) -> Tensor:
+        """(B,N,2): token centres (x, y) relative to their image, 0..1 inside it; float32."""
+        centres = []
+        for level, (height, width) in enumerate(self.shapes):
+            size = self.sizes[:, level].to(COORDINATE_DTYPE)  # (B,2)
+            y = (torch.arange(height, device=size.device, dtype=COORDINATE_DTYPE) + 0.5) / size[:, :1]  # (B,H)
+            x = (torch.arange(width, device=size.device, dtype=COORDINATE_DTYPE) + 0.5) / size[:, 1:]  # (B,W)
+            x, y = x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)
+            centres.append(torch.stack([x, y], -1).flatten(1, 2))
+        return torch.cat(centres, 1)
+
+    def split(self, tokens: Tensor) -> list[Tensor]:
+        """(B,N,...) into one (B,H_l*W_l,...) a level."""
+        return list(tokens.split(self.lengths, 1))
+
+
+def flatten_levels(maps: list[Tensor]) -> Tensor:
+    """Maps (B,C,H_l,W_l) to tokens (B,N,C): fine to coarse, row by row."""
+    return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], 1)

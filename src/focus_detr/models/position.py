@@ -1,0 +1,43 @@
+"""Positions: the sine encoding of tokens and of boxes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from focus_detr.models.geometry import COORDINATE_DTYPE, Geometry
+
+
+def token_positions(geometry: Geometry, channels: int, temperature: float, offset: float) -> Tensor:
+    """Sine encoding of every token within its own image (spec 1.2), (B,N,C): first y, then x.
+
+    Args:
+        temperature, offset: the released schedules use (10000, -0.5) or (20, 0).
+    """
+    per_level = []
+    for level, (height, width) in enumerate(geometry.shapes):
+        size = geometry.sizes[:, level].to(COORDINATE_DTYPE)  # (B,2)
+        # Beyond the image the count of its pixels no longer grows, as with the original's cumulative mask.
+        rows = torch.arange(1, height + 1, device=size.device, dtype=COORDINATE_DTYPE).minimum(size[:, :1])
+        columns = torch.arange(1, width + 1, device=size.device, dtype=COORDINATE_DTYPE).minimum(size[:, 1:])
+        y = (rows + offset) / (size[:, :1] + 1e-6) * (2 * math.pi)  # (B,H)
+        x = (columns + offset) / (size[:, 1:] + 1e-6) * (2 * math.pi)  # (B,W)
+        y = sine(y, channels // 2, temperature)[:, :, None].expand(-1, -1, width, -1)
+        x = sine(x, channels // 2, temperature)[:, None].expand(-1, height, -1, -1)
+        per_level.append(torch.cat([y, x], -1).flatten(1, 2))
+    return torch.cat(per_level, 1)
+
+
+def box_positions(boxes_cxcywh: Tensor, channels: int) -> Tensor:
+    """Sine encoding of boxes (..., 4) for the decoder's queries (spec 1.8), (..., 2C): y, x, w, h."""
+    x, y, w, h = (boxes_cxcywh * (2 * math.pi)).unbind(-1)
+    return torch.cat([sine(value, channels // 2, 10000.0) for value in (y, x, w, h)], -1)
+
+
+def sine(angles: Tensor, channels: int, temperature: float) -> Tensor:
+    """Sines (even channels) and cosines (odd) of angles (...) over falling frequencies, (..., channels)."""
+    exponents = 2 * torch.arange(channels // 2, device=angles.device, dtype=COORDINATE_DTYPE) / channels
+    scaled = angles[..., None] / temperature**exponents
+    return torch.stack([scaled.sin(), scaled.cos()], -1).flatten(-2)

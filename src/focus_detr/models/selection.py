@@ -1,0 +1,88 @@
+"""Selection: foreground scores and a budget give a plan of which tokens each encoder layer works on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from focus_detr.models.geometry import Geometry
+
+
+@dataclass
+class TokenPlan:
+    """Which tokens each encoder layer works on (spec 1.5).
+
+    The sets are nested: layer j works on the first ``counts[j]`` of one descending sort.
+
+    Attributes:
+        scores: (B,N) foreground logits, unmasked.
+        indices: (B,K_0) kept tokens, best first.
+        counts: rows each layer works on, static.
+        valid_counts: (B, layers) rows of each image that are its own; None when all are, for every image.
+    """
+
+    scores: Tensor
+    indices: Tensor
+    counts: tuple[int, ...]
+    valid_counts: Tensor | None
+
+    def rows(self, layer: int) -> Tensor | None:
+        """(B,K_j) bool, the rows of a layer that count; None when all do."""
+        if self.valid_counts is None:
+            return None
+        rank = torch.arange(self.counts[layer], device=self.indices.device)
+        return rank < self.valid_counts[:, layer, None]
+
+    def kept(self, layer: int) -> tuple[Tensor, Tensor]:
+        """The tokens (B,K_j) that a layer works on, and which of them count (B,K_j)."""
+        indices = self.indices[:, : self.counts[layer]]
+        rows = self.rows(layer)
+        return indices, torch.ones_like(indices, dtype=torch.bool) if rows is None else rows
+
+
+def share(ratio: float, count: int | Tensor) -> int | Tensor:
+    """floor(ratio * count), exactly, the ratio taken as the decimal it is written as."""
+    fraction = Fraction(str(ratio))
+    return count * fraction.numerator // fraction.denominator
+
+
+def descending(scores: Tensor, count: int) -> Tensor:
+    """Indices (B,count) of the best of scores (B,N); equal scores keep their order, so that padding changes nothing."""
+    return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :count]
+
+
+def plan_tokens(
+    scores: Tensor,
+    geometry: Geometry,
+    keep_ratio: float,
+    cascade: list[float] | tuple[float, ...],
+    *,
+    batch_counts: bool = False,
+    batch_fill: bool = False,
+) -> TokenPlan:
+    """Keep the best floor(keep_ratio * N) + 1 tokens of each image, and a falling share of them layer by layer.
+
+    Args:
+        scores: (B,N) foreground logits.
+        batch_counts, batch_fill: as released; see `Quirks`.
+    """
+    num_tokens = geometry.num_tokens
+    largest = min(int(share(keep_ratio, num_tokens)) + 1, num_tokens)
+    ranked = scores.detach()
+    valid_counts = None
+    if geometry.valid is not None:
+        fill = ranked.min() if batch_fill else torch.finfo(ranked.dtype).min
+        ranked = torch.where(geometry.valid, ranked, fill)
+        valid = geometry.valid_counts()
+        own = torch.minimum(share(keep_ratio, valid) + 1, valid)  # (B,)
+        if batch_counts:
+            largest = int(own.max())
+            valid_counts = own[:, None].expand(-1, len(cascade))
+        else:
+            valid_counts = torch.stack([share(ratio, own) for ratio in cascade], 1).clamp(min=1)
+    counts = tuple(max(1, int(share(ratio, largest))) for ratio in cascade)
+    # The first layer may be told to work on less than the whole foreground, which is then never visited.
+    return TokenPlan(scores, descending(ranked, counts[0]), counts, valid_counts)

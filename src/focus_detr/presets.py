@@ -1,0 +1,77 @@
+"""Models by name: the released ones, and small ones for CPUs and edge boxes."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+from focus_detr.errors import FocusDetrError
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+# The sine encoding differs between the released schedules and is not stored in their checkpoints (spec 1.2).
+_SHORT_SCHEDULE = {"position_temperature": 10000.0, "position_offset": -0.5}
+_LONG_SCHEDULE = {"position_temperature": 20.0, "position_offset": 0.0}
+_DENSE = {"token_policy": "dense"}
+_SMALL = {
+    "d_model": 128,
+    "encoder_layers": 3,
+    "decoder_layers": 3,
+    "encoder_ffn_dim": 512,
+    "decoder_ffn_dim": 512,
+    "cascade": [1.0, 0.6, 0.2],  # mean keep ratio 0.3, as the paper's
+    "num_queries": 300,
+    "num_detections": 300,
+    "freeze_stem": False,
+    **_LONG_SCHEDULE,
+}
+
+_PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
+    "focus-detr-r50": ("resnet50", _SHORT_SCHEDULE),
+    "focus-detr-r50-24ep": ("resnet50", _LONG_SCHEDULE),
+    "focus-detr-r50-36ep": ("resnet50", _LONG_SCHEDULE),
+    "focus-detr-r101": ("resnet101", _SHORT_SCHEDULE),
+    "focus-detr-r101-24ep": ("resnet101", _LONG_SCHEDULE),
+    "focus-detr-r101-36ep": ("resnet101", _LONG_SCHEDULE),
+    "focus-detr-swin-tiny": ("swin-tiny-224", _SHORT_SCHEDULE),
+    "focus-detr-swin-small": ("swin-small-224", _SHORT_SCHEDULE),
+    "focus-detr-swin-base-384": ("swin-base-384", _SHORT_SCHEDULE),
+    "focus-detr-swin-large-384": ("swin-large-384", _SHORT_SCHEDULE),
+    "focus-detr-lite0": ("efficientnet-lite0", _SMALL),
+    "focus-detr-lite1": ("efficientnet-lite1", _SMALL),
+    "focus-detr-lite2": ("efficientnet-lite2", _SMALL),
+    "dino-r50": ("resnet50", {**_SHORT_SCHEDULE, **_DENSE}),
+    "dino-r50-24ep": ("resnet50", {**_LONG_SCHEDULE, **_DENSE}),
+    "dino-r101": ("resnet101", {**_SHORT_SCHEDULE, **_DENSE}),
+    "dino-swin-tiny": ("swin-tiny-224", {**_SHORT_SCHEDULE, **_DENSE}),
+    "dino-swin-large-384": ("swin-large-384", {**_SHORT_SCHEDULE, **_DENSE}),
+    "dino-lite0": ("efficientnet-lite0", {**_SMALL, **_DENSE}),
+    "dino-lite1": ("efficientnet-lite1", {**_SMALL, **_DENSE}),
+    "dino-lite2": ("efficientnet-lite2", {**_SMALL, **_DENSE}),
+}
+
+
+def list_presets() -> list[str]:
+    """The names that `preset` knows."""
+    return list(_PRESETS)
+
+
+def preset(name: str, **overrides: Any) -> FocusDetrConfig:
+    """The configuration named ``name``, with 80 classes unless ``num_labels`` or ``id2label`` say otherwise.
+
+    Raises:
+        FocusDetrError: the name or an overridden field is not known.
+    """
+    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.backbone import backbone_config
+
+    if name not in _PRESETS:
+        close = difflib.get_close_matches(name, _PRESETS, n=1)
+        hint = f"; did you mean {close[0]!r}?" if close else ""
+        raise FocusDetrError(f"preset {name!r} is not known{hint} Known: {', '.join(_PRESETS)}")
+    backbone, fields = _PRESETS[name]
+    settings = {"backbone_config": backbone_config(backbone), **fields, **overrides}
+    if "id2label" not in settings:
+        settings.setdefault("num_labels", 80)
+    return FocusDetrConfig(**settings)
