@@ -15,6 +15,16 @@ from focus_detr.errors import FocusDetrError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+_HUB_OPTIONS = {
+    "cache_dir",
+    "force_download",
+    "local_files_only",
+    "proxies",
+    "token",
+    "revision",
+    "subfolder",
+}
+_HUB_OPTIONS |= {"return_unused_kwargs", "image_processor_filename"}
 _WRITTEN_BY_TRANSFORMERS = {"image_processor_type", "processor_class", "feature_extractor_type", "auto_map"}
 
 
@@ -55,10 +65,7 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         pad_divisor: int = 1,
         **kwargs: Any,
     ) -> None:
-        unknown = sorted(set(kwargs) - _WRITTEN_BY_TRANSFORMERS)
-        if unknown:
-            known = ", ".join(FocusDetrImageProcessorKwargs.__annotations__)
-            raise FocusDetrError(f"image processor: unknown option {', '.join(unknown)}. Options: {known}.")
+        _refuse_unknown(set(kwargs) - _WRITTEN_BY_TRANSFORMERS)
         super().__init__(**{key: value for key, value in kwargs.items() if key == "auto_map"})
         self.do_resize = do_resize
         self.size = check_size({"shortest_edge": 800, "longest_edge": 1333} if size is None else size)
@@ -72,6 +79,15 @@ class FocusDetrImageProcessor(BaseImageProcessor):
             raise FocusDetrError(f"image_std={self.image_std}: every value must be above 0.")
         if type(pad_divisor) is not int or pad_divisor < 1:
             raise FocusDetrError(f"pad_divisor={pad_divisor!r}: must be a whole number, 1 or more.")
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
+    ) -> FocusDetrImageProcessor:
+        """A saved processor. `kwargs` are transformers' own, or settings that replace the saved ones."""
+        own = {key for key in kwargs if not key.startswith("_")}
+        _refuse_unknown(own - _HUB_OPTIONS - set(FocusDetrImageProcessorKwargs.__annotations__))
+        return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def preprocess(self, images: Any, return_tensors: str | None = "pt", **overrides: Any) -> BatchFeature:
         """Images -> `pixel_values` (B,3,H,W) float32 and `pixel_mask` (B,H,W) int64, 1 where there is image.
@@ -151,6 +167,14 @@ class FocusDetrImageProcessor(BaseImageProcessor):
             offset = -np.array(self.image_mean) / self.image_std
             scale = scale / self.image_std
         return scale.astype(np.float32)[:, None, None], offset.astype(np.float32)[:, None, None]
+
+
+def _refuse_unknown(options: set[str]) -> None:
+    if options:
+        known = ", ".join(FocusDetrImageProcessorKwargs.__annotations__)
+        raise FocusDetrError(
+            f"image processor: unknown option {', '.join(sorted(options))}. Options: {known}."
+        )
 
 
 def _three(name: str, values: Any) -> list[float]:
