@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from typing import Annotated
 
@@ -46,6 +47,8 @@ for _verb in (predict, train, evaluate, check, convert, models, presets, recipes
 
 def main() -> None:
     """Entry point of the command `focus-detr`."""
+    # A bar for each file of weights read is noise between our own lines; read when transformers is imported.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     logging.basicConfig(format="%(message)s")
     logging.getLogger("focus_detr").setLevel(logging.INFO)
     try:

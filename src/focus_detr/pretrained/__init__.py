@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from pathlib import Path
 
 from focus_detr.errors import FocusDetrError
+
+logger = logging.getLogger(__name__)
 
 _BUNDLED = Path(__file__).parent
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
@@ -52,6 +55,7 @@ def resolve_model(name_or_path: str | Path) -> Path:
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    logger.info("%s: from the Hugging Face hub, or its cache here", hub_id)
     try:
         return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors"]))
     except Exception as error:  # the client's errors share no base: offline, unknown, private, no space ...
