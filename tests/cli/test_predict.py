@@ -32,7 +32,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def stand_in(monkeypatch):
     processor = FocusDetrImageProcessor(size=32)
     predictor = Predictor(TwoCellsAndADot(), processor, ["cell", "dot"])
@@ -45,7 +45,7 @@ def predict(*arguments):
     return CliRunner().invoke(app, ["predict", "any", *map(str, arguments)], catch_exceptions=False)
 
 
-def test_it_counts_draws_and_writes_and_passes_over_what_cannot_be_read(folder):
+def test_it_counts_draws_and_writes_and_passes_over_what_cannot_be_read(folder, stand_in):
     result = predict(folder / "images", "--output", folder / "out", "--format", "coco,csv,json")
     assert result.exit_code == 0
     rows = [line.split() for line in result.stdout.splitlines()]
@@ -58,19 +58,19 @@ def test_it_counts_draws_and_writes_and_passes_over_what_cannot_be_read(folder):
     assert len((folder / "out" / "detections.jsonl").read_text().splitlines()) == 3
 
 
-def test_a_drawn_picture_shows_the_boxes(folder):
+def test_a_drawn_picture_shows_the_boxes(folder, stand_in):
     predict(folder / "images" / "one.png", "--output", folder / "out")
     assert len(Image.open(folder / "out" / "one.jpg").getcolors(2**24)) > 1
 
 
-def test_json_is_all_that_stdout_holds(folder):
+def test_json_is_all_that_stdout_holds(folder, stand_in):
     result = predict(folder / "images", "--json", "--threshold", "0.65")
     found = json.loads(result.stdout)
     assert sorted(len(image.get("objects", [])) for image in found) == [0, 2, 2]
     assert sum("error" in image for image in found) == 1
 
 
-def test_classes_and_no_images(folder):
+def test_classes_and_no_images(folder, stand_in):
     result = predict(
         folder / "images" / "one.png", "--classes", "dot", "--output", folder / "out", "--no-images", "--json"
     )
@@ -78,13 +78,31 @@ def test_classes_and_no_images(folder):
     assert {path.name for path in (folder / "out").iterdir()} == {"detections.coco.json", "detections.csv"}
 
 
-def test_nothing_is_written_without_an_output_folder(folder):
+def test_nothing_is_written_without_an_output_folder(folder, stand_in):
     before = sorted(folder.rglob("*"))
     assert predict(folder / "images").exit_code == 0
     assert sorted(folder.rglob("*")) == before
 
 
-def test_exit_code_1_when_no_image_could_be_read(folder):
+def test_exit_code_1_when_no_image_could_be_read(folder, stand_in):
     result = predict(folder / "images" / "broken.jpg", "--json")
     assert result.exit_code == 1
     assert "error" in json.loads(result.stdout)[0]
+
+
+def test_a_heatmap_shows_where_a_real_model_looked(folder, tiny_model):
+    arguments = [
+        "--output",
+        folder / "out",
+        "--heatmap",
+        "--no-images",
+        "--format",
+        "json",
+        "--device",
+        "cpu",
+    ]
+    picture = folder / "images" / "one.png"
+    result = CliRunner().invoke(app, ["predict", str(tiny_model), str(picture), *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    assert {path.name for path in (folder / "out").iterdir()} == {"one.heatmap.jpg", "detections.jsonl"}
+    assert len(Image.open(folder / "out" / "one.heatmap.jpg").getcolors(2**24)) > 100

@@ -1,0 +1,33 @@
+"""Fixtures that tests of several parts share."""
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory):
+    """Folder of a very small Focus-DETR with random weights and the classes cell and dot."""
+    import torch
+
+    from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, FocusDetrImageProcessor
+
+    folder = tmp_path_factory.mktemp("tiny")
+    config = FocusDetrConfig.from_preset(
+        "focus-detr-lite0",
+        id2label={0: "cell", 1: "dot"},
+        label2id={"cell": 0, "dot": 1},
+        d_model=32,
+        attention_heads=4,
+        encoder_layers=1,
+        decoder_layers=1,
+        cascade=[0.5],
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_queries=8,
+        num_detections=8,
+        num_fine_tokens=8,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        FocusDetrForObjectDetection(config).save_pretrained(folder)
+    FocusDetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}).save_pretrained(folder)
+    return folder
