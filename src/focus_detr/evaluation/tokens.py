@@ -19,9 +19,9 @@ class ForegroundRecall:
 
     An object counts as kept in layer j when the centre of at least one token that layer j works on, of any
     level, lies inside its box or on its edge. The token in row i, column c of a level, h rows and w columns
-    of which are image (not padding), has its centre at ((c + 0.5) / w, (i + 0.5) / h) in fractions of the image;
-    as resizing moves no fractions, this is the same test as in pixels of the resized image. Sizes are COCO's:
-    the box's area in pixels of the original image is under 32^2 (small), under 96^2 (medium), or above.
+    of which are image (not padding), has its centre at ((c + 0.5) / w, (i + 0.5) / h) in fractions of the
+    image; as resizing moves no fractions, this is the same test as in pixels of the resized image. Sizes are
+    COCO's: the box's area in pixels of the original image is under 32^2 (small), under 96^2 (medium), or not.
     A box that holds no token's centre at all, however many were kept, counts as missed, and is also reported
     as unreachable.
 

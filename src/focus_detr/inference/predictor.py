@@ -92,7 +92,8 @@ class Predictor:
         from focus_detr.pretrained import resolve_model
 
         folder = resolve_model(name_or_path)
-        model = FocusDetrForObjectDetection.from_pretrained(folder, dtype="auto" if dtype is None else dtype)
+        dtype = "auto" if dtype is None else dtype
+        model: nn.Module = FocusDetrForObjectDetection.from_pretrained(folder, dtype=dtype)
         processor = FocusDetrImageProcessor.from_pretrained(folder)
         return cls(model.to(_checked_device(device)), processor)
 
