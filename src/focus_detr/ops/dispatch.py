@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 
 import torch
 from torch import Tensor
@@ -60,7 +61,7 @@ def multi_scale_deformable_attention(
     locations, weights = sampling_locations.to(exact), attention_weights.to(exact)
     inputs = (value, sampling_locations, attention_weights)
     wants_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    name = _choose(_forced, value.device.type, _mode(), wants_grad)
+    name = _choose(_forced, value.device.type, value.dtype, _mode(), wants_grad)
     function, stored = _FUNCTIONS[name]
     computed = value if value.dtype in stored else value.to(exact)
     return function(computed, spatial_shapes, locations, weights).to(value.dtype)
@@ -79,7 +80,7 @@ class Backend:
 def describe_backends(device: str | torch.device = "cpu") -> list[Backend]:
     """Every back end as training code on `device` would find it."""
     device_type = torch.device(device).type
-    active = _pick(_forced, device_type, "eager", wants_grad=True)[0]
+    active = _pick(_forced, device_type, torch.float32, "eager", wants_grad=True)[0]
     forced = f"forced by {ENVIRONMENT_VARIABLE} or use_backend"
     result = []
     for name in BACKENDS:
@@ -101,13 +102,22 @@ _DESCRIPTIONS = {
     "triton": "Triton kernels",
 }
 
-# What each back end stores values in; other dtypes are computed in float32.
+
+def _triton(value: Tensor, shapes: reference.Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    # By name: the module that registers it imports Triton, and is imported only when chosen.
+    flat = [size for shape in shapes for size in shape]
+    result: Tensor = torch.ops.focus_detr.msda_triton(value, flat, locations, weights, False)
+    return result
+
+
+# The dtypes each back end takes values in; others are computed in float32.
 _FLOATS = (torch.float32, torch.float64)
 _FUNCTIONS: dict[str, tuple[Callable[..., Tensor], tuple[torch.dtype, ...]]] = {
     "reference": (reference.embedding_bag, _FLOATS),
     "gather": (reference.gather, _FLOATS),
     "grid_sample": (reference.grid_sample, _FLOATS),
     "cpu": (cpu.forward, (*_FLOATS, torch.bfloat16)),
+    "triton": (_triton, (torch.float32, torch.float16, torch.bfloat16)),
 }
 
 
@@ -119,14 +129,16 @@ def _mode() -> str:
 
 # What a compiled graph holds is settled when it is traced, loading and warning included.
 @torch.compiler.assume_constant_result
-def _choose(forced: str | None, device_type: str, mode: str, wants_grad: bool) -> str:
-    name, problem = _pick(forced, device_type, mode, wants_grad)
+def _choose(forced: str | None, device_type: str, dtype: torch.dtype, mode: str, wants_grad: bool) -> str:
+    name, problem = _pick(forced, device_type, dtype, mode, wants_grad)
     if problem:
         _warn_once(f"deformable attention runs in plain torch, slower: {problem}")
     return name
 
 
-def _pick(forced: str | None, device_type: str, mode: str, wants_grad: bool) -> tuple[str, str]:
+def _pick(
+    forced: str | None, device_type: str, dtype: torch.dtype, mode: str, wants_grad: bool
+) -> tuple[str, str]:
     """The back end to use, and what kept a better one away."""
     if forced is not None:
         _check_name(forced)
@@ -137,9 +149,11 @@ def _pick(forced: str | None, device_type: str, mode: str, wants_grad: bool) -> 
     if forced is None and mode == "export":
         return "grid_sample", ""
     native = forced or {"cpu": "cpu", "cuda": "triton"}.get(device_type)
-    if native is None:
+    if native is None or (native == "triton" and dtype == torch.float64 and not forced):
         return plain, ""
     problem = _problem(native, device_type)
+    if native == "triton" and dtype == torch.float64:
+        problem = "back end 'triton' computes in float32, not in float64"
     return (plain, problem) if problem else (native, "")
 
 
@@ -148,7 +162,12 @@ def _problem(name: str, device_type: str) -> str:
     if name == "cpu":
         return _cpu_problem() if device_type == "cpu" else f"back end 'cpu' serves no {device_type} tensors"
     if name == "triton":
-        return "back end 'triton' is not available"
+        interpreted = device_type == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+        if device_type != "cuda" and not interpreted:
+            return f"back end 'triton' serves no {device_type} tensors"
+        if torch.are_deterministic_algorithms_enabled():
+            return "gradients of back end 'triton' are not deterministic, which torch is told to be"
+        return _triton_problem()
     return ""
 
 
@@ -158,6 +177,15 @@ def _cpu_problem() -> str:
         library.load()
     except OSError as error:
         return str(error)
+    return ""
+
+
+@cache
+def _triton_problem() -> str:
+    try:
+        import_module("focus_detr.ops.triton")
+    except ImportError as error:
+        return f"Triton cannot be imported ({error}); `pip install triton` if this torch came without it"
     return ""
 
 

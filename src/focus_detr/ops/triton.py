@@ -1,0 +1,229 @@
+"""Multi-scale deformable attention on the GPU, in Triton.
+
+One program computes a block of queries of one head of one image. Values, and gradients of the result, are
+read in their own dtype (float32, float16, bfloat16); positions, weights and sums are float32. Gradients of
+positions and weights are each written by one program; those of the value are added atomically, so their last
+bits may differ from run to run.
+
+With TRITON_INTERPRET=1 in the environment before Triton is first imported, the same kernels serve the CPU.
+"""
+
+# mypy: disable-error-code="no-untyped-def"
+# Triton reads the signatures of its kernels; what they hold is pointers and blocks, not Python types.
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+_QUERIES_A_PROGRAM = 32
+
+
+@triton.jit
+def _softmax_terms(logits, place, reads: tl.constexpr, reads_block: tl.constexpr, valid):
+    """Of each query, the largest logit and the sum of all exponentials: (block,), (block,)."""
+    columns = tl.arange(0, reads_block)
+    pointers = logits + place[:, None] * reads + columns[None, :]
+    all_points = tl.load(pointers, mask=valid[:, None] & (columns < reads)[None, :], other=float("-inf"))
+    all_points = tl.where(valid[:, None], all_points, 0.0)
+    largest = tl.max(all_points, axis=1)
+    return largest, tl.sum(tl.exp(all_points - largest[:, None]), axis=1)
+
+
+@triton.jit
+def _locate(locations, read, height, width, valid):
+    """Pixel up and left of each location, how far past it that lies, and whether any of it is inside."""
+    x = tl.load(locations + read * 2, mask=valid, other=0.0) * width - 0.5
+    y = tl.load(locations + read * 2 + 1, mask=valid, other=0.0) * height - 0.5
+    near = valid & (x > -1) & (y > -1) & (x < width) & (y < height)
+    x, y = tl.where(near, x, 0.0), tl.where(near, y, 0.0)
+    left, top = tl.floor(x), tl.floor(y)
+    return top.to(tl.int32), left.to(tl.int32), y - top, x - left, near
+
+
+@triton.jit
+def _corner(row, column, height, width, stride, channels, depth: tl.constexpr, near):
+    """Offsets (block, D) of one pixel of each query from the level's first, and which may be read."""
+    inside = near & (row >= 0) & (row < height) & (column >= 0) & (column < width)
+    offsets = ((row * width + column) * stride)[:, None] + channels[None, :]
+    return offsets, inside[:, None] & (channels < depth)[None, :]
+
+
+@triton.jit
+def _forward_kernel(
+    value, shapes, locations, weights, result, tokens, queries, heads: tl.constexpr, depth: tl.constexpr,
+    levels: tl.constexpr, points: tl.constexpr, softmax: tl.constexpr, block: tl.constexpr,
+    depth_block: tl.constexpr, reads_block: tl.constexpr,
+):  # fmt: skip
+    image, head = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
+    query = tl.program_id(0) * block + tl.arange(0, block)
+    valid = query < queries
+    place = (image * queries + query) * heads + head
+    channels = tl.arange(0, depth_block)
+    if softmax:
+        largest, total = _softmax_terms(weights, place, levels * points, reads_block, valid)
+    sums = tl.zeros((block, depth_block), dtype=tl.float32)
+    for level in range(levels):
+        height, width = tl.load(shapes + level * 3), tl.load(shapes + level * 3 + 1)
+        start = tl.load(shapes + level * 3 + 2)
+        rows = value + (image * tokens + start) * heads * depth + head * depth
+        for point in range(points):
+            read = (place * levels + level) * points + point
+            weight = tl.load(weights + read, mask=valid, other=0.0)
+            if softmax:
+                weight = tl.exp(weight - largest) / total
+            row, column, y_part, x_part, near = _locate(locations, read, height, width, valid)
+            for down in tl.static_range(2):
+                for across in tl.static_range(2):
+                    y_weight = y_part if down else 1 - y_part
+                    x_weight = x_part if across else 1 - x_part
+                    offsets, mask = _corner(
+                        row + down, column + across, height, width, heads * depth, channels, depth, near
+                    )
+                    corner = tl.load(rows + offsets, mask=mask, other=0.0).to(tl.float32)
+                    sums += corner * (weight * y_weight * x_weight)[:, None]
+    out = result + place[:, None] * depth + channels[None, :]
+    tl.store(out, sums.to(result.dtype.element_ty), mask=valid[:, None] & (channels < depth)[None, :])
+
+
+@triton.jit
+def _backward_kernel(
+    grad, value, shapes, locations, weights, grad_value, grad_locations, grad_weights, tokens, queries,
+    heads: tl.constexpr, depth: tl.constexpr, levels: tl.constexpr, points: tl.constexpr,
+    block: tl.constexpr, depth_block: tl.constexpr,
+):  # fmt: skip
+    image, head = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
+    query = tl.program_id(0) * block + tl.arange(0, block)
+    valid = query < queries
+    place = (image * queries + query) * heads + head
+    channels = tl.arange(0, depth_block)
+    out = grad + place[:, None] * depth + channels[None, :]
+    g = tl.load(out, mask=valid[:, None] & (channels < depth)[None, :], other=0.0).to(tl.float32)
+    for level in range(levels):
+        height, width = tl.load(shapes + level * 3), tl.load(shapes + level * 3 + 1)
+        start = tl.load(shapes + level * 3 + 2)
+        first = (image * tokens + start) * heads * depth + head * depth
+        for point in range(points):
+            read = (place * levels + level) * points + point
+            weight = tl.load(weights + read, mask=valid, other=0.0)
+            row, column, y_part, x_part, near = _locate(locations, read, height, width, valid)
+            to_weight = tl.zeros((block,), dtype=tl.float32)
+            to_x = tl.zeros((block,), dtype=tl.float32)
+            to_y = tl.zeros((block,), dtype=tl.float32)
+            for down in tl.static_range(2):
+                for across in tl.static_range(2):
+                    y_weight = y_part if down else 1 - y_part
+                    x_weight = x_part if across else 1 - x_part
+                    offsets, mask = _corner(
+                        row + down, column + across, height, width, heads * depth, channels, depth, near
+                    )
+                    corner = tl.load(value + first + offsets, mask=mask, other=0.0).to(tl.float32)
+                    dot = tl.sum(corner * g, axis=1)
+                    to_weight += dot * y_weight * x_weight
+                    to_x += dot * y_weight * (1.0 if across else -1.0)
+                    to_y += dot * x_weight * (1.0 if down else -1.0)
+                    share = g * (weight * y_weight * x_weight)[:, None]
+                    tl.atomic_add(grad_value + first + offsets, share, mask=mask)
+            tl.store(grad_weights + read, to_weight, mask=valid)
+            tl.store(grad_locations + read * 2, to_x * weight * width, mask=valid)
+            tl.store(grad_locations + read * 2 + 1, to_y * weight * height, mask=valid)
+
+
+@lru_cache(maxsize=64)
+def _shape_table(shapes: tuple[int, ...], device: torch.device) -> Tensor:
+    """Height, width and first token of each level, (L,3) int32; kept, not copied to the GPU at every call."""
+    rows, start = [], 0
+    for height, width in zip(shapes[::2], shapes[1::2], strict=True):
+        rows.append((height, width, start))
+        start += height * width
+    return torch.tensor(rows, dtype=torch.int32, device=device)
+
+
+def _launch(kernel: Any, value: Tensor, weights: Tensor, *arguments: Any, **constants: Any) -> None:
+    batch, tokens, heads, depth = value.shape
+    _, queries, _, levels, points = weights.shape
+    if value.numel() == 0 or weights.numel() == 0:
+        return
+    grid = (triton.cdiv(queries, _QUERIES_A_PROGRAM), batch * heads)
+    with torch.cuda.device_of(value) if value.is_cuda else nullcontext():
+        kernel[grid](
+            *arguments, tokens, queries, heads, depth, levels, points, block=_QUERIES_A_PROGRAM,
+            depth_block=triton.next_power_of_2(depth), **constants,
+        )  # fmt: skip
+
+
+@torch.library.custom_op("focus_detr::msda_triton", mutates_args=())
+def msda_triton(
+    value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor, softmax: bool
+) -> Tensor:
+    """value (B,N,h,D), locations (B,Q,h,L,P,2), weights or, with softmax, logits (B,Q,h,L,P) -> (B,Q,h*D)."""
+    batch, queries, heads, levels, points = weights.shape
+    result = value.new_zeros(batch, queries, heads * value.shape[3])
+    value, locations, weights = value.contiguous(), locations.contiguous(), weights.contiguous()
+    arguments = (value, _shape_table(tuple(shapes), value.device), locations, weights, result)
+    reads_block = triton.next_power_of_2(max(levels * points, 1))
+    _launch(_forward_kernel, value, weights, *arguments, softmax=softmax, reads_block=reads_block)
+    return result
+
+
+@msda_triton.register_fake
+def _(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor, softmax: bool) -> Tensor:
+    return value.new_empty(weights.shape[0], weights.shape[1], value.shape[2] * value.shape[3])
+
+
+@torch.library.custom_op("focus_detr::msda_triton_backward", mutates_args=())
+def msda_triton_backward(
+    grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of value, locations and weights, from grad (B,Q,h*D)."""
+    to_value, to_locations, to_weights = (weights.new_zeros(t.shape) for t in (value, locations, weights))
+    inputs = grad.contiguous(), value.contiguous()
+    points = locations.contiguous(), weights.contiguous()
+    table = _shape_table(tuple(shapes), value.device)
+    _launch(_backward_kernel, value, weights, *inputs, table, *points, to_value, to_locations, to_weights)
+    return to_value.to(value.dtype), to_locations, to_weights
+
+
+@msda_triton_backward.register_fake
+def _(
+    grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    to_value, to_locations, to_weights = (t.new_empty(t.shape) for t in (value, locations, weights))
+    return to_value, to_locations, to_weights
+
+
+def _save(ctx: Any, inputs: tuple[Tensor, Sequence[int], Tensor, Tensor, bool], output: Tensor) -> None:
+    value, ctx.shapes, locations, weights, ctx.softmax = inputs
+    ctx.save_for_backward(value, locations, weights)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
+    value, locations, weights = ctx.saved_tensors
+    if ctx.softmax:
+        weights = weights.flatten(-2).softmax(-1).view_as(weights)
+    to_value, to_locations, to_weights = msda_triton_backward(grad, value, ctx.shapes, locations, weights)
+    if ctx.softmax:
+        to_weights = weights * (to_weights - (weights * to_weights).sum((-2, -1), keepdim=True))
+    return to_value, None, to_locations, to_weights, None
+
+
+msda_triton.register_autograd(_backward, setup_context=_save)
+
+
+def forward(
+    value: Tensor, spatial_shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
+) -> Tensor:
+    """The back end as the dispatcher calls it."""
+    return msda_triton(value, [size for shape in spatial_shapes for size in shape], locations, weights, False)
+
+
+def forward_from_logits(
+    value: Tensor, spatial_shapes: Sequence[tuple[int, int]], locations: Tensor, logits: Tensor
+) -> Tensor:
+    """The same with the softmax over all points of all levels fused in: logits (B,Q,h,L,P) float32."""
+    return msda_triton(value, [size for shape in spatial_shapes for size in shape], locations, logits, True)
