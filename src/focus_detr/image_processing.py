@@ -43,8 +43,7 @@ class FocusDetrImageProcessor(BaseImageProcessor):
     """Resizes, normalises and pads images for Focus-DETR.
 
     Args:
-        size: {"shortest_edge", "longest_edge"} keeps the image's shape, {"height", "width"} stretches it;
-        pixels.
+        size: in pixels; {"shortest_edge", "longest_edge"} keeps the shape, {"height", "width"} stretches.
         rescale_factor, image_mean, image_std: a pixel 0..255 becomes (pixel * rescale_factor - mean) / std.
         pad_divisor: a batch is padded (zeros, right and below) to multiples of it.
         do_resize, do_rescale, do_normalize: False skips that step.

@@ -11,6 +11,8 @@ from tiny_datasets import write_coco
 from torch.utils.data import DataLoader
 
 from focus_detr.data import Collator, DetectionDataset, TransformedDataset, build_transforms, load_dataset
+from focus_detr.data.mosaic import Mosaic
+from focus_detr.data.transforms import Compose, OneOf
 from focus_detr.image_processing import FocusDetrImageProcessor
 
 SIZE = {"shortest_edge": 24, "longest_edge": 40}
@@ -83,3 +85,10 @@ def test_an_image_without_objects_gives_empty_labels(dataset: DetectionDataset) 
     sample.boxes_xyxy, sample.labels = sample.boxes_xyxy[:0], sample.labels[:0]
     (label,) = Collator(FocusDetrImageProcessor(size=SIZE))([sample])["labels"]
     assert label["boxes"].shape == (0, 4) and label["class_labels"].shape == (0,)
+
+
+def test_mosaic_is_lent_the_data_set_wherever_it_stands(dataset: DetectionDataset) -> None:
+    mosaic = Mosaic(SIZE)
+    for transform in (mosaic, Compose((mosaic,)), OneOf((mosaic,)), OneOf((Compose((mosaic,)),))):
+        assert TransformedDataset(dataset, transform)[0].image.size == (32, 24)
+    assert mosaic.others is None

@@ -193,3 +193,40 @@ def test_several_data_sets_in_one_folder_are_not_guessed_between(tmp_path: Path)
         load_dataset(tmp_path)
     with pytest.raises(FocusDetrError, match="no data set found"):
         load_dataset(tmp_path / "one" / "JPEGImages")
+
+
+def test_joined_splits_must_name_the_same_classes(tmp_path: Path) -> None:
+    other = coco_content()
+    other["categories"][0]["name"] = "wolf"
+    write_coco(tmp_path / "instances_train.json", tmp_path / "train")
+    write_coco(tmp_path / "instances_val.json", tmp_path / "val", other)
+    with pytest.raises(FocusDetrError, match="different classes.*wolf"):
+        load_dataset(tmp_path, split="train+val")
+    dataset = load_dataset(tmp_path, split="train+val", classes=["dog", "wolf", "cat"])
+    assert dataset.class_counts() == {"dog": 3, "wolf": 3, "cat": 4}
+
+
+def test_two_files_for_one_split_are_refused(tmp_path: Path) -> None:
+    write_coco(tmp_path / "instances_train.json", tmp_path / "train")
+    write_coco(tmp_path / "train" / "annotations.json", tmp_path / "train")
+    with pytest.raises(FocusDetrError, match="instances_train.json and train/annotations.json"):
+        load_dataset(tmp_path)
+
+
+def test_voc_file_names_that_lie_are_looked_up_by_stem(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    (root / "Annotations" / "a.xml").write_text(voc_xml([("dog", 2, 2, 9, 9)], filename="renamed.jpg"))
+    assert load_dataset(root, on_problem="raise").records[0].path.name == "a.jpg"
+    for file in (root / "Annotations").iterdir():
+        file.write_text(voc_xml([]))
+    with pytest.raises(FocusDetrError, match="no annotation names an object"):
+        load_dataset(root)
+
+
+def test_summary_of_many_classes_names_the_frequent(tmp_path: Path) -> None:
+    content = coco_content()
+    content["categories"] += [{"id": 100 + i, "name": f"kind {i}"} for i in range(20)]
+    write_coco(tmp_path / "instances_train.json", tmp_path / "train", content)
+    summary = load_dataset(tmp_path).summary()
+    assert "of 22 classes (dog 3, cat 2, kind 0 0" in summary and "12 more" in summary
+    assert summary.endswith("No problems found.")

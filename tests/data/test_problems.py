@@ -309,3 +309,12 @@ def test_arguments_that_cannot_be_meant(tmp_path: Path) -> None:
     (tmp_path / "instances_train.json").rename(tmp_path / "instances_train2017.json")
     with pytest.raises(FocusDetrError, match="could be train2014, train2017"):
         load_dataset(tmp_path, split="train")
+
+
+@pytest.mark.parametrize("write", [write_voc, write_yolo])
+def test_all_images_missing_is_refused(tmp_path: Path, write: Any) -> None:
+    root = write(tmp_path)
+    for path in [*root.rglob("*.jpg"), *root.rglob("*.png")]:
+        path.rename(path.with_suffix(".missing"))
+    with pytest.raises(FocusDetrError, match="none of the 2 images is there|no image in this folder"):
+        load_dataset(root)

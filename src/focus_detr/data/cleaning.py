@@ -123,8 +123,7 @@ def _trusted_size(image: RawImage, header: ImageHeader | None, log: ProblemLog) 
                 "warning",
                 image.path,
                 f"is {header.size[0]}x{header.size[1]}, not {declared[0]}x{declared[1]} as {file.name} "
-                "says; boxes "
-                "are taken as they stand",
+                "says; boxes are taken as they stand",
                 "Correct the size, or scale the boxes if the image was resized.",
             )
     return header.size

@@ -49,8 +49,7 @@ def find_splits(root: Path) -> dict[str, CocoSplit]:
         if name in splits:
             raise FocusDetrError(
                 f"{root}: both {splits[name].file.relative_to(root)} and {file.relative_to(root)} would be "
-                "the "
-                f"split {name!r}. Remove one, or give the path of the json file itself."
+                f"the split {name!r}. Remove one, or give the path of the json file itself."
             )
         splits[name] = CocoSplit(file, root, name)
     return splits
@@ -94,9 +93,8 @@ def _load(file: Path) -> dict[str, list[Any]]:
     missing = [key for key in ("images", "annotations", "categories") if not _has_list(content, key)]
     if missing:
         raise FocusDetrError(
-            f"{file}: not COCO detection json: {', '.join(missing)} missing or not a list. It needs the "
-            "lists "
-            "'images', 'annotations' and 'categories' (results files and captions have other forms)."
+            f"{file}: not COCO detection json: {', '.join(missing)} missing or not a list. It "
+            "needs the lists 'images', 'annotations' and 'categories' (results files and captions have other forms)."
         )
     return content
 

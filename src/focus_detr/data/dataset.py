@@ -158,15 +158,14 @@ class DetectionDataset(Dataset[Sample]):
         crowds = sum(len(record.ignored) for record in self.records)
         text = (
             f"{self.name} ({self.format}, {self.split}): {len(self.records)} images, {sum(counts.values())} "
-            "boxes of "
-            f"{len(counts)} classes ({', '.join(listed)}); {empty} images without an object, {crowds} crowd "
-            "regions. "
+            f"boxes of {len(counts)} classes ({', '.join(listed)}); {empty} images without an object, "
+            f"{crowds} crowd regions. "
         )
         if not self.problems:
             return text + "No problems found."
         kinds = Counter((problem.kind, problem.severity) for problem in self.problems)
         found = ", ".join(f"{count} {kind} ({severity})" for (kind, severity), count in kinds.most_common())
-        return text + f"{len(self.problems)} problems: {found}. The first: {self.problems[0]}"
+        return text + f"Problems: {found}. The first: {self.problems[0]}"
 
     def __repr__(self) -> str:
         return f"DetectionDataset({Path(self.name).name!r}, {self.split!r}, {len(self)} images)"

@@ -43,10 +43,9 @@ def load_dataset(
         split: a split's name; several joined by "+" ("train+val"); None for the only one there is. "val",
             "valid" and "validation" mean the same, "train" also finds "train2017".
         format: "coco", "yolo" or "voc"; recognised when not given.
-        classes: names by label (a list, or a model's `id2label`). The data set's classes are matched to them
-        by
-            name, so that labels mean what the model means; boxes of other classes are left out, with a
-            report.
+        classes: names by label (a list, or a model's `id2label`). The data set's classes are matched to
+            them by name, so that labels mean what the model means; boxes of other classes are left out, with
+            a report.
         on_problem: "warn" logs the summary, "ignore" is silent, "raise" refuses a data set with any problem;
             a callable gets each `Problem`. All of them are in `.problems` in any case.
         check_images: "headers" reads every image's header (unreadable and mis-sized files are found now),
@@ -114,8 +113,8 @@ def _find(root: Path, format: str | None) -> tuple[str, dict[str, Any]]:
         ]
         if len({place for _, place, _ in found}) > 1:
             raise FocusDetrError(
-                f"{root} holds several data sets: {', '.join(str(place) for _, place, _ in found)}. Give "
-                "one of these."
+                f"{root} holds several data sets: {', '.join(str(place) for _, place, _ in found)}. "
+                "Give one of these."
             )
         if found:
             name, _, splits = found[0]

@@ -105,9 +105,8 @@ def check_size(size: int | dict[str, int]) -> dict[str, int]:
     allowed = ({"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
     if set(as_dict) not in allowed:
         raise FocusDetrError(
-            f"size={size!r}: give {{'shortest_edge': ..., 'longest_edge': ...}} to keep the image's shape, "
-            "or "
-            "{'height': ..., 'width': ...} to stretch it."
+            f"size={size!r}: give {{'shortest_edge': ..., 'longest_edge': ...}} to keep the image's "
+            "shape, or {'height': ..., 'width': ...} to stretch it."
         )
     for key, value in as_dict.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -18,8 +18,7 @@ _GREY = (114, 114, 114)
 
 @dataclass(frozen=True)
 class Mosaic:
-    """With `probability`, a picture of this sample and three random others, as large as `size` makes the
-    first.
+    """With `probability`, a picture of this sample and three others, as large as `size` makes the first.
 
     Each of the four is resized as `size` says and fills its quarter with a random window of itself; what is
     too small for its quarter leaves grey, and objects of which less than the share `min_visible` is left are

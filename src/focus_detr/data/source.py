@@ -11,8 +11,7 @@ from focus_detr.data.records import Problem, Severity
 
 @dataclass
 class RawBox:
-    """A box as the source states it. `xyxy` pixels, or fractions of the image when the image is
-    `relative`."""
+    """A box as the source states it: `xyxy` in pixels, or in fractions when its image is `relative`."""
 
     xyxy: tuple[float, float, float, float]
     category: int

@@ -106,8 +106,7 @@ class RandomCrop:
 
 @dataclass(frozen=True)
 class ScaleJitter:
-    """Resizes to `size` times a factor drawn log-uniformly from `factors`; what is larger than `size` is
-    cropped.
+    """Resizes to `size` times a factor, log-uniform over `factors`, and crops what is larger than `size`.
 
     Zooming in shows parts of objects, zooming out makes them small, as in large-scale jittering (Ghiasi et
     al. 2021); nothing is padded, the collator does that.
