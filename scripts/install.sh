@@ -4,9 +4,8 @@
 #   scripts/install.sh [EXTRA]     EXTRA is one of the extras of pyproject.toml, such as dev
 #
 # PYTHON       the interpreter to use: 3.11 or newer
-# TORCH_INDEX  where to look for torch first: the CPU builds unless told. For an NVIDIA GPU:
-#              TORCH_INDEX=https://download.pytorch.org/whl/cu130
-# An index out of reach is passed over: pip then finds torch where it is configured to look.
+# TORCH_INDEX  where to look for torch first: PyTorch's CPU builds unless told. Empty, or out of reach: where pip
+#              is configured to look, which is PyPI, whose build for Linux is the one for NVIDIA GPUs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
