@@ -1,0 +1,108 @@
+"""The verbs that hand over to training, evaluation and conversion: what they pass on and what they print."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from focus_detr.cli import app
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A COCO data set: splits train and test of two images with one cell each; in test, one box is empty."""
+    for split, width in (("train", 20), ("test", 0)):
+        folder = tmp_path / "data" / split
+        folder.mkdir(parents=True)
+        images = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 48} for i in (1, 2)]
+        for image in images:
+            Image.new("RGB", (64, 48), "white").save(folder / image["file_name"])
+        annotations = [
+            {
+                "id": i,
+                "image_id": i,
+                "category_id": 7,
+                "bbox": [5, 5, size, 20],
+                "area": size * 20,
+                "iscrowd": 0,
+            }
+            for i, size in ((1, 20), (2, width))
+        ]
+        categories = [{"id": 7, "name": "cell"}, {"id": 9, "name": "dot"}]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / "_annotations.coco.json").write_text(json.dumps(content))
+    return tmp_path / "data"
+
+
+def test_check_counts_lists_problems_and_fails_on_errors(data):
+    good = run("check", data, "--split", "train", "--json")
+    assert good.exit_code == 0
+    counts = {"split": "train", "images": 2, "objects": {"cell": 2, "dot": 0}, "problems": []}
+    assert json.loads(good.stdout) == [counts]
+    bad = run("check", data)
+    assert bad.exit_code == 1
+    assert "empty-box" in bad.stdout and "2 images" in bad.stdout
+
+
+def test_evaluate_scores_the_split_asked_for_and_writes_the_report(data, tiny_model, tmp_path):
+    arguments = ["evaluate", tiny_model, data, "--device", "cpu"]
+    result = run(*arguments, "--split", "train", "--output", tmp_path / "report", "--json")
+    report = json.loads(result.stdout)
+    assert report["split"] == "train" and report["objects"] == 2 and 0 <= report["metrics"]["AP"] <= 1
+    assert (tmp_path / "report" / "metrics.json").is_file()
+    assert run(*arguments).stdout.startswith("data, split 'test'")
+
+
+@pytest.fixture
+def training(monkeypatch):
+    import focus_detr.training
+
+    calls = []
+
+    def train(data, **options):
+        calls.append((data, options))
+        return SimpleNamespace(output=Path("o"), model=Path("o/best"), steps=3, metrics={"AP": 0.25})
+
+    monkeypatch.setattr(focus_detr.training, "train", train, raising=False)
+    return calls
+
+
+def test_train_passes_its_options_on_and_prints_the_best_metrics(training):
+    result = run(
+        "train", "d", "--preset", "dino-lite0", "--recipe", "small-data", "--set", "epochs=2", "--resume"
+    )
+    data, options = training.pop()
+    assert data == Path("d")
+    given = {name: value for name, value in options.items() if value is not None}
+    expected = {"model": "dino-lite0", "recipe": "small-data", "overrides": {"epochs": 2}, "resume": True}
+    assert given == expected
+    assert "AP" in result.stdout and "0.250" in result.stdout and "o/best" in result.stdout
+
+
+def test_train_prints_json_where_asked(training):
+    result = json.loads(run("train", "d", "--json").stdout)
+    assert result == {"output": "o", "model": "o/best", "steps": 3, "metrics": {"AP": 0.25}}
+
+
+def test_convert_passes_its_options_on(monkeypatch):
+    import focus_detr.convert
+
+    calls = []
+
+    def convert_checkpoint(*arguments, **options):
+        calls.append((arguments, options))
+        return SimpleNamespace(to_dict=lambda: {"layout": "x"})
+
+    monkeypatch.setattr(focus_detr.convert, "convert_checkpoint", convert_checkpoint, raising=False)
+    result = run("convert", "a.pth", "--output", "out", "--temperature", "20", "--offset", "0", "--json")
+    assert json.loads(result.stdout) == {"layout": "x"}
+    arguments, options = calls.pop()
+    assert arguments == (Path("a.pth"), Path("out"))
+    assert (options["temperature"], options["offset"], options["overwrite"]) == (20.0, 0.0, False)
