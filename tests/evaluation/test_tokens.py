@@ -78,6 +78,7 @@ def test_batches_accumulate():
     assert recall.compute()["recall"]["all"] == [pytest.approx(2 / 3)]
     assert recall.summary() == {
         "foreground_recall": pytest.approx(2 / 3),
+        "foreground_recall_last": pytest.approx(2 / 3),
         "foreground_recall_medium": 0.0,
         "foreground_recall_large": 1.0,
     }

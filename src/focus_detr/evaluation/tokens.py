@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,11 +83,13 @@ class ForegroundRecall:
         return {"recall": recall, "objects": objects, "unreachable": unreachable}
 
     def summary(self) -> dict[str, float]:
-        """`foreground_recall`, `foreground_recall_small` ... of the first layer; those defined."""
+        """`foreground_recall` and `foreground_recall_small` ... of the first layer, `foreground_recall_last`
+        of the last, where they are defined."""
         recalls = self.compute().get("recall", {})
         names = {size: "foreground_recall" + ("" if size == "all" else f"_{size}") for size in SIZES}
         found = {names[size]: values[0] for size, values in recalls.items()}
-        return {name: value for name, value in found.items() if value is not None and not math.isnan(value)}
+        found["foreground_recall_last"] = recalls["all"][-1] if recalls else None
+        return {name: value for name, value in found.items() if value is not None}
 
 
 def token_centres(shapes: Sequence[tuple[int, int]], sizes: Tensor) -> tuple[Tensor, Tensor]:
