@@ -12,7 +12,13 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import ObjectDetectionPipeline, PreTrainedConfig, PreTrainedModel
+from transformers import (
+    AutoConfig,
+    AutoImageProcessor,
+    ObjectDetectionPipeline,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
 from transformers.utils import ModelOutput
 
 import focus_detr.data
@@ -107,6 +113,24 @@ def test_saved_and_loaded(tmp_path: Path, size: dict[str, int]) -> None:
         tmp_path, size={"height": 8, "width": 8}, pad_divisor=1
     )
     assert overridden(picture())["pixel_values"].shape == (1, 3, 8, 8)
+
+
+def test_auto_classes_and_pipelines_load_it(tmp_path: Path) -> None:
+    """They add options of their own, which must not be taken for misspelt settings."""
+
+    class Config(PreTrainedConfig):
+        model_type = "stand_in_for_loading"
+
+    AutoConfig.register(Config.model_type, Config)
+    AutoImageProcessor.register(Config, image_processor_classes={"pil": FocusDetrImageProcessor})
+    Config().save_pretrained(tmp_path)
+    FocusDetrImageProcessor(size={"height": 64, "width": 32}).save_pretrained(tmp_path)
+    as_pipelines_do = {"_from_pipeline": "object-detection", "dtype": "auto", "code_revision": None}
+    for options in ({}, {"trust_remote_code": False}, as_pipelines_do):
+        loaded = AutoImageProcessor.from_pretrained(tmp_path, **options)
+        assert isinstance(loaded, FocusDetrImageProcessor) and loaded.size == {"height": 64, "width": 32}
+    with pytest.raises(FocusDetrError, match="sise"):
+        AutoImageProcessor.from_pretrained(tmp_path, sise=3)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ _HUB_OPTIONS = {
     "revision",
     "subfolder",
 }
-_HUB_OPTIONS |= {"return_unused_kwargs", "image_processor_filename"}
+_HUB_OPTIONS |= {"return_unused_kwargs", "image_processor_filename", "code_revision", "trust_remote_code"}
 _WRITTEN_BY_TRANSFORMERS = {"image_processor_type", "processor_class", "feature_extractor_type", "auto_map"}
 
 
@@ -84,8 +84,10 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         cls, pretrained_model_name_or_path: Any, *args: Any, **kwargs: Any
     ) -> FocusDetrImageProcessor:
         """A saved processor. `kwargs` are transformers' own, or settings that replace the saved ones."""
-        own = {key for key in kwargs if not key.startswith("_")}
-        _refuse_unknown(own - _HUB_OPTIONS - set(FocusDetrImageProcessorKwargs.__annotations__))
+        # A pipeline hands every part what is meant for the model: dtype, device_map and so on.
+        if "_from_pipeline" not in kwargs:
+            own = {key for key in kwargs if not key.startswith("_")}
+            _refuse_unknown(own - _HUB_OPTIONS - set(FocusDetrImageProcessorKwargs.__annotations__))
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def preprocess(self, images: Any, return_tensors: str | None = "pt", **overrides: Any) -> BatchFeature:

@@ -93,8 +93,8 @@ def _load(file: Path) -> dict[str, list[Any]]:
     missing = [key for key in ("images", "annotations", "categories") if not _has_list(content, key)]
     if missing:
         raise FocusDetrError(
-            f"{file}: not COCO detection json: {', '.join(missing)} missing or not a list. It "
-            "needs the lists 'images', 'annotations' and 'categories' (results files and captions have other forms)."
+            f"{file}: not COCO detection json: {', '.join(missing)} missing or not a list. It needs "
+            "'images', 'annotations' and 'categories', all lists (results and captions have other forms)."
         )
     return content
 
