@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tiny_training
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_training import finish, losses, start
 
@@ -32,14 +32,33 @@ def alone(tiny_data, tmp_path_factory) -> Path:
     return output
 
 
-def test_two_processes_train_as_one(tiny_data, alone, tmp_path):
+def start_two(data: Path, output: Path, **options) -> list:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
     ranks = [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-    finish(*[start(tiny_data, tmp_path / "run", environment=each, **OPTIONS) for each in ranks])
+    return [start(data, output, environment=each, **options) for each in ranks]
+
+
+def test_two_processes_train_as_one(tiny_data, alone, tmp_path):
+    finish(*start_two(tiny_data, tmp_path / "run", **OPTIONS))
     np.testing.assert_allclose(numbers(tmp_path / "run"), numbers(alone), rtol=2e-5)
+
+
+def test_focus_detr_trains_in_two_processes_as_in_one(tiny_data, tmp_path):
+    # Its normalisers are those of the whole step: some images have no object, so the shares differ.
+    options = {"focus_detr": 0, "overrides": {"epochs": 1, "learning_rate": 1e-3, "clip_gradient": 0.0}}
+    finish(start(tiny_data, tmp_path / "one", **options))
+    finish(*start_two(tiny_data, tmp_path / "two", **options))
+    np.testing.assert_allclose(numbers(tmp_path / "two"), numbers(tmp_path / "one"), rtol=1e-3)
+
+
+def test_focus_detr_with_denoising_trains_in_two_processes(tiny_data, tmp_path):
+    # Every parameter takes part in every process, also in one whose images hold no object.
+    options = {"focus_detr": 4, "overrides": {"epochs": 2, "batch_size": 2}}
+    finish(*start_two(tiny_data, tmp_path / "run", **options))
+    assert np.isfinite(numbers(tmp_path / "run")).all() and len(losses(tmp_path / "run")) == 10
 
 
 @pytest.mark.slow
@@ -56,6 +75,7 @@ def test_torchrun(tiny_data, alone, tmp_path):
     np.testing.assert_allclose(numbers(tmp_path / "run"), numbers(alone), rtol=2e-5)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     images=st.integers(1, 60), batch=st.integers(1, 12), processes=st.integers(1, 4), epoch=st.integers(0, 3)
 )

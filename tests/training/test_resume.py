@@ -49,6 +49,14 @@ def test_killed_run_resumes_exactly(death, tiny_data, undisturbed, tmp_path):
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["checkpoint-9"]
 
 
+def test_focus_detr_resumes_exactly(tiny_data, tmp_path):
+    options = {"focus_detr": 4, "overrides": {"epochs": 2, "workers": 1}}
+    finish(start(tiny_data, tmp_path / "undisturbed", **options))
+    finish(start(tiny_data, tmp_path / "run", die_at=5, **options), killed=True)
+    finish(start(tiny_data, tmp_path / "run", resume=True, **options))
+    assert losses(tmp_path / "run") == losses(tmp_path / "undisturbed")
+
+
 def test_finished_run_is_left_as_it_is(tiny_data, undisturbed, tmp_path):
     before = {path: path.read_bytes() for path in undisturbed.rglob("*.safetensors")}
     result = train(tiny_data, model=tiny_detector(), output=undisturbed, resume=True, device="cpu")

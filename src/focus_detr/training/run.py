@@ -79,15 +79,14 @@ def train(
         resume: go on with the run in ``output`` exactly where its newest checkpoint left it.
         overrides: fields of the recipe to change.
         eval_data: data set to evaluate on, where it is not a split of ``data``.
-        device: "cpu" to train there whatever else there is; None for the fastest.
+        device: "cpu" to train there whatever else there is; None for the fastest there is.
         evaluator: model -> numbers, among them ``AP``, instead of COCO's on the evaluation data.
 
     Raises:
         FocusDetrError: something given is unusable, training diverged, or memory ran out; the message says
             what to change.
     """
-    if device not in (None, "cpu", "cuda", "mps"):
-        raise FocusDetrError(f"device={device!r}: must be 'cpu', 'cuda', 'mps' or None for the fastest")
+    _check_device(device)
     chosen, output = _choose(model, recipe, output, resume, overrides)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
@@ -103,6 +102,7 @@ def train(
     detector, report = _build_model(model, checkpoint, chosen, dataset)
     if report is not None and first:
         logger.info("%s", report)
+        (output / "finetuning.txt").write_text(f"{report}\n", encoding="utf-8")
     processor = _image_processor(model, chosen)
     if evaluator is None and eval_dataset is not None:
         evaluator = coco_evaluator(eval_dataset, processor, chosen.batch_size, chosen.workers)
@@ -134,6 +134,18 @@ def train(
         metrics=_best_metrics(trainer),
         report=report,
     )
+
+
+def _check_device(device: str | None) -> None:
+    """Trainer takes the fastest device there is: another can be refused, but not chosen."""
+    if device in (None, "cpu"):
+        return
+    fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
+    if str(device) not in (fastest, f"{fastest}:0"):
+        raise FocusDetrError(
+            f"device={device!r}: this machine trains on {fastest!r} or 'cpu'; another GPU is chosen by "
+            "CUDA_VISIBLE_DEVICES, several by torchrun"
+        )
 
 
 def _choose(

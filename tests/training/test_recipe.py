@@ -1,0 +1,128 @@
+"""Recipes: strict, complete, and the paper's where they are the paper's."""
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from focus_detr.data import build_transforms
+from focus_detr.errors import FocusDetrError
+from focus_detr.presets import list_presets, preset
+from focus_detr.training.recipe import Recipe, list_recipes, load_recipe, recipe_for
+
+
+@pytest.mark.parametrize("name", list_recipes())
+def test_every_recipe_is_usable(name):
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    assert Recipe.from_dict(yaml.safe_load(recipe.to_yaml())) == recipe
+    build_transforms(recipe.augmentation, **recipe.augmentation_options)
+    preset("focus-detr-lite0", **recipe.model)
+
+
+def test_every_preset_has_a_recipe():
+    assert {recipe_for(name) for name in list_presets()} <= set(list_recipes())
+    assert recipe_for("focus-detr-r50") == recipe_for("dino-swin-tiny") == "coco-12ep"
+    assert recipe_for("focus-detr-r101-36ep") == "coco-36ep"
+    assert recipe_for("focus-detr-lite1") == recipe_for("some/folder") == "small-data"
+    assert recipe_for("blood-cells") == "blood-cells"
+
+
+@pytest.mark.parametrize(("name", "steps", "drop"), [("12", 90_000, 82_500), ("24", 180_000, 150_000)])
+def test_coco_recipes_are_the_papers(name, steps, drop):
+    recipe = load_recipe(f"coco-{name}ep")
+    assert recipe.epochs * 7500 == steps and [each * 7500 for each in recipe.lr_drops] == [drop]
+    assert (recipe.learning_rate, recipe.backbone_learning_rate_factor, recipe.weight_decay) == (
+        1e-4,
+        0.1,
+        1e-4,
+    )
+    assert (recipe.clip_gradient, recipe.batch_size, recipe.ema_decay, recipe.precision) == (
+        0.1,
+        16,
+        0,
+        "fp32",
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"learing_rate": 1e-4}, "unknown key 'learing_rate'; did you mean 'learning_rate'"),
+        ({"zzz": 1}, "unknown key 'zzz'; known: name, epochs"),
+        (
+            {"precision": "bf61"},
+            r"precision='bf61': must be one of fp32, bf16, fp16 \(did you mean 'bf16'\?\)",
+        ),
+        ({"epochs": 0}, "epochs=0: must be at least 1"),
+        ({"epochs": True}, "epochs=True: must be a whole number"),
+        ({"epochs": 2.5}, "epochs=2.5: must be a whole number"),
+        ({"epochs": None}, "give either epochs or max_steps"),
+        ({"epochs": 1, "max_steps": 5}, "give either epochs or max_steps"),
+        ({"learning_rate": "fast"}, "learning_rate='fast': must be a number"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan: must be a number"),
+        ({"learning_rate": -1}, "learning_rate=-1.0: must be positive"),
+        ({"ema_decay": 1.0}, r"ema_decay=1.0: must lie in \[0, 1\)"),
+        ({"betas": [0.9]}, r"betas=\(0.9,\): must be two numbers"),
+        ({"betas": 0.9}, "betas=0.9: must be a list of numbers"),
+        ({"lr_drops": [5, 3]}, "must be positive and increasing"),
+        ({"batch_size": 6, "gradient_accumulation": 4}, "must divide batch_size=6"),
+        ({"model": [1]}, "must be a mapping"),
+        ({"shortest_edge": 900, "longest_edge": 800}, "must be at least shortest_edge=900"),
+        ({"patience": 0}, "must be at least 1, or null"),
+        ({"workers": -1}, "must not be negative"),
+    ],
+)
+def test_unusable_values_are_refused(values, message):
+    with pytest.raises(FocusDetrError, match=message):
+        Recipe.from_dict(values)
+
+
+VALUES = (
+    st.none() | st.booleans() | st.integers(-2, 2000) | st.floats() | st.sampled_from(["", "1e-3", "cosine"])
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.dictionaries(st.sampled_from(list(Recipe().to_dict())), VALUES))
+def test_a_recipe_is_sound_or_refused(values):
+    try:
+        recipe = Recipe.from_dict(values)
+    except FocusDetrError:
+        return
+    assert Recipe.from_dict(yaml.safe_load(recipe.to_yaml())) == recipe
+
+
+def test_text_of_yaml_numbers_is_read():
+    assert Recipe.from_dict(yaml.safe_load("learning_rate: 1e-4")).learning_rate == 1e-4  # YAML 1.1: text
+
+
+def test_overrides():
+    recipe = load_recipe("coco-12ep")
+    assert recipe.replace({"max_steps": 90}).to_dict() | {"lr_drops": None} == {
+        **recipe.to_dict(), "epochs": None, "max_steps": 90, "lr_drops": None,
+    }  # fmt: skip
+    assert recipe.replace({"epochs": 24}).lr_drops == (22,)  # at the same share of training
+    assert recipe.replace({"epochs": 24, "lr_drops": [20]}).lr_drops == (20,)
+    assert recipe.replace(None) == recipe
+    with pytest.raises(FocusDetrError, match="overrides: unknown key 'epoch'; did you mean 'epochs'"):
+        recipe.replace({"epoch": 3})
+
+
+def test_where_recipes_come_from(tmp_path):
+    file = tmp_path / "mine.yaml"
+    file.write_text("epochs: 3\n")
+    assert load_recipe(file).epochs == 3 and load_recipe(file).name == "mine"
+    assert load_recipe({"epochs": 3}) == Recipe(epochs=3)
+    for content, message in (
+        ("- 1", "must be a mapping"),
+        ("a: [", "is not YAML"),
+        ("epoch: 1", "did you mean 'epochs'"),
+    ):
+        file.write_text(content)
+        with pytest.raises(FocusDetrError, match=f"mine.yaml.*{message}"):
+            load_recipe(file)
+    with pytest.raises(FocusDetrError, match="'coco-12'.*did you mean 'coco-12ep'"):
+        load_recipe("coco-12")
+    with pytest.raises(FocusDetrError, match="gone.yaml: cannot be read"):
+        load_recipe(tmp_path / "gone.yaml")

@@ -1,0 +1,228 @@
+"""What a run leaves behind, when it stops, and what it says when it cannot go on."""
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tiny_training import RECIPE, TinyDetector, losses, small_focus_detr, tiny_detector, write_dataset
+from transformers import AutoImageProcessor
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.training import Recipe, train
+
+QUICK = {**RECIPE, "epochs": 1, "checkpoint_steps": None}
+
+
+def run(data, output, model=None, **options):
+    options.setdefault("recipe", QUICK)
+    return train(data, model=model or tiny_detector(), output=output, device="cpu", **options)
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_data, tmp_path_factory):
+    return run(tiny_data, tmp_path_factory.mktemp("finished") / "run", overrides={"epochs": 2})
+
+
+def test_output_folder(finished, tiny_data):
+    names = {path.name for path in finished.output.iterdir()} - {"tensorboard"}
+    assert names == {
+        "best", "last", "checkpoints", "recipe.yaml", "metrics.csv", "curves.png", "samples.jpg",
+    }  # fmt: skip
+    for folder in (finished.best, finished.last):
+        model = TinyDetector.from_pretrained(folder)
+        assert model.config.id2label == {0: "cat", 1: "dog"}
+        assert Recipe.from_dict(model.config.training_recipe).seed == 0
+        assert (folder / "model.safetensors").is_file()
+        processor = AutoImageProcessor.from_pretrained(folder)
+        assert dict(processor.size) == {"shortest_edge": 32, "longest_edge": 32}
+    assert Recipe.from_dict(yaml.safe_load((finished.output / "recipe.yaml").read_text())).epochs == 2
+    for picture in ("curves.png", "samples.jpg"):
+        assert Image.open(finished.output / picture).convert("RGB").getcolors(1_000_000) != 1
+
+
+def test_metrics_table(finished):
+    with (finished.output / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["step"] for row in rows] == ["1", "2", "3", "3", "4", "5", "6", "6"]
+    for row in rows:
+        if row["loss"]:
+            parts = [float(row[name]) for name in ("loss_class", "loss_bbox", "loss_dn")]
+            assert float(row["loss"]) == pytest.approx(sum(parts), rel=1e-5)
+        else:
+            assert 0 <= float(row["eval_AP"]) <= 1
+    best = max(float(row["eval_AP"]) for row in rows if row["eval_AP"])
+    assert finished.metrics["AP"] == best and finished.steps == 6 and finished.model == finished.best
+
+
+def test_kept_weights_are_the_averaged_ones(finished):
+    from safetensors.torch import load_file
+
+    checkpoint = finished.output / "checkpoints" / "checkpoint-6"
+    averaged = torch.load(checkpoint / "ema.pt", weights_only=True)
+    last, raw = load_file(finished.last / "model.safetensors"), load_file(checkpoint / "model.safetensors")
+    assert torch.equal(last["box_head.weight"], averaged["module.box_head.weight"])
+    assert not torch.equal(last["box_head.weight"], raw["box_head.weight"])
+
+
+def test_without_evaluation(tiny_data, tmp_path):
+    result = run(tiny_data, tmp_path / "run", overrides={"eval_split": None, "ema_decay": 0.0})
+    assert (result.best, result.metrics, result.model) == (None, {}, tmp_path / "run" / "last")
+
+
+def test_evaluation_every_few_epochs_and_at_the_end(tiny_data, tmp_path):
+    seen = []
+
+    def evaluator(model):
+        assert not model.training
+        seen.append(len(seen))
+        return {"AP": 0.5}
+
+    run(tiny_data, tmp_path / "run", evaluator=evaluator, overrides={"epochs": 5, "eval_interval": 2})
+    assert len(seen) == 3  # epochs 2, 4 and the last
+
+
+def test_best_model_and_early_stopping(tiny_data, tmp_path):
+    scores = iter([0.1, 0.3, 0.2, 0.25, 0.1])
+    weights = []
+
+    def evaluator(model):
+        weights.append(model.box_head.weight.clone())
+        return {"AP": next(scores)}
+
+    result = run(tiny_data, tmp_path / "run", evaluator=evaluator, overrides={"epochs": 9, "patience": 2})
+    assert result.steps == 4 * 3 and result.metrics["AP"] == 0.3
+    assert torch.equal(TinyDetector.from_pretrained(result.best).box_head.weight, weights[1])
+    assert torch.equal(TinyDetector.from_pretrained(result.last).box_head.weight, weights[3])
+
+
+def test_accumulation_divides_the_memory_not_the_batch(tiny_data, tmp_path):
+    still = tiny_detector(noise=0.0)
+    overrides = {"epochs": 1, "learning_rate": 1e-9, "batch_size": 10}
+    run(tiny_data, tmp_path / "one", still, overrides=overrides)
+    run(tiny_data, tmp_path / "two", tiny_detector(0.0), overrides={**overrides, "gradient_accumulation": 2})
+    one, two = (list(losses(tmp_path / name).values()) for name in ("one", "two"))
+    assert len(one) == len(two) == 1
+    assert [float(value) for value in two[0].split()] == pytest.approx(
+        [float(value) for value in one[0].split()], rel=1e-5
+    )
+
+
+@pytest.mark.parametrize(
+    "overrides", [{"precision": "bf16"}, {"gradient_checkpointing": True}, {"channels_last": True}]
+)
+def test_focus_detr_trains_with(overrides, tiny_data, tmp_path):
+    numbers = []
+    for name, each in (("plain", {}), ("other", overrides)):
+        settings = {"max_steps": 2, "eval_split": None, **each}
+        run(tiny_data, tmp_path / name, small_focus_detr(2), overrides=settings)
+        numbers.append([float(row.split()[0]) for row in losses(tmp_path / name).values()])
+    tolerance = 0.1 if "precision" in overrides else 1e-3
+    assert numbers[1] == pytest.approx(numbers[0], rel=tolerance)
+
+
+def test_fine_tuning_reports_what_was_kept(tiny_data, tmp_path, monkeypatch):
+    source = small_focus_detr(classes=["dog", "bird"])
+    from focus_detr.image_processing import FocusDetrImageProcessor
+
+    source.save_pretrained(tmp_path / "trained")
+    FocusDetrImageProcessor(image_mean=[0.1, 0.2, 0.3]).save_pretrained(tmp_path / "trained")
+    recipe = {**QUICK, "max_steps": 1, "epochs": None, "model": {"num_detections": 5}}
+    result = train(
+        tiny_data, model=tmp_path / "trained", recipe=recipe, output=tmp_path / "run", device="cpu"
+    )
+    assert result.report.kept_classes == ["dog"] and result.report.new_classes == ["cat"]
+    assert "classes kept: dog; new: cat; dropped: bird" in (result.output / "finetuning.txt").read_text()
+    processor = FocusDetrImageProcessor.from_pretrained(result.last)
+    assert processor.image_mean == [0.1, 0.2, 0.3] and dict(processor.size)["shortest_edge"] == 32
+
+
+def test_not_finite_loss_names_the_images(tiny_data, tmp_path, monkeypatch):
+    forward = TinyDetector.forward
+
+    def poisoned(self, pixel_values, pixel_mask, labels=None):
+        output = forward(self, pixel_values, pixel_mask, labels)
+        if labels and any(int(label["image_id"]) == 7 for label in labels):
+            output.loss_dict["loss_bbox"] = output.loss_dict["loss_bbox"] * float("inf")
+            output.loss = sum(output.loss_dict.values())
+        return output
+
+    monkeypatch.setattr(TinyDetector, "forward", poisoned)
+    with pytest.raises(FocusDetrError) as caught:
+        run(tiny_data, tmp_path / "run")
+    message = str(caught.value)
+    assert (
+        "the loss is not finite at step" in message
+        and "loss_bbox=inf" in message
+        and "loss_class=0." in message
+    )
+    assert f"7 ({tiny_data / 'train' / '7.png'})" in message
+    saved = [path for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert len(saved) == 1 and str(saved[0]) in message
+    assert all(value.isfinite().all() for value in TinyDetector.from_pretrained(saved[0]).parameters())
+
+
+def test_not_finite_gradient_stops_before_the_step(tiny_data, tmp_path, monkeypatch):
+    model = tiny_detector()
+    model.box_head.weight.register_hook(lambda gradient: gradient * float("nan"))
+    with pytest.raises(FocusDetrError, match="the gradient is not finite at step 0; images: .*png"):
+        run(tiny_data, tmp_path / "run", model)
+
+
+def test_out_of_memory_says_what_to_lower(tiny_data, tmp_path, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(TinyDetector, "forward", full)
+    with pytest.raises(FocusDetrError) as caught:
+        run(tiny_data, tmp_path / "run")
+    for words in ("batch_size below 4", "gradient_checkpointing", "precision: bf16", "shortest_edge"):
+        assert words in str(caught.value)
+
+
+def test_unusable_requests(tiny_data, tmp_path):
+    with pytest.raises(FocusDetrError, match="device='gpu'"):
+        train(tiny_data, model=tiny_detector(), recipe=QUICK, output=tmp_path / "a", device="gpu")
+    with pytest.raises(
+        FocusDetrError, match=r"the model detects \['a', 'b'\], the data set has \['cat', 'dog'\]"
+    ):
+        run(tiny_data, tmp_path / "b", tiny_detector(classes=["a", "b"]))
+    with pytest.raises(FocusDetrError, match="transforms='mosaik': no such recipe"):
+        run(tiny_data, tmp_path / "c", overrides={"augmentation": "mosaik"})
+    with pytest.raises(FocusDetrError, match="gradient_checkpointing=True: TinyDetector does not support it"):
+        run(tiny_data, tmp_path / "d", overrides={"gradient_checkpointing": True})
+    if not torch.cuda.is_available():
+        with pytest.raises(FocusDetrError, match="device='cuda': this machine trains on"):
+            train(tiny_data, model=tiny_detector(), recipe=QUICK, output=tmp_path / "e", device="cuda")
+
+
+def test_images_without_objects_can_be_left_out(tiny_data, tmp_path):
+    run(tiny_data, tmp_path / "run", overrides={"skip_empty": True, "batch_size": 2, "eval_split": None})
+    assert len(losses(tmp_path / "run")) == 3  # 6 of the 10 images have objects
+
+
+def test_evaluation_data_without_objects_is_refused(tmp_path):
+    data = write_dataset(tmp_path / "data", images=4)
+    file = data / "val" / "_annotations.coco.json"
+    import json
+
+    file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    with pytest.raises(FocusDetrError, match="no object of the training classes to evaluate on"):
+        run(data, tmp_path / "run")
+
+
+def test_local_folder_named_datasets_is_no_package(tmp_path):
+    (tmp_path / "datasets" / "mine").mkdir(parents=True)
+    code = (
+        "import focus_detr.training.run as run\n"
+        "with run.without_local_datasets_folder():\n"
+        "    from focus_detr.training.trainer import DetectionTrainer\n"
+        "import sys, transformers.trainer as trainer\n"
+        "assert not trainer.is_datasets_available() and '' in sys.path, sys.path\n"
+    )
+    source = str(Path(__file__).parents[2] / "src")
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": source}, check=True)
