@@ -154,15 +154,19 @@ def test_a_transformers_folder_that_does_not_fit_is_refused(tmp_path):
         load_pretrained_backbone(backbone, tmp_path / "nowhere")
 
 
+@pytest.mark.slow
 def test_export_with_any_multiple_of_32():
+    config = backbone_config("efficientnet-lite0")
+    config.depths = [1] * 7
+    # In double precision: the exported graph leaves out the memory layout CPUs like, and sums otherwise.
+    backbone = build_backbone(config).double().eval()
     side = torch.export.Dim("side", min=1, max=40)
     dynamic = ({0: torch.export.Dim("batch", min=1, max=8), 2: 32 * side, 3: 64},)
-    backbone = build_backbone(backbone_config("efficientnet-lite0")).eval()
+    example, image = torch.randn(2, 3, 96, 64).double(), torch.randn(1, 3, 64, 64).double()
     with torch.no_grad():
-        program = torch.export.export(backbone, (torch.randn(2, 3, 96, 64),), dynamic_shapes=dynamic)
-        image = torch.randn(1, 3, 64, 64)
+        program = torch.export.export(backbone, (example,), dynamic_shapes=dynamic)
         for ours, exported in zip(backbone(image), program.module()(image), strict=True):
-            torch.testing.assert_close(exported, ours, rtol=1e-4, atol=1e-5)
+            torch.testing.assert_close(exported, ours, rtol=0, atol=1e-9)
 
 
 def test_maps_keep_channels_together_on_cpu(lite0):
