@@ -1,0 +1,144 @@
+"""evaluate(): score a model on one split of a data set."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.evaluation.batches import restrict
+from focus_detr.evaluation.coco import coco_metrics
+from focus_detr.evaluation.curves import confusion_matrix, f1_curves
+from focus_detr.evaluation.report import EvaluationReport, confusion_threshold
+
+if TYPE_CHECKING:
+    from focus_detr.data import DetectionDataset
+    from focus_detr.data.records import Sample
+    from focus_detr.inference import BadImage, Predictor
+
+logger = logging.getLogger(__name__)
+
+
+def evaluate(
+    model: Predictor | str | os.PathLike[str],
+    data: DetectionDataset | str | os.PathLike[str],
+    *,
+    split: str | None = "test",
+    output: str | os.PathLike[str] | None = None,
+    batch_size: int = 1,
+    device: str | None = None,
+    progress: bool = True,
+) -> EvaluationReport:
+    """Score a model on one split of a data set, by COCO's protocol.
+
+    Args:
+        model: a predictor, or the name or folder of a model.
+        data: a data set, or the path of one (`load_dataset`), whose classes are then matched to the model's
+            by name.
+        split: which split of the path to score; never another in its stead. A data set is scored as it is.
+        output: folder for the report's files; see `EvaluationReport.save`.
+        batch_size: images computed at once; changes speed, not results.
+        device: for a model given by name; by default a GPU where there is one.
+
+    An image that cannot be read, here or when the data set was loaded, is counted and left
+    out, its objects with it.
+    """
+    from focus_detr.data import load_dataset
+    from focus_detr.data.dataset import DetectionDataset
+    from focus_detr.evaluation.tokens import ForegroundRecall
+    from focus_detr.inference import BadImage, Predictor
+
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
+    predictor = (
+        model if isinstance(model, Predictor) else Predictor.from_pretrained(Path(model), device=device)
+    )
+    if isinstance(data, DetectionDataset):
+        dataset = data
+    else:
+        dataset = load_dataset(Path(data), split, classes=list(predictor.class_names))
+    _check_classes(predictor.class_names, dataset.class_names)
+
+    unreadable = [
+        BadImage(problem.file, problem.message)
+        for problem in dataset.problems
+        if problem.kind == "unreadable-image"
+    ]
+    predictions: list[dict[str, Any]] = []
+    recall = ForegroundRecall()
+    for samples in _batches(dataset, batch_size, unreadable, progress):
+        images = [sample.image for sample in samples]
+        outputs = predictor.run(images)
+        for sample, found in zip(samples, predictor.decode(outputs, images, threshold=0.0), strict=True):
+            predictions += found.to_coco(sample.image_id, dataset.category_ids)
+        if getattr(outputs, "plan", None) is not None:
+            recall.update(outputs, [_label(sample) for sample in samples])
+
+    lost = {bad.path for bad in unreadable}
+    scored = {record.image_id for record in dataset.records if str(record.path) not in lost}
+    ground_truth = restrict(dataset.to_coco(), scored) if lost else dataset.to_coco()
+    curves = f1_curves(ground_truth, predictions)
+    report = EvaluationReport(
+        data=Path(dataset.name).name,
+        split=dataset.split,
+        metrics=coco_metrics(ground_truth, predictions),
+        f1=curves,
+        confusion=confusion_matrix(ground_truth, predictions, confusion_threshold(curves)),
+        tokens=recall.compute(),
+        unreadable=unreadable,
+        predictions=predictions,
+        max_detections=predictor.max_detections,
+    )
+    if output is not None:
+        report.save(output)
+    return report
+
+
+def _batches(
+    dataset: DetectionDataset, size: int, unreadable: list[BadImage], progress: bool
+) -> Iterator[list[Sample]]:
+    from tqdm import tqdm
+
+    from focus_detr.inference import BadImage
+
+    group: list[Sample] = []
+    with tqdm(range(len(dataset)), f"scoring {dataset.split!r}", unit="image", disable=not progress) as bar:
+        for index in bar:
+            try:
+                group.append(dataset.read(index))
+            except FocusDetrError as error:
+                path = str(dataset.records[index].path)
+                if all(bad.path != path for bad in unreadable):
+                    unreadable.append(BadImage(path, str(error).removeprefix(f"{path}: ")))
+                logger.warning("left out: %s", error)
+            if len(group) == size:
+                yield group
+                group = []
+    if group:
+        yield group
+
+
+def _label(sample: Sample) -> dict[str, Any]:
+    import torch
+
+    width, height = sample.image.size
+    boxes = torch.from_numpy(sample.boxes_xyxy) / torch.tensor([width, height, width, height])
+    corner, opposite = boxes.split(2, dim=-1)
+    boxes_cxcywh = torch.cat([(corner + opposite) / 2, opposite - corner], -1)
+    return {"boxes": boxes_cxcywh, "orig_size": torch.tensor([height, width])}
+
+
+def _check_classes(model: Sequence[str], data: Sequence[str]) -> None:
+    if list(model) == list(data):
+        return
+    unknown = [name for name in data if name not in model]
+    reason = (
+        f"the model does not know {', '.join(map(repr, unknown[:5]))}" if unknown else "their order differs"
+    )
+    raise FocusDetrError(
+        f"the classes of the data set are not those of the model: {reason}; load it by "
+        "load_dataset(path, split, classes=predictor.class_names), which matches them by name"
+    )
