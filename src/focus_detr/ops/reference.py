@@ -20,86 +20,89 @@ from torch import Tensor
 Shapes = Sequence[tuple[int, int]]
 
 # Queries worked on at once when no gradient is wanted: index arithmetic then stays in the cache of a core.
-_QUERIES_AT_ONCE = 256
+_QUERIES_AT_ONCE = 1024
 
 
-def bilinear_corners(locations: Tensor, weights: Tensor, height: int, width: int) -> tuple[Tensor, Tensor]:
-    """The four pixels around each location of one level, and what each contributes.
+def _padded_table(value: Tensor, spatial_shapes: Shapes) -> tuple[Tensor, list[int]]:
+    """Value with zeros around each level, as one table of rows (-1, C/h), and the first token of each level.
 
-    locations (..., P, 2), weights (..., P) -> flat pixel index int64 (..., P, 4), weight (..., P, 4).
-    A corner outside the level gets weight 0 and an index that is safe to read.
+    Pixel (row, column) of a level of width W is its token (row + 1) * (W + 1) + column + 1: the zero left of a
+    row also ends the row above, and one more ends the level. So every corner of a point that touches the level
+    is in the table, and needs neither a mask nor a case of its own.
     """
-    x, y = locations[..., 0] * width - 0.5, locations[..., 1] * height - 0.5
-    left, top = x.detach().floor(), y.detach().floor()
+    levels, starts, start = [], [], 0
+    for (height, width), level in zip(
+        spatial_shapes, value.split([height * width for height, width in spatial_shapes], dim=1), strict=True
+    ):
+        framed = F.pad(level.unflatten(1, (height, width)), (0, 0, 0, 0, 1, 0, 1, 1)).flatten(1, 2)
+        levels += [framed, torch.zeros_like(framed[:, :1])]
+        starts.append(start)
+        start += (height + 2) * (width + 1) + 1
+    return torch.cat(levels, dim=1).flatten(0, 2), starts
+
+
+def _corners(
+    value: Tensor, spatial_shapes: Shapes, starts: list[int], locations: Tensor, weights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Rows of the padded table around each location, int32, and their weights: both (B,Q,h,4*L*P)."""
+    batch, _, heads = value.shape[:3]
+    points = weights.shape[-1]
+
+    def by_point(numbers: list[int], like: Tensor) -> Tensor:
+        return like.new_tensor([number for number in numbers for _ in range(points)])
+
+    heights = by_point([height for height, _ in spatial_shapes], locations)
+    widths = by_point([width for _, width in spatial_shapes], locations)
+    # Beyond the frame there is nothing but zeros: no value, no gradient.
+    x = torch.minimum((locations[..., 0].flatten(-2) * widths - 0.5).clamp(min=-1), widths)
+    y = torch.minimum((locations[..., 1].flatten(-2) * heights - 0.5).clamp(min=-1), heights)
+    left = torch.minimum(x.detach().floor(), widths - 1)
+    top = torch.minimum(y.detach().floor(), heights - 1)
     x_part, y_part = x - left, y - top
-    # Clamped as floats first: a location far outside would overflow the integer.
-    column, row = left.clamp(-2, width).long(), top.clamp(-2, height).long()
-    columns = torch.stack((column, column + 1), dim=-1)
-    rows = torch.stack((row, row + 1), dim=-1)
-    x_weights = torch.stack((1 - x_part, x_part), dim=-1) * ((columns >= 0) & (columns < width))
-    y_weights = torch.stack((1 - y_part, y_part), dim=-1) * ((rows >= 0) & (rows < height))
-    y_weights = y_weights * weights[..., None]
-    columns, rows = columns.clamp(0, width - 1), rows.clamp(0, height - 1) * width
-    index = rows[..., :, None] + columns[..., None, :]
-    weight = y_weights[..., :, None] * x_weights[..., None, :]
-    return index.flatten(-2), weight.flatten(-2)
 
+    columns, rows = left.nan_to_num(-1.0).int(), top.nan_to_num(-1.0).int()
+    strides = by_point([width + 1 for _, width in spatial_shapes], rows)
+    # The token of row 0, column 0 of each level, and the tokens of an image.
+    origins = by_point(starts, rows) + strides + 1
+    tokens = starts[-1] + (spatial_shapes[-1][0] + 2) * (spatial_shapes[-1][1] + 1) + 1
+    images = torch.arange(batch, device=value.device, dtype=torch.int32) * (tokens * heads)
+    offsets = images[:, None, None] + torch.arange(heads, device=value.device, dtype=torch.int32)
+    index = (rows * strides + columns + origins) * heads + offsets[..., None]
+    beside = torch.ones_like(strides)
+    corners = torch.stack([strides - strides, beside, strides, strides + beside]) * heads
 
-def _row_offsets(value: Tensor) -> Tensor:
-    """Row of value.view(B*N*h, C/h) at which image b, head j starts: (B,1,h,1)."""
-    batch, tokens, heads = value.shape[:3]
-    images = torch.arange(batch, device=value.device) * (tokens * heads)
-    return images[:, None, None, None] + torch.arange(heads, device=value.device)[:, None]
-
-
-def _corner_rows(
-    value: Tensor, spatial_shapes: Shapes, locations: Tensor, weights: Tensor
-) -> list[tuple[Tensor, Tensor]]:
-    """For each level, rows of value.view(B*N*h, C/h) and their weights, both (B,Q,h,P*4)."""
-    heads, offsets = value.shape[2], _row_offsets(value)
-    result, start = [], 0
-    for level, (height, width) in enumerate(spatial_shapes):
-        index, weight = bilinear_corners(locations[:, :, :, level], weights[:, :, :, level], height, width)
-        result.append(((index.flatten(-2) + start) * heads + offsets, weight.flatten(-2)))
-        start += height * width
-    return result
+    flat_weights = weights.flatten(-2)
+    lower = flat_weights * y_part
+    upper = flat_weights - lower
+    upper_right, lower_right = upper * x_part, lower * x_part
+    weight = torch.cat([upper - upper_right, upper_right, lower - lower_right, lower_right], dim=-1)
+    return (index[..., None, :] + corners).flatten(-2), weight
 
 
 def embedding_bag(value: Tensor, spatial_shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """MSDA as one bag of 4*L*P weighted rows for each image, query and head."""
     tracing = torch.compiler.is_compiling() or torch.jit.is_tracing()
-    if not tracing and locations.numel() == 0:
-        # embedding_bag refuses zero bags; the empty sum keeps the graph.
+    if not tracing and locations.numel() * value.numel() == 0:
+        # embedding_bag refuses to have nothing to do; the empty sum keeps the graph.
         return gather(value, spatial_shapes, locations, weights)
     wants_grad = torch.is_grad_enabled() and any(t.requires_grad for t in (value, locations, weights))
-    if not tracing and not wants_grad and locations.shape[1] > _QUERIES_AT_ONCE:
-        value = value.contiguous()
-        parts = zip(locations.split(_QUERIES_AT_ONCE, 1), weights.split(_QUERIES_AT_ONCE, 1), strict=True)
-        return torch.cat([_one_bag(value, spatial_shapes, *part) for part in parts], dim=1)
-    return _one_bag(value, spatial_shapes, locations, weights)
-
-
-def _one_bag(value: Tensor, spatial_shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    batch, queries, heads = locations.shape[:3]
-    corners = _corner_rows(value, spatial_shapes, locations, weights)
-    rows = torch.cat([row for row, _ in corners], dim=-1)
-    weight = torch.cat([weight for _, weight in corners], dim=-1)
-    table = value.reshape(-1, value.shape[-1])
-    bags = rows.flatten(0, 2), weight.flatten(0, 2)
-    result = F.embedding_bag(bags[0], table, mode="sum", per_sample_weights=bags[1])
-    return result.view(batch, queries, heads * value.shape[-1])
+    at_once = locations.shape[1] if tracing or wants_grad else _QUERIES_AT_ONCE
+    table, starts = _padded_table(value, spatial_shapes)
+    results = []
+    for part in zip(locations.split(at_once, 1), weights.split(at_once, 1), strict=True):
+        rows, weight = _corners(value, spatial_shapes, starts, *part)
+        bags = rows.flatten(0, 2), weight.flatten(0, 2)
+        sums = F.embedding_bag(bags[0], table, mode="sum", per_sample_weights=bags[1])
+        results.append(sums.view(*rows.shape[:2], value.shape[2] * value.shape[3]))
+    return torch.cat(results, dim=1)
 
 
 def gather(value: Tensor, spatial_shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
-    """MSDA as row gather, multiply and sum, level by level: exports to any runtime."""
-    batch, queries, heads = locations.shape[:3]
-    width = value.shape[-1]
-    table = value.reshape(-1, width)
-    result = value.new_zeros(batch, queries, heads, width)
-    for rows, weight in _corner_rows(value, spatial_shapes, locations, weights):
-        picked = table.index_select(0, rows.flatten()).view(*rows.shape, width)
-        result = result + (picked * weight[..., None]).sum(dim=-2)
-    return result.flatten(-2)
+    """MSDA as row gather, multiply and sum: exports to any runtime."""
+    table, starts = _padded_table(value, spatial_shapes)
+    rows, weight = _corners(value, spatial_shapes, starts, locations, weights)
+    picked = table.index_select(0, rows.flatten()).view(*rows.shape, value.shape[-1])
+    return (picked * weight[..., None]).sum(dim=-2).flatten(-2)
 
 
 def grid_sample(value: Tensor, spatial_shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
