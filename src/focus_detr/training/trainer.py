@@ -19,6 +19,7 @@ from transformers.training_args import TrainingArguments
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.training.arguments import training_arguments
 from focus_detr.training.checkpoints import checkpoint_folder, keep_newest, put_in_place, replaced_folder
 from focus_detr.training.ema import build_ema
 from focus_detr.training.evaluating import Evaluator
@@ -238,6 +239,8 @@ class DetectionTrainer(Trainer):
     def save_checkpoint(self) -> None:
         """Everything that continuing needs, in one folder that appears only when it is complete."""
         folder = checkpoint_folder(self.checkpoints, self.state.global_step)
+        if folder.exists():
+            return  # a step that fails right after its checkpoint
         writing = folder.with_name(f".{folder.name}.writing")
         if self.args.should_save:
             keep_newest(self.checkpoints)  # clears what an earlier run left half written
@@ -309,39 +312,3 @@ def _save_quietly(model: PreTrainedModel, folder: Path) -> None:
     finally:
         if shown:
             enable_progress_bar()
-
-
-def training_arguments(recipe: Recipe, output: Path, use_cpu: bool = False) -> TrainingArguments:
-    """Trainer's arguments for ``recipe``; creating them joins the process group under torchrun."""
-    args = TrainingArguments(
-        output_dir=str(output / "checkpoints"),
-        num_train_epochs=recipe.epochs or 1,
-        max_steps=recipe.max_steps or -1,
-        gradient_accumulation_steps=recipe.gradient_accumulation,
-        learning_rate=recipe.learning_rate,
-        max_grad_norm=recipe.clip_gradient,
-        bf16=recipe.precision == "bf16",
-        fp16=recipe.precision == "fp16",
-        logging_steps=recipe.log_steps,
-        logging_nan_inf_filter=False,
-        save_strategy="no",
-        eval_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        remove_unused_columns=False,
-        seed=recipe.seed,
-        use_cpu=use_cpu,
-        ddp_find_unused_parameters=False,
-    )
-    # Several GPUs in one process would be torch's DataParallel; more processes are the way to use them.
-    if args.n_gpu > 1:
-        args._n_gpu = 1
-    micro_batch, rest = divmod(recipe.batch_size // recipe.gradient_accumulation, args.world_size)
-    if rest or not micro_batch:
-        raise FocusDetrError(
-            f"batch_size={recipe.batch_size} in {recipe.gradient_accumulation} micro-batches cannot be "
-            f"shared by {args.world_size} processes; take a multiple of "
-            f"{recipe.gradient_accumulation * args.world_size}"
-        )
-    args.per_device_train_batch_size = micro_batch
-    return args

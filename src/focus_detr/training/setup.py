@@ -1,0 +1,199 @@
+"""What a run is made of: recipe and folder, data sets, model, image processor; each refused if unusable."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import yaml
+from transformers import PreTrainedModel
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.training.checkpoints import list_checkpoints
+from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
+
+if TYPE_CHECKING:
+    from focus_detr.data import DetectionDataset
+    from focus_detr.image_processing import FocusDetrImageProcessor
+
+logger = logging.getLogger(__name__)
+
+# What may change when a run goes on: none of it touches the weights.
+_MAY_CHANGE = {"workers", "threads", "patience"}
+
+
+def check_device(device: str | None) -> None:
+    """Trainer takes the fastest device there is: another can be refused, but not chosen."""
+    if device in (None, "cpu"):
+        return
+    fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
+    if str(device) not in (fastest, f"{fastest}:0"):
+        raise FocusDetrError(
+            f"device={device!r}: this machine trains on {fastest!r} or 'cpu'; another GPU is chosen by "
+            "CUDA_VISIBLE_DEVICES, several by torchrun"
+        )
+
+
+def choose_recipe(
+    model: str | Path | PreTrainedModel,
+    recipe: str | Path | Mapping[str, Any] | Recipe | None,
+    output: str | Path | None,
+    resume: bool,
+    overrides: Mapping[str, Any] | None,
+) -> tuple[Recipe, Path]:
+    """The recipe and the folder; a resumed run's own recipe, which must not have changed."""
+    saved_file = Path(output) / "recipe.yaml" if output is not None else None
+    if resume and saved_file is not None and saved_file.is_file():
+        saved = Recipe.from_dict(yaml.safe_load(saved_file.read_text(encoding="utf-8")), str(saved_file))
+        chosen = (load_recipe(recipe) if recipe is not None else saved).replace(overrides)
+        changed = [key for key, value in chosen.to_dict().items() if value != saved.to_dict()[key]]
+        if set(changed) - _MAY_CHANGE:
+            raise FocusDetrError(
+                f"{output}: resuming continues the run's own recipe, but {', '.join(changed)} would change; "
+                f"leave that out, or start a new run from its last model"
+            )
+        return chosen, Path(output or "")
+    name = model if isinstance(model, str) else "custom"
+    chosen = load_recipe(recipe if recipe is not None else recipe_for(name)).replace(overrides)
+    folder = Path(output) if output is not None else Path("runs") / chosen.name
+    if resume and not folder.is_dir():
+        raise FocusDetrError(f"{folder}: there is no run to resume; check output, or leave resume out")
+    return chosen, folder
+
+
+def prepare_output(output: Path, recipe: Recipe, resume: bool, first: bool) -> Path | None:
+    """The checkpoint to continue from; a folder that holds another run is refused."""
+    checkpoints = list_checkpoints(output / "checkpoints")
+    if first:
+        if not resume and ((output / "recipe.yaml").exists() or checkpoints):
+            raise FocusDetrError(
+                f"{output}: holds a run already; give resume=True to continue it, or another output"
+            )
+        output.mkdir(parents=True, exist_ok=True)
+    if torch.distributed.is_initialized():
+        torch.distributed.barrier()  # nobody looks at the folder after it was written to
+    if first:
+        writing = output / ".recipe.yaml.writing"
+        writing.write_text(recipe.to_yaml(), encoding="utf-8")
+        os.replace(writing, output / "recipe.yaml")
+        if resume:
+            found = checkpoints[-1].name if checkpoints else "its beginning, as it has no checkpoint yet"
+            logger.info("resuming %s from %s", output, found)
+    return checkpoints[-1] if checkpoints else None
+
+
+def load_data(
+    data: Any, split: str | None, skip_empty: bool = False, classes: Any = None
+) -> DetectionDataset:
+    from focus_detr.data import DetectionDataset, load_dataset
+
+    dataset = data if isinstance(data, DetectionDataset) else load_dataset(data, split, classes=classes)
+    if not skip_empty:
+        return dataset
+    records = [record for record in dataset.records if len(record.labels)]
+    return DetectionDataset(
+        records,
+        dataset.class_names,
+        dataset.category_ids,
+        dataset.problems,
+        dataset.name,
+        dataset.split,
+        dataset.format,
+    )
+
+
+def load_evaluation_data(
+    data: Any, eval_data: Any, recipe: Recipe, dataset: DetectionDataset
+) -> DetectionDataset | None:
+    from focus_detr.data import DetectionDataset
+
+    if eval_data is None and (recipe.eval_split is None or isinstance(data, DetectionDataset)):
+        return None
+    return load_data(
+        eval_data if eval_data is not None else data, recipe.eval_split, classes=dataset.class_names
+    )
+
+
+def build_model(
+    model: str | Path | PreTrainedModel,
+    checkpoint: Path | None,
+    recipe: Recipe,
+    dataset: DetectionDataset,
+) -> tuple[PreTrainedModel, Any]:
+    """The model to train, with the data's classes; and the report where it comes from a trained one."""
+    from focus_detr.presets import list_presets
+    from focus_detr.training.finetuning import class_names_of, load_for_finetuning
+
+    report = None
+    if isinstance(model, PreTrainedModel):
+        detector = model
+    elif checkpoint is not None:
+        from focus_detr.models import FocusDetrForObjectDetection
+
+        detector = FocusDetrForObjectDetection.from_pretrained(checkpoint)
+    elif str(model) in list_presets():
+        detector = _new_model(str(model), recipe, dataset)
+    else:
+        detector, report = load_for_finetuning(
+            model, dataset.class_names, category_ids=dataset.category_ids, **recipe.model
+        )
+    names = class_names_of(detector.config)
+    if names != list(dataset.class_names):
+        raise FocusDetrError(
+            f"the model detects {names}, the data set has {list(dataset.class_names)}; resume with the data "
+            "of the run, or start a new one from the model's folder"
+        )
+    detector.config.training_recipe = recipe.to_dict()
+    if recipe.gradient_checkpointing:
+        _checkpoint_activations(detector)
+    return detector, report
+
+
+def _checkpoint_activations(detector: PreTrainedModel) -> None:
+    # transformers 5 renamed it on the way.
+    enable = getattr(detector, "activation_checkpointing_enable", detector.gradient_checkpointing_enable)
+    try:
+        enable()
+    except ValueError as error:
+        raise FocusDetrError(
+            f"gradient_checkpointing=True: {type(detector).__name__} does not support it; set it to false"
+        ) from error
+
+
+def _new_model(name: str, recipe: Recipe, dataset: DetectionDataset) -> PreTrainedModel:
+    from focus_detr.models import FocusDetrForObjectDetection
+    from focus_detr.models.pretrained_backbone import load_pretrained_backbone
+    from focus_detr.presets import preset
+
+    config = preset(
+        name,
+        id2label=dict(enumerate(dataset.class_names)),
+        label2id={each: label for label, each in enumerate(dataset.class_names)},
+        category_ids=list(dataset.category_ids),
+        **recipe.model,
+    )
+    detector = FocusDetrForObjectDetection(config)
+    if recipe.backbone_weights is not None:
+        load_pretrained_backbone(detector.backbone, recipe.backbone_weights)
+    else:
+        logger.warning(
+            "the backbone starts from random numbers, which needs far more data and time; set "
+            "backbone_weights in the recipe, or start from a trained model"
+        )
+    return detector
+
+
+def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -> FocusDetrImageProcessor:
+    """The recipe's image sizes, with a trained model's own normalisation."""
+    from focus_detr.image_processing import FocusDetrImageProcessor
+    from focus_detr.presets import list_presets
+    from focus_detr.pretrained import resolve_model
+
+    size = {"shortest_edge": recipe.shortest_edge, "longest_edge": recipe.longest_edge}
+    if isinstance(model, PreTrainedModel) or str(model) in list_presets():
+        return FocusDetrImageProcessor(size=size)
+    return FocusDetrImageProcessor.from_pretrained(resolve_model(model), size=size)
