@@ -24,11 +24,11 @@ _QUERIES_AT_ONCE = 1024
 
 
 def _padded_table(value: Tensor, spatial_shapes: Shapes) -> tuple[Tensor, list[int]]:
-    """Value with zeros around each level, as one table of rows (-1, C/h), and the first token of each level.
+    """Value with zeros around each level, as one table (rows, C/h), and the first token of each level.
 
-    Pixel (row, column) of a level of width W is its token (row + 1) * (W + 1) + column + 1: the zero left of a
-    row also ends the row above, and one more ends the level. So every corner of a point that touches the level
-    is in the table, and needs neither a mask nor a case of its own.
+    Pixel (row, column) of a level of width W is its token (row + 1) * (W + 1) + column + 1: the zero left of
+    a row also ends the row above, and one more ends the level. So every corner of a point that touches the
+    level is in the table, and needs neither a mask nor a case of its own.
     """
     levels, starts, start = [], [], 0
     for (height, width), level in zip(
