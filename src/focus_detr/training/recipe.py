@@ -54,6 +54,7 @@ class Recipe:
     """Time constant over which the decay grows to ``ema_decay``."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """Autocast for GPUs; on CPUs depthwise convolutions train many times slower in bf16 than in fp32."""
     gradient_checkpointing: bool = False
     channels_last: bool = False
     """Memory layout of images and feature maps; faster convolutions on CPUs and tensor cores."""
