@@ -23,22 +23,22 @@ class Quirks:
     """What the released Focus-DETR does otherwise than one would; True is as released.
 
     ``Quirks.named("original")`` reproduces the release for its weights, ``Quirks.named("corrected")`` is the
-    default of new models. The small-image and empty-image crashes of the release are repaired in both: they
-    change no input that the release could process.
+    default of new models. Where the release crashes (small images, batches without objects) both work: that
+    changes nothing for inputs it could process.
     """
 
     frozen_values: bool = False
-    """Every encoder layer samples the neck's features; corrected: the tokens as the layer before left them."""
+    """Every encoder layer samples the neck's features; corrected: tokens as the layer before left them."""
     raw_category_product: bool = False
     """Fine-grained tokens are ranked by the product of two raw logits, in which two negatives rank first;
     corrected: the product of the two probabilities."""
     padded_fine_tokens: bool = False
     """Padded tokens may be picked as fine-grained ones, and attended to."""
     batch_counts: bool = False
-    """The largest image of a batch sets the cascade's counts for all, and the write-back of a smaller one is cut
-    at its unscaled count; corrected: each image keeps its own counts."""
+    """The largest image of a batch sets the cascade's counts for all, and the write-back of a smaller one is
+    cut at its unscaled count; corrected: each image keeps its own counts."""
     batch_fill: bool = False
-    """Padded tokens take the lowest score of the whole batch, and may be kept; corrected: they rank last."""
+    """Padded tokens take the lowest score of the batch, and may be kept; corrected: they rank last."""
     unmasked_evaluation: bool = False
     """Padding masks are ignored in evaluation, so that padding passes for image."""
     padded_statistics: bool = False
@@ -59,7 +59,9 @@ class Quirks:
     def named(cls, name: str) -> Quirks:
         """All quirks on (``"original"``) or off (``"corrected"``)."""
         if name not in ("original", "corrected"):
-            raise FocusDetrError(f"quirks={name!r}: not known; use 'original', 'corrected' or a dict of switches")
+            raise FocusDetrError(
+                f"quirks={name!r}: not known; use 'original', 'corrected' or a dict of switches"
+            )
         return cls(**{field.name: name == "original" for field in dataclasses.fields(cls)})
 
     @classmethod
@@ -72,7 +74,8 @@ class Quirks:
         names = [field.name for field in dataclasses.fields(cls)]
         for key, switch in value.items():
             if key not in names:
-                raise FocusDetrError(f"quirks: unknown switch {key!r}{_closest(key, names)}; known: {', '.join(names)}")
+                known = ", ".join(names)
+                raise FocusDetrError(f"quirks: unknown switch {key!r}{_closest(key, names)}; known: {known}")
             if not isinstance(switch, bool):
                 raise FocusDetrError(f"quirks[{key!r}]={switch!r}: must be true or false")
         return cls(**value)
@@ -86,6 +89,7 @@ class FocusDetrConfig(PreTrainedConfig):
 
     Args:
         backbone_config: a `transformers` backbone configuration (ResNet, Swin, EfficientNet-Lite, ...).
+        freeze_stem, freeze_stages: parts of the backbone that are not trained (see `build_backbone`).
         num_levels: feature levels; those beyond the backbone's outputs are made by strided convolutions.
         token_policy: "focus" (foreground selection, cascade, dual attention) or "dense" (every token: DINO).
         keep_ratio: share of tokens kept as foreground (paper: 0.5).
@@ -111,7 +115,8 @@ class FocusDetrConfig(PreTrainedConfig):
     }
 
     backbone_config: dict | PreTrainedConfig | None = None
-    freeze_stem: bool = True
+    freeze_stem: bool | None = None
+    freeze_stages: int = 0
     num_levels: int = 4
     d_model: int = 256
     attention_heads: int = 8
@@ -135,7 +140,7 @@ class FocusDetrConfig(PreTrainedConfig):
     label_noise: float | int = 0.5
     box_noise: float | int = 1.0
 
-    foreground_ranges: list[float] | tuple[float, ...] | None = None
+    foreground_ranges: list[float] | tuple[float, ...] = ()
     class_cost: float | int = 2.0
     bbox_cost: float | int = 5.0
     giou_cost: float | int = 2.0
@@ -149,14 +154,14 @@ class FocusDetrConfig(PreTrainedConfig):
     category_ids: list[int] | None = None
     score_threshold: float | None = None
     training_recipe: dict | None = None
-    quirks: str | dict | None = "corrected"
+    quirks: str | dict[str, bool] = "corrected"
 
     def __post_init__(self, **kwargs: Any) -> None:
         register_efficientnet_lite()
         _refuse_unknown(type(self), kwargs)
         super().__post_init__(**kwargs)
-        self.quirks = dataclasses.asdict(Quirks.resolve(self.quirks if self.quirks is not None else "corrected"))
-        if self.foreground_ranges is None:
+        self.quirks = dataclasses.asdict(Quirks.resolve(self.quirks))
+        if not self.foreground_ranges:
             self.foreground_ranges = [64.0 * 2**level for level in range(self.num_levels - 1)]
         self._check()
 
@@ -178,7 +183,8 @@ class FocusDetrConfig(PreTrainedConfig):
                 raise FocusDetrError(f"{name}={getattr(self, name)}: must be at least 1")
         if self.d_model % self.attention_heads or self.d_model % 4:
             raise FocusDetrError(
-                f"d_model={self.d_model}: must be a multiple of 4 and of attention_heads={self.attention_heads}"
+                f"d_model={self.d_model}: must be a multiple of 4 "
+                f"and of attention_heads={self.attention_heads}"
             )
         if not 0 < self.keep_ratio <= 1:
             raise FocusDetrError(f"keep_ratio={self.keep_ratio}: must lie in (0, 1]; the paper uses 0.5")
@@ -188,12 +194,13 @@ class FocusDetrConfig(PreTrainedConfig):
             self.foreground_ranges
         ):
             raise FocusDetrError(
-                f"foreground_ranges={list(self.foreground_ranges)}: needs {self.num_levels - 1} increasing bounds, "
-                f"one for each of the {self.num_levels} levels but the last"
+                f"foreground_ranges={list(self.foreground_ranges)}: needs {self.num_levels - 1} increasing "
+                f"bounds, one for each of the {self.num_levels} levels but the last"
             )
         if self.category_ids is not None and len(self.category_ids) != self.num_labels:
             raise FocusDetrError(
-                f"category_ids has {len(self.category_ids)} entries for {self.num_labels} classes; needs one each"
+                f"category_ids has {len(self.category_ids)} entries for {self.num_labels} classes; "
+                "needs one each"
             )
 
     def _check_cascade(self) -> None:
@@ -221,7 +228,9 @@ def _refuse_unknown(config_class: type[PreTrainedConfig], kwargs: dict[str, Any]
     known = {field.name for field in dataclasses.fields(config_class)}
     for key in kwargs:
         if key not in inherited and not key.startswith("_"):
-            raise FocusDetrError(f"{config_class.__name__}: unknown key {key!r}{_closest(key, sorted(known))}")
+            raise FocusDetrError(
+                f"{config_class.__name__}: unknown key {key!r}{_closest(key, sorted(known))}"
+            )
 
 
 def _closest(key: str, names: list[str]) -> str:

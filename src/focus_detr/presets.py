@@ -23,7 +23,6 @@ _SMALL = {
     "cascade": [1.0, 0.6, 0.2],  # mean keep ratio 0.3, as the paper's
     "num_queries": 300,
     "num_detections": 300,
-    "freeze_stem": False,
     **_LONG_SCHEDULE,
 }
 

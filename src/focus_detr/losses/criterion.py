@@ -1,4 +1,4 @@
-"""Criterion: all losses of a training step, each already weighted; their sum is the loss (spec 1.12)."""
+"""Criterion: the losses of one set of predictions, each already weighted (spec 1.12)."""
 
 from __future__ import annotations
 
@@ -27,28 +27,48 @@ class Weights:
 class SetCriterion:
     """Classification, box and overlap losses of matched sets of predictions."""
 
-    def __init__(self, matcher: HungarianMatcher, weights: Weights, alpha: float = 0.25, gamma: float = 2.0) -> None:
+    def __init__(
+        self, matcher: HungarianMatcher, weights: Weights, alpha: float = 0.25, gamma: float = 2.0
+    ) -> None:
         self.matcher, self.weights = matcher, weights
         self.alpha, self.gamma = alpha, gamma
 
     def matched(
-        self, logits: Tensor, boxes: Tensor, labels: Labels, suffix: str, valid: Tensor | None = None
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        labels: Labels,
+        count: Tensor,
+        suffix: str,
+        valid: Tensor | None = None,
     ) -> dict[str, Tensor]:
-        """Losses of one set: logits (B,Q,k), boxes (B,Q,4) boxes_cxcywh, valid (B,Q) queries that count."""
+        """Losses of one set of predictions, each object matched to one.
+
+        Args:
+            logits: (B,Q,k); boxes: (B,Q,4) boxes_cxcywh; valid: (B,Q) queries that count, None for all.
+            count: what the sums are divided by, see `num_boxes`.
+        """
         matches = self.matcher(logits, boxes, labels, valid)
-        return self._losses(logits, boxes, labels, matches, num_boxes(labels, boxes.device), suffix, valid)
+        return self._losses(logits, boxes, labels, matches, count, suffix, valid)
 
     def denoised(
-        self, logits: Tensor, boxes: Tensor, labels: Labels, suffix: str, slots: int, groups: int
+        self,
+        logits: Tensor,
+        boxes: Tensor,
+        labels: Labels,
+        count: Tensor,
+        suffix: str,
+        slots: int,
+        groups: int,
     ) -> dict[str, Tensor]:
-        """Losses of the denoising queries (B,D,...): a positive slot answers for the object it was made from."""
+        """Losses of the denoising queries (B,D,...): a positive slot answers for the object it came from."""
         device = boxes.device
         matches = []
         for label in labels:
             objects = torch.arange(len(label["class_labels"]), device=device)
             starts = torch.arange(groups, device=device)[:, None] * slots
             matches.append(((starts + objects).flatten(), objects.repeat(groups)))
-        return self._losses(logits, boxes, labels, matches, num_boxes(labels, device) * groups, suffix, None)
+        return self._losses(logits, boxes, labels, matches, count * groups, suffix, None)
 
     def _losses(
         self,
@@ -62,7 +82,9 @@ class SetCriterion:
     ) -> dict[str, Tensor]:
         image = torch.cat([torch.full_like(query, i) for i, (query, _) in enumerate(matches)])
         query = torch.cat([query for query, _ in matches])
-        classes = torch.cat([label["class_labels"][obj] for label, (_, obj) in zip(labels, matches, strict=True)])
+        classes = torch.cat(
+            [label["class_labels"][obj] for label, (_, obj) in zip(labels, matches, strict=True)]
+        )
         target = torch.cat([label["boxes"][obj] for label, (_, obj) in zip(labels, matches, strict=True)])
         predicted, target = boxes[image, query], target.to(boxes.dtype)
 

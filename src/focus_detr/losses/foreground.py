@@ -17,7 +17,7 @@ def foreground_targets(
 ) -> Tensor:
     """Labels (B,N) bool: True where a token's centre lies inside a box whose size its level answers for.
 
-    A box is positive at a level where the largest distance from the token to the box's four sides lies within the
+    A token is positive where the largest distance from the token to the box's four sides lies within the
     level's range.
 
     Args:
@@ -39,9 +39,13 @@ def foreground_targets(
     targets = []
     for label in labels:
         size = label["size"].to(device).flip(0).repeat(2)
-        boxes = cxcywh_to_xyxy(label["boxes"].to(device)) * size  # (T,4) boxes_xyxy, pixels of the resized image
+        boxes = (
+            cxcywh_to_xyxy(label["boxes"].to(device)) * size
+        )  # (T,4) boxes_xyxy, pixels of the resized image
         point = centre.to(boxes.dtype)[:, None]
-        sides = torch.cat([point - boxes[:, :2], boxes[:, 2:] - point], -1)  # (N,T,4): left, top, right, bottom
+        sides = torch.cat(
+            [point - boxes[:, :2], boxes[:, 2:] - point], -1
+        )  # (N,T,4): left, top, right, bottom
         largest = sides.amax(-1)
         inside = (sides.amin(-1) > 0) & (largest > lowest) & (largest <= highest)
         targets.append(inside.any(1))

@@ -29,7 +29,7 @@ class HungarianMatcher:
     def __call__(
         self, logits: Tensor, boxes: Tensor, labels: list[dict[str, Tensor]], valid: Tensor | None = None
     ) -> list[Match]:
-        """logits (B,Q,k), boxes (B,Q,4) boxes_cxcywh, valid (B,Q) -> for each image min(Q,T) pairs, or none."""
+        """logits (B,Q,k), boxes (B,Q,4) boxes_cxcywh, valid (B,Q) -> min(Q,T) pairs an image."""
         costs = []
         for i, label in enumerate(labels):
             cost = self.cost(logits[i], boxes[i], label["class_labels"], label["boxes"].to(boxes.dtype))
@@ -57,6 +57,4 @@ class HungarianMatcher:
         targets = targets.to(probability.dtype)
         distance = torch.cdist(boxes, targets, p=1)
         overlap = generalized_iou(cxcywh_to_xyxy(boxes)[:, None], cxcywh_to_xyxy(targets)[None])
-        return (
-            self.class_cost * (present - absent) + self.bbox_cost * distance - self.giou_cost * overlap
-        )
+        return self.class_cost * (present - absent) + self.bbox_cost * distance - self.giou_cost * overlap

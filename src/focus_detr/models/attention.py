@@ -7,6 +7,7 @@ import math
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from focus_detr.ops import multi_scale_deformable_attention
 
@@ -28,7 +29,9 @@ class SelfAttention(nn.Module):
         weight, bias = self.in_proj_weight, self.in_proj_bias
         query, key = F.linear(tokens + positions, weight[: 2 * channels], bias[: 2 * channels]).chunk(2, -1)
         value = F.linear(tokens, weight[2 * channels :], bias[2 * channels :])
-        query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value))
+        query, key, value = (
+            part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)
+        )
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
@@ -46,17 +49,24 @@ class DeformableAttention(nn.Module):
         self.output_proj = nn.Linear(channels, channels)
 
     def project(self, memory: Tensor, valid: Tensor | None) -> Tensor:
-        """The values (B,N,h,C/h) of memory (B,N,C); padding gives zeros, as sampling outside the image does."""
+        """Values (B,N,h,C/h) of memory (B,N,C); padding gives zeros, as sampling outside the image does."""
         value = self.value_proj(memory)
         if valid is not None:
             value = value.masked_fill(~valid[..., None], 0.0)
         return value.unflatten(-1, (self.heads, -1))
 
-    def forward(self, queries: Tensor, references: Tensor, value: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
-        """queries (B,Q,C) about references (B,Q,L,2) points or (B,Q,L,4) boxes_cxcywh, in canvas coordinates."""
+    def forward(
+        self, queries: Tensor, references: Tensor, value: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        """queries (B,Q,C) about references (B,Q,L,2) points or (B,Q,L,4) boxes_cxcywh, on the canvas."""
         shape = (self.heads, self.levels, self.points)
         offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2))
-        weights = self.attention_weights(queries).unflatten(-1, (self.heads, -1)).softmax(-1).unflatten(-1, shape[1:])
+        weights = (
+            self.attention_weights(queries)
+            .unflatten(-1, (self.heads, -1))
+            .softmax(-1)
+            .unflatten(-1, shape[1:])
+        )
         # Coordinates need float32: half precision cannot tell neighbouring pixels of a large map apart.
         offsets = offsets.to(references.dtype)
         references = references[:, :, None, :, None]  # (B,Q,1,L,1,2 or 4)
@@ -69,19 +79,18 @@ class DeformableAttention(nn.Module):
 
     def reset_parameters(self) -> None:
         """Deformable DETR's start: each head looks along its own direction, each point one cell further."""
-        nn.init.zeros_(self.sampling_offsets.weight)
         angles = torch.arange(self.heads, dtype=torch.float32) * (2.0 * math.pi / self.heads)
         directions = torch.stack([angles.cos(), angles.sin()], -1)
         directions = directions / directions.abs().max(-1, keepdim=True).values
         steps = torch.arange(1, self.points + 1, dtype=torch.float32)
-        bias = directions[:, None, None] * steps[:, None]  # (h,1,P,2)
-        with torch.no_grad():
-            self.sampling_offsets.bias.copy_(bias.expand(-1, self.levels, -1, -1).flatten())
-        for zeroed in (self.attention_weights.weight, self.attention_weights.bias):
-            nn.init.zeros_(zeroed)
-        for projection in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(projection.weight)
-            nn.init.zeros_(projection.bias)
+        offsets = directions[:, None, None] * steps[:, None]  # (h,1,P,2)
+        init.copy_(self.sampling_offsets.bias, offsets.expand(-1, self.levels, -1, -1).flatten())
+        for zeroed in (
+            self.sampling_offsets.weight,
+            self.attention_weights.weight,
+            self.attention_weights.bias,
+        ):
+            init.zeros_(zeroed)
 
 
 class FeedForward(nn.Module):

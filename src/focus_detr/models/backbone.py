@@ -19,6 +19,7 @@ from focus_detr.models.frozen_batch_norm import freeze_batch_norms
 __all__ = ["Backbone", "backbone_config", "build_backbone"]
 
 _STEMS = {"resnet": "embedder", "swin": "swin.embeddings", "efficientnet_lite": "stem"}
+_STAGES = {"resnet": "encoder.stages", "swin": "swin.encoder.layers", "efficientnet_lite": "stages"}
 
 
 class Backbone(nn.Module):
@@ -50,6 +51,7 @@ def build_backbone(
     config: PreTrainedConfig | dict[str, Any],
     *,
     freeze_stem: bool | None = None,
+    freeze_stages: int = 0,
     train_norm_affine: bool | None = None,
 ) -> Backbone:
     """Build a backbone with random weights (Focus-DETR section 4: ResNet and Swin at strides 8, 16, 32).
@@ -58,6 +60,8 @@ def build_backbone(
         config: a transformers backbone configuration or its dict (with ``model_type``).
         freeze_stem: no gradient for the stem. Default: as the family is usually fine-tuned, frozen for
             convolutional backbones and trained for Swin.
+        freeze_stages: no gradient for so many stages after the stem either; early stages cost most to train
+            and change least.
         train_norm_affine: train the scale and shift of batch norms, whose statistics are always frozen.
             Default: only for EfficientNet-Lite.
 
@@ -80,7 +84,15 @@ def build_backbone(
     if freeze_stem is None:
         freeze_stem = family in ("resnet", "efficientnet_lite")
     if freeze_stem:
-        _stem(model, family).requires_grad_(False)
+        _part(model, family, "freeze_stem=True", _STEMS).requires_grad_(False)
+    if freeze_stages:
+        stages = list(_part(model, family, f"freeze_stages={freeze_stages}", _STAGES).children())
+        if not 0 < freeze_stages <= len(stages):
+            raise FocusDetrError(
+                f"freeze_stages={freeze_stages}: {family!r} has 0 to {len(stages)} to freeze"
+            )
+        for stage in stages[:freeze_stages]:
+            stage.requires_grad_(False)
     return Backbone(model, list(model.channels), _strides(config, model.out_features))
 
 
@@ -94,10 +106,10 @@ def _as_config(config: PreTrainedConfig | dict[str, Any]) -> PreTrainedConfig:
     return AutoConfig.for_model(**config)
 
 
-def _stem(model: nn.Module, family: str) -> nn.Module:
-    if family not in _STEMS:
-        raise FocusDetrError(f"freeze_stem=True: not known for {family!r}, only for {', '.join(_STEMS)}")
-    return model.get_submodule(_STEMS[family])
+def _part(model: nn.Module, family: str, asked: str, names: dict[str, str]) -> nn.Module:
+    if family not in names:
+        raise FocusDetrError(f"{asked}: not known for {family!r}, only for {', '.join(names)}")
+    return model.get_submodule(names[family])
 
 
 def _strides(config: PreTrainedConfig, out_features: list[str]) -> list[int]:

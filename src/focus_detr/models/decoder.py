@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, SelfAttention
 from focus_detr.models.geometry import Geometry
@@ -11,10 +14,12 @@ from focus_detr.models.position import box_positions
 from focus_detr.models.queries import inverse_sigmoid
 
 
-class DecoderLayer(nn.Module):
+class DecoderLayer(GradientCheckpointingLayer):
     """Self-attention among queries, deformable attention to the memory, feed-forward."""
 
-    def __init__(self, channels: int, heads: int, levels: int, points: int, hidden: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, heads: int, levels: int, points: int, hidden: int, dropout: float
+    ) -> None:
         super().__init__()
         self.self_attention = SelfAttention(channels, heads, dropout)
         self.self_attention_norm = nn.LayerNorm(channels)
@@ -71,9 +76,9 @@ class Decoder(nn.Module):
         ratios = geometry.valid_ratios(boxes.dtype).repeat(1, 1, 2)[:, None]  # (B,1,L,4)
         all_logits, all_boxes = [], []
         states, reference, start = content, boxes, boxes  # reference: detached; start: with its gradient
-        for j, layer in enumerate(self.layers):
+        for j, layer in enumerate(cast(list[DecoderLayer], list(self.layers))):
             canvas = reference[:, :, None] * ratios  # (B,Q,L,4)
-            # The mixed positions of the finest canvas are what the original encodes; an image alone has no canvas.
+            # The original encodes positions on the finest canvas; an image alone has no canvas.
             encoded = box_positions(canvas[:, :, 0] if canvas_query_position else reference, self.channels)
             positions = self.position_mlp(encoded.to(states.dtype))
             value = layer.cross_attention.project(memory, geometry.valid)

@@ -6,20 +6,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from focus_detr.configuration import FocusDetrConfig
-from focus_detr.losses.criterion import SetCriterion, Weights
-from focus_detr.losses.foreground import foreground_loss, foreground_targets
-from focus_detr.losses.matcher import HungarianMatcher
-from focus_detr.models.attention import DeformableAttention, SelfAttention
+from focus_detr.losses.objective import Objective
 from focus_detr.models.backbone import build_backbone
 from focus_detr.models.decoder import Decoder, DecoderLayer, self_attention_mask
 from focus_detr.models.encoder import Encoder, EncoderLayer
 from focus_detr.models.geometry import Geometry, flatten_levels
+from focus_detr.models.initialization import initialize, start
+from focus_detr.models.levels import levels_of_canvas, levels_of_each_size
 from focus_detr.models.neck import Neck
 from focus_detr.models.position import token_positions
 from focus_detr.models.queries import DenoisingQueries, Proposals, Queries, make_denoising_queries
@@ -56,22 +55,28 @@ class FocusDetrOutput(ModelOutput):
 
 
 class FocusDetrForObjectDetection(PreTrainedModel):
-    """Focus-DETR ("Less is More: Focus Attention for Efficient DETR", ICCV 2023); dense DINO by its token policy."""
+    """Focus-DETR ("Less is More: Focus Attention for Efficient DETR", ICCV 2023).
+
+    With the dense token policy it is DINO.
+    """
 
     config_class = FocusDetrConfig
     config: FocusDetrConfig
     base_model_prefix = "model"
     main_input_name = "pixel_values"
-    input_modalities = ("image",)
+    input_modalities = ["image"]
     supports_gradient_checkpointing = True
     _supports_sdpa = True
 
     def __init__(self, config: FocusDetrConfig) -> None:
         super().__init__(config)
         c = config
+        assert c.backbone_config is not None and c.num_labels is not None  # filled in by the configuration
         width, heads, levels, points = c.d_model, c.attention_heads, c.num_levels, c.num_points
         focus = c.token_policy == "focus"
-        self.backbone = build_backbone(c.backbone_config, freeze_stem=c.freeze_stem)
+        self.backbone = build_backbone(
+            c.backbone_config, freeze_stem=c.freeze_stem, freeze_stages=c.freeze_stages
+        )
         self.neck = Neck(self.backbone.channels, width, levels)
         strides = list(self.backbone.strides)
         self.strides = strides + [strides[-1] * 2 ** (i + 1) for i in range(levels - len(strides))]
@@ -86,15 +91,11 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         self.query_content = nn.Embedding(c.num_queries, width)
         self.label_embedding = nn.Embedding(c.num_labels, width)
         decoder_layers = [
-            DecoderLayer(width, heads, levels, points, c.decoder_ffn_dim, c.dropout) for _ in range(c.decoder_layers)
+            DecoderLayer(width, heads, levels, points, c.decoder_ffn_dim, c.dropout)
+            for _ in range(c.decoder_layers)
         ]
         self.decoder = Decoder(decoder_layers, width, c.num_labels)
-        self.criterion = SetCriterion(
-            HungarianMatcher(c.class_cost, c.bbox_cost, c.giou_cost, c.focal_alpha, c.focal_gamma),
-            Weights(c.class_loss_coefficient, c.bbox_loss_coefficient, c.giou_loss_coefficient),
-            c.focal_alpha,
-            c.focal_gamma,
-        )
+        self.objective = Objective(c, self.strides)
         self.quirks = c.switches
         self.post_init()
 
@@ -111,8 +112,8 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         Args:
             pixel_values: (B,3,H,W) normalised images, padded right and below.
             pixel_mask: (B,H,W), 1 where a pixel is image; None when nothing is padded.
-            labels: one dict an image: ``class_labels`` (T,), ``boxes`` (T,4) boxes_cxcywh of the unpadded image,
-                ``size`` (2,) its height and width in pixels.
+            labels: one dict an image: ``class_labels`` (T,), ``boxes`` (T,4) boxes_cxcywh of the unpadded
+                image, ``size`` (2,) its height and width in pixels.
             denoising: the denoising queries to use instead of drawing them.
         """
         levels, geometry = self.extract_levels(pixel_values, pixel_mask)
@@ -122,19 +123,27 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         plan = self.plan(tokens, positions, geometry)
         memory = self.encode(tokens, positions, geometry, plan)
 
-        queries = self.proposals.select(memory, geometry, self.query_content.weight, self.quirks.padded_queries)
+        queries = self.proposals.select(
+            memory, geometry, self.query_content.weight, self.quirks.padded_queries
+        )
         if labels is not None and self.training and denoising is None:
             denoising = self._draw_denoising(labels)
         logits, boxes = self.decode(queries, denoising, memory, geometry)
 
         loss, parts = None, None
         if labels is not None:
-            parts = self._losses(logits, boxes, queries, denoising, plan, geometry, labels)
+            foreground = None if plan is None else (plan.scores, geometry)
+            parts = self.objective(logits, boxes, queries, denoising, foreground, labels)
+            if denoising is None and self.training:
+                # Distributed training wants every parameter in every step, also in one without objects.
+                parts["loss_class"] = parts["loss_class"] + 0.0 * self.label_embedding.weight.sum()
             loss = torch.stack(list(parts.values())).sum()
         skip = 0 if denoising is None else denoising.content.shape[1]
         last_logits = logits[-1][:, skip:]
         if queries.valid is not None:
-            last_logits = last_logits.masked_fill(~queries.valid[..., None], torch.finfo(last_logits.dtype).min)
+            last_logits = last_logits.masked_fill(
+                ~queries.valid[..., None], torch.finfo(last_logits.dtype).min
+            )
         return FocusDetrOutput(
             loss=loss,
             loss_dict=parts,
@@ -147,49 +156,18 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             level_sizes=geometry.sizes,
         )
 
-    def extract_levels(self, pixel_values: Tensor, pixel_mask: Tensor | None) -> tuple[list[Tensor], Geometry]:
+    def extract_levels(
+        self, pixel_values: Tensor, pixel_mask: Tensor | None
+    ) -> tuple[list[Tensor], Geometry]:
         """Images (B,3,H,W) to levels (B,C,H_l,W_l) and where in them the images are."""
         if pixel_mask is None or (self.quirks.unmasked_evaluation and not self.training):
-            levels = self.neck(self.backbone(pixel_values))
-            shapes = [(level.shape[2], level.shape[3]) for level in levels]
-            return levels, Geometry.unpadded(shapes, len(pixel_values), pixel_values.device)
+            return levels_of_canvas(self._levels, pixel_values, None)
         if self.quirks.padded_backbone:
-            return self._extract_padded(pixel_values, pixel_mask)
-        return self._extract_each_size(pixel_values, pixel_mask)
+            return levels_of_canvas(self._levels, pixel_values, pixel_mask)
+        return levels_of_each_size(self._levels, pixel_values, pixel_mask)
 
-    def _extract_padded(self, pixel_values: Tensor, pixel_mask: Tensor) -> tuple[list[Tensor], Geometry]:
-        levels = self.neck(self.backbone(pixel_values))
-        mask = pixel_mask.to(pixel_values.dtype)[:, None]
-        shapes, sizes = [], []
-        for level in levels:
-            shapes.append((level.shape[2], level.shape[3]))
-            small = F.interpolate(mask, size=level.shape[-2:])[:, 0].bool()  # nearest, as released
-            sizes.append(torch.stack([small[:, :, 0].sum(1), small[:, 0].sum(1)], -1))
-        return levels, Geometry.padded(shapes, torch.stack(sizes, 1))
-
-    def _extract_each_size(self, pixel_values: Tensor, pixel_mask: Tensor) -> tuple[list[Tensor], Geometry]:
-        # An image's features must not know how it was padded: images of one size go through together, cropped.
-        heights, widths = pixel_mask[:, :, 0].sum(1).tolist(), pixel_mask[:, 0].sum(1).tolist()
-        groups: dict[tuple[int, int], list[int]] = {}
-        for i, size in enumerate(zip(heights, widths, strict=True)):
-            groups.setdefault((int(size[0]), int(size[1])), []).append(i)
-        order = [i for members in groups.values() for i in members]
-        extracted = [
-            self.neck(self.backbone(pixel_values[members, :, :height, :width]))
-            for (height, width), members in groups.items()
-        ]
-        levels, shapes, sizes = [], [], []
-        place = torch.tensor(order, device=pixel_values.device).argsort()
-        for level in zip(*extracted, strict=True):
-            shape = (max(part.shape[2] for part in level), max(part.shape[3] for part in level))
-            padded = [F.pad(part, (0, shape[1] - part.shape[3], 0, shape[0] - part.shape[2])) for part in level]
-            levels.append(torch.cat(padded)[place] if len(padded) > 1 else padded[0])
-            shapes.append(shape)
-            size = [part.shape[2:4] for part, members in zip(level, groups.values(), strict=True) for _ in members]
-            sizes.append(torch.tensor(size, device=pixel_values.device)[place])
-        if len(groups) == 1:
-            return levels, Geometry.unpadded(shapes, len(pixel_values), pixel_values.device)
-        return levels, Geometry.padded(shapes, torch.stack(sizes, 1))
+    def _levels(self, pixel_values: Tensor) -> list[Tensor]:
+        return self.neck(self.backbone(pixel_values))
 
     def encode_positions(self, geometry: Geometry, tokens: Tensor) -> Tensor:
         """(B,N,C): where each token is in its image, and on which level."""
@@ -251,73 +229,15 @@ class FocusDetrForObjectDetection(PreTrainedModel):
 
     def _draw_denoising(self, labels: Labels) -> DenoisingQueries | None:
         c = self.config
-        return make_denoising_queries(labels, self.label_embedding, c.denoising_queries, c.label_noise, c.box_noise)
-
-    def _losses(
-        self,
-        logits: list[Tensor],
-        boxes: list[Tensor],
-        queries: Queries,
-        denoising: DenoisingQueries | None,
-        plan: TokenPlan | None,
-        geometry: Geometry,
-        labels: Labels,
-    ) -> dict[str, Tensor]:
-        losses = self.criterion.matched(
-            queries.class_logits, queries.proposal_boxes, labels, "_enc", queries.valid
+        return make_denoising_queries(
+            labels, self.label_embedding, c.denoising_queries, c.label_noise, c.box_noise
         )
-        skip = 0 if denoising is None else denoising.content.shape[1]
-        last = len(logits) - 1
-        for j, (layer_logits, layer_boxes) in enumerate(zip(logits, boxes, strict=True)):
-            suffix = "" if j == last else f"_{j}"
-            losses |= self.criterion.matched(
-                layer_logits[:, skip:], layer_boxes[:, skip:], labels, suffix, queries.valid
-            )
-            if denoising is not None:
-                losses |= self.criterion.denoised(
-                    layer_logits[:, :skip], layer_boxes[:, :skip], labels, f"_dn{suffix}", denoising.slots,
-                    denoising.groups,
-                )  # fmt: skip
-        if plan is not None:
-            targets = foreground_targets(geometry, self.strides, self.config.foreground_ranges, labels)
-            valid = None if self.quirks.padded_foreground_loss else geometry.valid
-            c = self.config
-            losses["loss_foreground"] = c.foreground_loss_coefficient * foreground_loss(
-                plan.scores, targets, valid, c.focal_alpha, c.focal_gamma, self.quirks.naive_focal
-            )
-        if denoising is None and self.training:
-            # Distributed training wants every parameter in every step, also in one without objects.
-            losses["loss_class"] = losses["loss_class"] + 0.0 * self.label_embedding.weight.sum()
-        return losses
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        if isinstance(module, DeformableAttention):
-            module.reset_parameters()
-        elif isinstance(module, SelfAttention):
-            nn.init.xavier_uniform_(module.in_proj_weight)
-            nn.init.zeros_(module.in_proj_bias)
-        elif isinstance(module, FocusDetrForObjectDetection):
-            self._init_own()
-
-    def _init_own(self) -> None:
-        """The original's start (spec 1.14, last row of the first table)."""
-        for part in (self.neck, self.encoder, self.decoder, self.proposals, self.selector):
-            for module in part.modules() if part is not None else ():
-                if isinstance(module, nn.Linear | nn.Conv2d):
-                    nn.init.xavier_uniform_(module.weight)
-                    nn.init.zeros_(module.bias)
-        for module in self.modules():
-            if isinstance(module, DeformableAttention):
-                module.reset_parameters()
-        nn.init.normal_(self.level_embedding)
-        nn.init.xavier_uniform_(self.query_content.weight)
-        nn.init.normal_(self.label_embedding.weight)
-        rare = -4.59511985013459  # -log(99): every class is rare at first, and so is foreground
-        for head in (self.proposals.class_head, *self.decoder.class_heads):
-            nn.init.constant_(head.bias, rare)
-        if self.selector is not None:
-            nn.init.constant_(self.selector.score[-1].bias, rare)
-        for head in (self.proposals.box_head, *self.decoder.box_heads):
-            nn.init.zeros_(head.layers[-1].weight)
-            nn.init.zeros_(head.layers[-1].bias)
+        initialize(module)
+        if module is self:
+            start(self)
+            init.normal_(self.level_embedding)
+            init.xavier_uniform_(self.query_content.weight)
+            init.normal_(self.label_embedding.weight)

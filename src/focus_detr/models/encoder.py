@@ -1,16 +1,18 @@
 """Encoder: executes a token plan with dual attention (paper section 3.3), or works on every token.
 
-The kept tokens of all layers are prefixes of one sort. They are gathered once into a compact buffer; layer j works
-on its first K_j rows, and rows that a layer leaves behind are finished. Shapes are static, and no image is treated
-on its own.
+The kept tokens of all layers are prefixes of one sort. They are gathered once into a compact buffer; layer j
+works on its first K_j rows, and rows that a layer leaves behind are finished. Shapes are static, and no image
+is treated on its own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import DeformableAttention, FeedForward, SelfAttention
 from focus_detr.models.geometry import Geometry
@@ -18,8 +20,8 @@ from focus_detr.models.scoring import category_priority
 from focus_detr.models.selection import TokenPlan, descending
 
 
-class EncoderLayer(nn.Module):
-    """Self-attention among fine-grained tokens (if ``dual``), deformable attention and feed-forward for all."""
+class EncoderLayer(GradientCheckpointingLayer):
+    """Self-attention among fine-grained tokens if ``dual``; deformable attention and feed-forward for all."""
 
     def __init__(
         self, channels: int, heads: int, levels: int, points: int, hidden: int, dropout: float, dual: bool
@@ -35,7 +37,7 @@ class EncoderLayer(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def attend_fine_tokens(self, tokens: Tensor, positions: Tensor, priority: Tensor, count: int) -> Tensor:
-        """Self-attention among the ``count`` tokens of highest priority (B,K); the rest of tokens (B,K,C) pass.
+        """Self-attention among the ``count`` tokens (B,K,C) of highest priority (B,K); the rest pass.
 
         A priority of -inf marks rows that are not an image's own: they are neither attended to nor changed.
         """
@@ -72,9 +74,15 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.num_fine_tokens = num_fine_tokens
 
-    def forward_dense(self, tokens: Tensor, positions: Tensor, references: Tensor, geometry: Geometry) -> Tensor:
+    def stack(self) -> list[EncoderLayer]:
+        """The layers, first to last."""
+        return cast(list[EncoderLayer], list(self.layers))
+
+    def forward_dense(
+        self, tokens: Tensor, positions: Tensor, references: Tensor, geometry: Geometry
+    ) -> Tensor:
         """Every token in every layer (DINO): tokens, positions (B,N,C), references (B,N,L,2) -> (B,N,C)."""
-        for layer in self.layers:
+        for layer in self.stack():
             value = layer.deformable_attention.project(tokens, geometry.valid)
             tokens = layer(tokens, positions, references, value, geometry.shapes)
         return tokens
@@ -98,7 +106,7 @@ class Encoder(nn.Module):
         foreground = plan_scores(plan, geometry, padded_fine_tokens)
         memory = tokens
         finished: list[Tensor] = []  # rows that no later layer works on, the last first
-        for j, layer in enumerate(self.layers):
+        for j, layer in enumerate(self.stack()):
             count = plan.counts[j]
             kept, left = kept[:, :count], kept[:, count:]
             finished.insert(0, left)
@@ -107,8 +115,12 @@ class Encoder(nn.Module):
             if rows is not None and not padded_fine_tokens:
                 priority = priority.masked_fill(~rows, float("-inf"))
             value = layer.deformable_attention.project(memory, geometry.valid)
-            updated = layer.attend_fine_tokens(kept, kept_positions[:, :count], priority, self.num_fine_tokens)
-            updated = layer(updated, kept_positions[:, :count], kept_references[:, :count], value, geometry.shapes)
+            updated = layer.attend_fine_tokens(
+                kept, kept_positions[:, :count], priority, self.num_fine_tokens
+            )
+            updated = layer(
+                updated, kept_positions[:, :count], kept_references[:, :count], value, geometry.shapes
+            )
             kept = updated if rows is None else torch.where(rows[..., None], updated, kept)
             if not frozen_values:
                 memory = put(memory, plan.indices[:, :count], kept)
@@ -118,7 +130,7 @@ class Encoder(nn.Module):
 
 
 def plan_scores(plan: TokenPlan, geometry: Geometry, padded: bool) -> Tensor:
-    """(B,K_0) foreground logits of the kept tokens; with ``padded``, padding has the batch's lowest, as released."""
+    """(B,K_0) foreground logits of the kept tokens; as released, ``padded`` ones have the batch's lowest."""
     scores = plan.scores.detach()
     if padded and geometry.valid is not None:
         scores = torch.where(geometry.valid, scores, scores.min())

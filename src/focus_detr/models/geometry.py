@@ -1,4 +1,4 @@
-"""Where tokens are: the shapes of the levels, and the part of each level that is image rather than padding."""
+"""Where tokens are: the shapes of the levels, and the part of each that is image rather than padding."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ class Geometry:
         centres = []
         for level, (height, width) in enumerate(self.shapes):
             size = self.sizes[:, level].to(COORDINATE_DTYPE)  # (B,2)
-            y = (torch.arange(height, device=size.device, dtype=COORDINATE_DTYPE) + 0.5) / size[:, :1]  # (B,H)
+            y = (torch.arange(height, device=size.device, dtype=COORDINATE_DTYPE) + 0.5) / size[
+                :, :1
+            ]  # (B,H)
             x = (torch.arange(width, device=size.device, dtype=COORDINATE_DTYPE) + 0.5) / size[:, 1:]  # (B,W)
             x, y = x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)
             centres.append(torch.stack([x, y], -1).flatten(1, 2))

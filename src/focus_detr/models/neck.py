@@ -22,7 +22,7 @@ class Projection(nn.Module):
 class Neck(nn.Module):
     """Maps of the backbone (B,C_i,H_i,W_i), fine to coarse, to ``num_levels`` levels (B,C,H_l,W_l).
 
-    The first extra level is a strided convolution of the backbone's last map; each further one, of the level before.
+    The first extra level is a strided convolution of the backbone's last map; each further one, of the last.
     """
 
     def __init__(self, in_channels: list[int], channels: int, num_levels: int) -> None:

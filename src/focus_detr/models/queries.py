@@ -69,7 +69,7 @@ class Proposals(nn.Module):
         return self.norm(self.projection(tokens.masked_fill(~proposing[..., None], 0.0)))
 
     def select(self, memory: Tensor, geometry: Geometry, content: Tensor, padded_queries: bool) -> Queries:
-        """The best tokens of memory (B,N,C) as queries; content (Q,C) is learned, by rank (mixed selection)."""
+        """The best tokens of memory (B,N,C) as queries; content (Q,C) is learned, by rank (mixed)."""
         anchors, proposing = self.anchors(geometry)
         features = self.transform(memory, proposing)
         best_class = self.class_head(features).amax(-1)  # (B,N)
@@ -124,8 +124,9 @@ def make_denoising_queries(
 ) -> DenoisingQueries | None:
     """Draw denoising queries for the ground truth of a batch; None when it has no object.
 
-    Random numbers come from torch's global generator in the original's order; where every image's labels hold a
-    ``noise_seed`` (one int64), they come from it instead, so that an image's noise does not depend on its batch.
+    Random numbers come from torch's global generator in the original's order. Where the labels of every image
+    hold a ``noise_seed`` (one int64), they come from it instead, and an image's noise does not depend on its
+    batch.
     """
     counts = [len(label["class_labels"]) for label in labels]
     most = max(counts, default=0)
@@ -137,13 +138,19 @@ def make_denoising_queries(
     repeats = 2 * groups
     if all("noise_seed" in label for label in labels):
         noise = [
-            _draw(len(label["class_labels"]) * repeats, label_embedding.num_embeddings, label_noise, boxes, seed)
+            _draw(
+                len(label["class_labels"]) * repeats,
+                label_embedding.num_embeddings,
+                label_noise,
+                boxes,
+                int(label["noise_seed"]),
+            )
             for label in labels
-            for seed in [int(label["noise_seed"])]
         ]
         # Drawn image by image, but laid out repeat by repeat like the rest.
         replace, new_classes, signs, magnitudes = (
-            torch.cat([part[i].unflatten(0, (repeats, -1)) for part in noise], 1).flatten(0, 1) for i in range(4)
+            torch.cat([part[i].unflatten(0, (repeats, -1)) for part in noise], 1).flatten(0, 1)
+            for i in range(4)
         )
     else:
         replace, new_classes, signs, magnitudes = _draw(
@@ -166,19 +173,21 @@ def make_denoising_queries(
     logits = boxes.new_zeros(batch, groups * slots, 4)
     where = (image.repeat(repeats), slot.flatten())
     embedded = label_embedding(noised_classes).to(content.dtype)
-    return DenoisingQueries(content.index_put(where, embedded), logits.index_put(where, noised_boxes), slots, groups)
+    return DenoisingQueries(
+        content.index_put(where, embedded), logits.index_put(where, noised_boxes), slots, groups
+    )
 
 
 def _draw(
     count: int, num_classes: int, label_noise: float, boxes: Tensor, seed: int | None
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    # The original draws a new class only for the queries it relabels, so the order of calls is part of parity.
-    generator = None if seed is None else torch.Generator(boxes.device).manual_seed(seed)
-    options = {"device": boxes.device, "generator": generator}
-    replace = torch.rand(count, dtype=torch.float32, **options) < label_noise * 0.5
+    # The original draws a new class only for the queries it relabels: the order of calls is part of parity.
+    device = boxes.device
+    generator = None if seed is None else torch.Generator(device).manual_seed(seed)
+    replace = torch.rand(count, device=device, generator=generator) < label_noise * 0.5
     chosen = replace.nonzero().squeeze(1)
-    classes = torch.randint(0, num_classes, (len(chosen),), **options)
-    new_classes = torch.zeros(count, dtype=torch.int64, device=boxes.device).index_put((chosen,), classes)
-    signs = torch.randint(0, 2, (count, 4), **options).to(boxes.dtype) * 2 - 1
-    magnitudes = torch.rand(count, 4, dtype=boxes.dtype, **options)
+    classes = torch.randint(0, num_classes, (len(chosen),), device=device, generator=generator)
+    new_classes = torch.zeros(count, dtype=torch.int64, device=device).index_put((chosen,), classes)
+    signs = torch.randint(0, 2, (count, 4), device=device, generator=generator).to(boxes.dtype) * 2 - 1
+    magnitudes = torch.rand(count, 4, dtype=boxes.dtype, device=device, generator=generator)
     return replace, new_classes, signs, magnitudes

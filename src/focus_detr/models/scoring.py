@@ -32,11 +32,14 @@ class TokenScorer(nn.Module):
         else:
             weight = valid[..., None].to(shared.dtype)
             mean = (shared * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
-        # The first layer of `score` acts on each half by itself: the level's mean needs it once, not once a token.
-        first, rest = self.score[0], self.score[1:]
+        # The first layer acts on each half by itself: the level's mean needs it once, not once a token.
+        first, *rest = self.score
+        assert isinstance(first, nn.Linear)
         weight_local, weight_mean = first.weight.chunk(2, -1)
         hidden = F.linear(local, weight_local, first.bias) + F.linear(mean, weight_mean)
-        return rest(hidden).squeeze(-1)
+        for layer in rest:
+            hidden = layer(hidden)
+        return hidden.squeeze(-1)
 
 
 class ForegroundSelector(TokenScorer):
@@ -47,8 +50,9 @@ class ForegroundSelector(TokenScorer):
 
     def __init__(self, channels: int, num_levels: int) -> None:
         super().__init__(channels)
-        self.modulation = nn.Parameter(torch.empty(num_levels - 1))  # alpha, the coarsest modulated level first
-        nn.init.uniform_(self.modulation, -0.3, 0.3)
+        self.modulation = nn.Parameter(
+            torch.empty(num_levels - 1)
+        )  # alpha, the coarsest modulated level first
 
     def forward(self, tokens: Tensor, geometry: Geometry, use_padding: bool = False) -> Tensor:  # type: ignore[override]
         """Foreground logits (B,N) of proposal features ``tokens`` (B,N,C).
@@ -64,7 +68,9 @@ class ForegroundSelector(TokenScorer):
         for level in reversed(range(len(levels) - 1)):
             above = scores[0].unflatten(1, geometry.shapes[level + 1])  # (B,H,W)
             if masks[level] is None:
-                up = F.interpolate(above[:, None], geometry.shapes[level], mode="bilinear", align_corners=True)[:, 0]
+                up = F.interpolate(
+                    above[:, None], geometry.shapes[level], mode="bilinear", align_corners=True
+                )[:, 0]
             else:
                 up = upsample_within(above, geometry, level)
             alpha = self.modulation[len(levels) - 2 - level]
@@ -82,8 +88,10 @@ def upsample_within(scores: Tensor, geometry: Geometry, level: int) -> Tensor:
     return rows @ scores @ columns.transpose(1, 2)
 
 
-def _interpolation(target: Tensor, source: Tensor, length: int, length_above: int, dtype: torch.dtype) -> Tensor:
-    # Row i of the (B,length,length_above) matrix holds the linear weights of target pixel i over the source's pixels.
+def _interpolation(
+    target: Tensor, source: Tensor, length: int, length_above: int, dtype: torch.dtype
+) -> Tensor:
+    # Row i of the (B,length,length_above) matrix: linear weights of target pixel i over the source's pixels.
     step = (source - 1).to(dtype) / (target - 1).clamp(min=1).to(dtype)  # (B,)
     centre = torch.arange(length, device=target.device, dtype=dtype) * step[:, None]
     centre = centre.minimum((source - 1).to(dtype)[:, None])

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from focus_detr.models.geometry import Geometry
+
+Count = TypeVar("Count", int, Tensor)
 
 
 @dataclass
@@ -43,14 +46,17 @@ class TokenPlan:
         return indices, torch.ones_like(indices, dtype=torch.bool) if rows is None else rows
 
 
-def share(ratio: float, count: int | Tensor) -> int | Tensor:
+def share(ratio: float, count: Count) -> Count:
     """floor(ratio * count), exactly, the ratio taken as the decimal it is written as."""
     fraction = Fraction(str(ratio))
     return count * fraction.numerator // fraction.denominator
 
 
 def descending(scores: Tensor, count: int) -> Tensor:
-    """Indices (B,count) of the best of scores (B,N); equal scores keep their order, so that padding changes nothing."""
+    """Indices (B,count) of the best of scores (B,N).
+
+    Equal scores keep their order, so that padding, which comes between tokens, changes nothing.
+    """
     return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :count]
 
 
@@ -63,14 +69,14 @@ def plan_tokens(
     batch_counts: bool = False,
     batch_fill: bool = False,
 ) -> TokenPlan:
-    """Keep the best floor(keep_ratio * N) + 1 tokens of each image, and a falling share of them layer by layer.
+    """Keep the best floor(keep_ratio * N) + 1 tokens of each image, and ever fewer of them layer by layer.
 
     Args:
         scores: (B,N) foreground logits.
         batch_counts, batch_fill: as released; see `Quirks`.
     """
     num_tokens = geometry.num_tokens
-    largest = min(int(share(keep_ratio, num_tokens)) + 1, num_tokens)
+    largest = min(share(keep_ratio, num_tokens) + 1, num_tokens)
     ranked = scores.detach()
     valid_counts = None
     if geometry.valid is not None:
@@ -83,6 +89,6 @@ def plan_tokens(
             valid_counts = own[:, None].expand(-1, len(cascade))
         else:
             valid_counts = torch.stack([share(ratio, own) for ratio in cascade], 1).clamp(min=1)
-    counts = tuple(max(1, int(share(ratio, largest))) for ratio in cascade)
+    counts = tuple(max(1, share(ratio, largest)) for ratio in cascade)
     # The first layer may be told to work on less than the whole foreground, which is then never visited.
     return TokenPlan(scores, descending(ranked, counts[0]), counts, valid_counts)

@@ -1,0 +1,64 @@
+"""How a new model starts: the original's scheme (spec 1.14), module by module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from focus_detr.models.attention import MLP, DeformableAttention, SelfAttention
+from focus_detr.models.decoder import Decoder
+from focus_detr.models.queries import Proposals
+from focus_detr.models.scoring import ForegroundSelector
+
+_RARE = -math.log(99)  # a logit of 1 %: every class is rare at first, and so is foreground
+
+
+def initialize(module: nn.Module) -> None:
+    """Initialise a module that holds parameters itself."""
+    if isinstance(module, nn.Linear | nn.Conv2d):
+        init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
+        init.ones_(module.weight)
+        init.zeros_(module.bias)
+    elif isinstance(module, SelfAttention):
+        init.xavier_uniform_(module.in_proj_weight)
+        init.zeros_(module.in_proj_bias)
+
+
+def start(model: nn.Module) -> None:
+    """What composite parts set otherwise than their layers do; transformers asks only layers and the whole."""
+    for module in model.modules():
+        _start(module)
+
+
+def _start(module: nn.Module) -> None:
+    if isinstance(module, DeformableAttention):
+        module.reset_parameters()
+    elif isinstance(module, ForegroundSelector):
+        init.uniform_(module.modulation, -0.3, 0.3)
+        init.constant_(_bias(module.score[-1]), _RARE)
+    elif isinstance(module, Proposals):
+        _start_heads([module.class_head], [module.box_head])
+    elif isinstance(module, Decoder):
+        _start_heads(module.class_heads, module.box_heads)
+
+
+def _start_heads(class_heads: Iterable[nn.Module], box_heads: Iterable[nn.Module]) -> None:
+    for head in class_heads:
+        init.constant_(_bias(head), _RARE)
+    for head in box_heads:
+        assert isinstance(head, MLP)
+        last = head.layers[-1]
+        assert isinstance(last, nn.Linear)
+        init.zeros_(last.weight)
+        init.zeros_(last.bias)
+
+
+def _bias(layer: nn.Module) -> Tensor:
+    assert isinstance(layer, nn.Linear)
+    return layer.bias

@@ -1,0 +1,55 @@
+"""Levels: a batch of images through backbone and neck, and where in the levels the images are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from focus_detr.models.geometry import Geometry
+
+Extract = Callable[[Tensor], list[Tensor]]  # images (B,3,H,W) -> levels (B,C,H_l,W_l), fine to coarse
+
+
+def levels_of_canvas(
+    extract: Extract, pixel_values: Tensor, pixel_mask: Tensor | None
+) -> tuple[list[Tensor], Geometry]:
+    """The whole canvas at once, as released: the padding of ``pixel_mask`` (B,H,W) passes for image."""
+    levels = extract(pixel_values)
+    shapes = [(level.shape[2], level.shape[3]) for level in levels]
+    if pixel_mask is None:
+        return levels, Geometry.unpadded(shapes, len(pixel_values), pixel_values.device)
+    mask = pixel_mask.to(pixel_values.dtype)[:, None]
+    sizes = []
+    for shape in shapes:
+        small = F.interpolate(mask, size=shape)[:, 0].bool()  # nearest, as released
+        sizes.append(torch.stack([small[:, :, 0].sum(1), small[:, 0].sum(1)], -1))
+    return levels, Geometry.padded(shapes, torch.stack(sizes, 1))
+
+
+def levels_of_each_size(
+    extract: Extract, pixel_values: Tensor, pixel_mask: Tensor
+) -> tuple[list[Tensor], Geometry]:
+    """Images of one size together and without padding: an image's levels do not know how it was padded."""
+    heights, widths = pixel_mask[:, :, 0].sum(1).tolist(), pixel_mask[:, 0].sum(1).tolist()
+    members: dict[tuple[int, int], list[int]] = {}
+    for i, (height, width) in enumerate(zip(heights, widths, strict=True)):
+        members.setdefault((int(height), int(width)), []).append(i)
+    by_size = [
+        extract(pixel_values[images, :, :height, :width]) for (height, width), images in members.items()
+    ]
+    order = torch.tensor([i for images in members.values() for i in images], device=pixel_values.device)
+    place = order.argsort()
+    levels, shapes, sizes = [], [], []
+    for parts in zip(*by_size, strict=True):
+        shape = (max(part.shape[2] for part in parts), max(part.shape[3] for part in parts))
+        padded = [F.pad(part, (0, shape[1] - part.shape[3], 0, shape[0] - part.shape[2])) for part in parts]
+        levels.append(torch.cat(padded)[place] if len(padded) > 1 else padded[0])
+        shapes.append(shape)
+        size = [part.shape[2:4] for part in parts for _ in range(len(part))]
+        sizes.append(torch.tensor(size, device=pixel_values.device)[place])
+    if len(by_size) == 1:
+        return levels, Geometry.unpadded(shapes, len(pixel_values), pixel_values.device)
+    return levels, Geometry.padded(shapes, torch.stack(sizes, 1))

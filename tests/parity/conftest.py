@@ -1,0 +1,53 @@
+"""Models holding the fixtures' weights, made through the converter as a user would."""
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from focus_detr.convert import convert_checkpoint
+from focus_detr.models import FocusDetrForObjectDetection
+
+sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from parity_weights import make  # noqa: E402
+
+DATA = Path(__file__).parents[1] / "data" / "parity"
+NAMES = ["focus_detr_r50", "focus_detr_swin_tiny_224", "dino_r50"]
+_cache = {}
+
+
+def unaliased(key):
+    key = re.sub(r"^transformer\.decoder\.(class_embed|bbox_embed)", r"\1", key)
+    return re.sub(r"^(transformer\.encoder\.enhance_MCSP|enhance_MCSP_layerlist)\.\d", "class_embed.6", key)
+
+
+def checkpoint(name, folder):
+    layout = json.loads((DATA / f"{name}.layout.json").read_text())
+    state = {key: torch.from_numpy(make(key, shape, kind)) for key, (shape, kind) in layout.items()}
+    # Aliases share storage in the original, where loading key by key leaves the value of the last.
+    last = {unaliased(key): value for key, value in state.items()}
+    state = {key: last[unaliased(key)] for key in state}
+    path = folder / f"{name}.pth"
+    torch.save({"model": state}, path)
+    return path
+
+
+@pytest.fixture(params=NAMES)
+def original(request, tmp_path_factory):
+    """(name, model in float64, tensors of the original, conversion report)."""
+    name = request.param
+    if name not in _cache:
+        folder = tmp_path_factory.mktemp(name)
+        path = checkpoint(name, folder)
+        report = convert_checkpoint(path, folder / "model")
+        path.unlink()
+        model = FocusDetrForObjectDetection.from_pretrained(folder / "model", dtype=torch.float64)
+        _cache.clear()
+        _cache[name] = (name, model, load_file(DATA / f"{name}.safetensors"), report)
+    return _cache[name]
