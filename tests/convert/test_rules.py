@@ -1,4 +1,7 @@
+import json
 import re
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +13,11 @@ from focus_detr.convert.rules import Rule, apply_rules
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbone import backbone_config, build_backbone
 
-from .layouts import DETREX, detrex_state, dino_state
+from .layouts import DATA, DETREX, detrex_state, dino_state
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from parity_weights import make  # noqa: E402
 
 BACKBONES = {
     "dino_r50": "resnet50",
@@ -172,6 +179,16 @@ def test_a_copy_that_differs_is_named(alias):
     del state[alias.replace("enhance_MCSP_layerlist.3", "class_embed.6").replace("transformer.decoder.", "")]
     with pytest.raises(FocusDetrError, match="not there"):
         apply_rules(state, detrex.rules(state), "file.pth")
+
+
+def test_a_file_written_key_by_key_gives_what_the_original_would_load():
+    layout = json.loads((DATA / "focus_detr_r50.layout.json").read_text())
+    keys = [key for key in layout if re.match(r"(transformer\.|enhance|class_embed|bbox_embed)", key)]
+    state = {key: torch.from_numpy(make(key, *layout[key])) for key in keys}
+    result = apply_rules(state, detrex.rules(state), "file.pth")
+    assert "last key" in result.notes[0]
+    assert torch.equal(result.state["proposals.class_head.weight"], state["enhance_MCSP_layerlist.5.weight"])
+    assert torch.equal(result.state["decoder.class_heads.0.weight"], state["class_embed.0.weight"])
 
 
 def test_rules_refuse_collisions_and_uneven_cuts():

@@ -1,7 +1,6 @@
 """Models holding the fixtures' weights, made through the converter as a user would."""
 
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -22,17 +21,9 @@ NAMES = ["focus_detr_r50", "focus_detr_swin_tiny_224", "dino_r50"]
 _cache = {}
 
 
-def unaliased(key):
-    key = re.sub(r"^transformer\.decoder\.(class_embed|bbox_embed)", r"\1", key)
-    return re.sub(r"^(transformer\.encoder\.enhance_MCSP|enhance_MCSP_layerlist)\.\d", "class_embed.6", key)
-
-
 def checkpoint(name, folder):
     layout = json.loads((DATA / f"{name}.layout.json").read_text())
     state = {key: torch.from_numpy(make(key, shape, kind)) for key, (shape, kind) in layout.items()}
-    # Aliases share storage in the original, where loading key by key leaves the value of the last.
-    last = {unaliased(key): value for key, value in state.items()}
-    state = {key: last[unaliased(key)] for key in state}
     path = folder / f"{name}.pth"
     torch.save({"model": state}, path)
     return path

@@ -114,7 +114,7 @@ def convert_checkpoint(
         renamed=renaming.names,
         dropped=renaming.dropped,
         settings={name: (encoding[name], by) for name, by in zip(encoding, chosen_by, strict=True)},
-        notes=notes,
+        notes=[*renaming.notes, *notes],
     )
 
 

@@ -46,6 +46,7 @@ class Renaming:
     names: dict[str, list[str]] = field(default_factory=dict)
     dropped: dict[str, str] = field(default_factory=dict)
     unknown: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def apply_rules(state: dict[str, Tensor], rules: Iterable[Rule], source: str) -> Renaming:
@@ -56,6 +57,7 @@ def apply_rules(state: dict[str, Tensor], rules: Iterable[Rule], source: str) ->
     """
     compiled = [(re.compile(rule.pattern), rule) for rule in rules]
     result = Renaming()
+    state = _settle_aliases(state, compiled, result.notes)
     for key, value in state.items():
         for pattern, rule in compiled:
             match = pattern.fullmatch(key)
@@ -65,6 +67,40 @@ def apply_rules(state: dict[str, Tensor], rules: Iterable[Rule], source: str) ->
         else:
             result.unknown.append(key)
     return result
+
+
+def _settle_aliases(
+    state: dict[str, Tensor], compiled: list[tuple[re.Pattern[str], Rule]], notes: list[str]
+) -> dict[str, Tensor]:
+    """Give copies one value where a file was written key by key, with a value of its own for every key.
+
+    The original's copies share storage, so a file it saved has equal ones, and a file in which some agree and
+    some do not is damaged (found later). One in which none agree was made from the list of keys; loading it
+    into the original leaves the value of the last key of each group.
+    """
+    groups: dict[str, list[str]] = {}
+    for key in state:
+        for pattern, rule in compiled:
+            if match := pattern.fullmatch(key):
+                if rule.alias_of is not None:
+                    groups.setdefault(match.expand(rule.alias_of), []).append(key)
+                break
+    groups = {original: copies for original, copies in groups.items() if original in state}
+    if not groups or any(
+        torch.equal(state[copy], state[original]) for original, copies in groups.items() for copy in copies
+    ):
+        return state
+    order = {key: place for place, key in enumerate(state)}
+    settled = dict(state)
+    for original, copies in groups.items():
+        members = [original, *copies]
+        last = max(members, key=order.__getitem__)
+        settled.update(dict.fromkeys(members, state[last]))
+    notes.append(
+        f"no two copies agree in any of {len(groups)} groups of shared tensors: the file was not saved by the "
+        "original; the last key of each group counts, as when the original loads it"
+    )
+    return settled
 
 
 def _apply(
