@@ -118,12 +118,7 @@ def test_accumulation_divides_the_memory_not_the_batch(tiny_data, tmp_path):
     [
         {"precision": "bf16"},
         {"channels_last": True},
-        pytest.param(
-            {"gradient_checkpointing": True},
-            marks=pytest.mark.xfail(
-                raises=FocusDetrError, reason="no layer of the model is a GradientCheckpointingLayer yet"
-            ),
-        ),
+        {"gradient_checkpointing": True},
     ],
 )
 def test_focus_detr_trains_with(overrides, tiny_data, tmp_path):

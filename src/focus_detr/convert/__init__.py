@@ -1,7 +1,7 @@
 """Foreign checkpoints to model folders: one file a layout.
 
-    from focus_detr.convert import convert_checkpoint
-    print(convert_checkpoint("focus_detr_r50.pth", "focus-detr-r50"))
+from focus_detr.convert import convert_checkpoint
+print(convert_checkpoint("focus_detr_r50.pth", "focus-detr-r50"))
 """
 
 from __future__ import annotations

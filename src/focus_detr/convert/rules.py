@@ -97,8 +97,8 @@ def _settle_aliases(
         last = max(members, key=order.__getitem__)
         settled.update(dict.fromkeys(members, state[last]))
     notes.append(
-        f"no two copies agree in any of {len(groups)} groups of shared tensors: the file was not saved by the "
-        "original; the last key of each group counts, as when the original loads it"
+        f"no two copies agree in any of {len(groups)} groups of shared tensors: the file was not saved by "
+        "the original; the last key of each group counts, as when the original loads it"
     )
     return settled
 

@@ -22,7 +22,8 @@ class Collator:
 
     Returns `pixel_values` (B,3,H,W) float32, `pixel_mask` (B,H,W) int64 with 1 for image, and `labels`, a
     list of dicts: `class_labels` (T,) int64, `boxes` (T,4) float32 boxes_cxcywh, `size` (2,) height and
-    width before padding, `orig_size` (2,) height and width of the image file, `image_id` (1,).
+    width before padding, `orig_size` (2,) height and width of the image file, `image_id` (1,), and
+    `noise_seed` (1,) where the sample has one.
     """
 
     def __init__(self, image_processor: FocusDetrImageProcessor, do_resize: bool = False) -> None:
@@ -42,10 +43,13 @@ class Collator:
 def _labels(sample: Sample, size: torch.Tensor) -> dict[str, torch.Tensor]:
     fractions = sample.boxes_xyxy / np.asarray(sample.image.size * 2, dtype=np.float32)
     low, high = fractions[:, :2], fractions[:, 2:]
-    return {
+    labels = {
         "class_labels": torch.from_numpy(sample.labels.astype(np.int64)),
         "boxes": torch.from_numpy(np.concatenate([(low + high) / 2, high - low], axis=1).astype(np.float32)),
         "size": size,
         "orig_size": torch.tensor(sample.orig_size),
         "image_id": torch.tensor([sample.image_id]),
     }
+    if sample.noise_seed is not None:
+        labels["noise_seed"] = torch.tensor([sample.noise_seed])
+    return labels

@@ -88,6 +88,7 @@ class Sample:
 
     `boxes_xyxy (T,4)` float32 pixels of `image` as it is now, `labels (T,)` int64, `ignored (I,4)` crowd
     regions, `orig_size` (height, width) of the image as read, before any transform.
+    `noise_seed` starts the noise of the denoising queries made from the objects; None leaves it to torch.
     """
 
     image: Image.Image
@@ -97,3 +98,4 @@ class Sample:
     path: Path
     orig_size: tuple[int, int]
     ignored: np.ndarray = field(default_factory=no_boxes)
+    noise_seed: int | None = None

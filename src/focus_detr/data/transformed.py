@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -42,7 +43,8 @@ class TransformedDataset(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         index = index + len(self) if index < 0 else index
         rng = np.random.default_rng([self.seed, self.epoch, index])
-        return self.transforms(self.dataset[index], rng)
+        sample = self.transforms(self.dataset[index], rng)
+        return replace(sample, noise_seed=int(rng.integers(2**62)))
 
 
 def _lend(transforms: Transform, dataset: DetectionDataset) -> Transform:

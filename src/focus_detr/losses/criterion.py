@@ -102,9 +102,10 @@ class SetCriterion:
 
 
 def num_boxes(labels: Labels, device: torch.device) -> Tensor:
-    """Objects of the batch, averaged over the processes, at least 1."""
+    """Objects of a step, at least 1, averaged over the processes."""
     count = torch.tensor(float(sum(len(label["class_labels"]) for label in labels)), device=device)
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(count)
-        count = count / dist.get_world_size()
+        # At least one object in all processes together, not in each: several then train as one does.
+        return count.clamp(min=1) / dist.get_world_size()
     return count.clamp(min=1)

@@ -31,7 +31,7 @@ def initialize(module: nn.Module) -> None:
 
 
 def start(model: nn.Module) -> None:
-    """What composite parts set otherwise than their layers do; transformers asks only layers and the whole."""
+    """What composite parts set otherwise than their layers do; transformers asks layers and the whole."""
     for module in model.modules():
         _start(module)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from focus_detr.losses.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
@@ -122,15 +123,17 @@ def make_denoising_queries(
     label_noise: float,
     box_noise: float,
 ) -> DenoisingQueries | None:
-    """Draw denoising queries for the ground truth of a batch; None when it has no object.
+    """Draw denoising queries for the ground truth of a batch; None when no process has an object in it.
 
     Random numbers come from torch's global generator in the original's order. Where the labels of every image
     hold a ``noise_seed`` (one int64), they come from it instead, and an image's noise does not depend on its
     batch.
     """
+    if budget == 0:
+        return None
     counts = [len(label["class_labels"]) for label in labels]
-    most = max(counts, default=0)
-    if most == 0 or budget == 0:
+    most = largest_of_all_processes(max(counts, default=0), label_embedding.weight.device)
+    if most == 0:
         return None
     groups = max(1, 2 * budget // (2 * most))
     classes = torch.cat([label["class_labels"] for label in labels])
@@ -176,6 +179,15 @@ def make_denoising_queries(
     return DenoisingQueries(
         content.index_put(where, embedded), logits.index_put(where, noised_boxes), slots, groups
     )
+
+
+def largest_of_all_processes(count: int, device: torch.device) -> int:
+    """The greatest ``count`` of the processes: the queries of a step are laid out alike in all of them."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return count
+    largest = torch.tensor(count, device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest)
 
 
 def _draw(
