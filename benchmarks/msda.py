@@ -1,14 +1,15 @@
 """Deformable attention: every CPU form in one run, forward and forward + backward.
 
-    python benchmarks/msda.py --threads 2
+    python benchmarks/msda.py --threads 2 --rounds 4
+    python benchmarks/msda.py --threads 1 --rounds 3 --output benchmarks/results/msda_1_thread.csv
 
 The forms take turns, so that what else the machine does falls on all alike; a figure is the best of its
 rounds, and the ratio to grid_sample is what to read. `cpu_ms` is the time of all threads together, `load` the
 load average before and after: above the number of threads, the machine was not ours alone.
 
-Queries are tokens in order with offsets of about two pixels, as in an encoder. `gathered GB/s` counts each corner
-read as one row of memory, caches or not; the copy bandwidth beside it is what this machine moves (read + write)
-in a plain tensor copy.
+Queries are tokens in order with offsets of about two pixels, as in an encoder. `gathered GB/s` counts each
+corner read as one row of memory, caches or not; the copy bandwidth beside it is what this machine moves (read
+and write) in a plain tensor copy.
 """
 
 import argparse
