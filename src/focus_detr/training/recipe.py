@@ -191,6 +191,8 @@ def list_recipes() -> list[str]:
 def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
     """A recipe by its name, from a YAML file, or from a mapping of its fields.
 
+    A file that names another recipe as ``extends`` gives only what differs from it.
+
     Raises:
         FocusDetrError: it is not known, not readable, or a key or value in it is not usable.
     """
@@ -216,16 +218,15 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
     if not isinstance(values, dict):
         raise FocusDetrError(f"recipe {path}: must be a mapping of keys to values")
     values.setdefault("name", path.stem)
-    return Recipe.from_dict(values, source=f"recipe {path.name}")
+    source = f"recipe {path.name}"
+    if (base := values.pop("extends", None)) is not None:
+        return load_recipe(base).replace(values, source)
+    return Recipe.from_dict(values, source)
 
 
 def recipe_for(model: str) -> str:
-    """The recipe that trains the preset or model named ``model`` where none is asked for."""
-    if model in list_recipes():
-        return model
-    if model.startswith(("focus-detr-", "dino-")) and "lite" not in model:
-        return f"coco-{model[-4:]}" if model.endswith(("-24ep", "-36ep")) else "coco-12ep"
-    return "small-data"
+    """The recipe for ``model`` where none is asked for: a preset has its own, others that for small data."""
+    return model if model in list_recipes() else "small-data"
 
 
 def _as_type(value: Any, hint: Any, where: str) -> Any:
