@@ -1,0 +1,83 @@
+"""Make a trained run a model that ships with the package: half-precision weights, measured, with a card.
+
+    python scripts/bundle_model.py RUN DATA --name blood-cells --card scripts/cards/blood-cells.md
+
+The score threshold is the one of the highest F1 on ``--threshold-split``; the figures of the card are those
+of ``--split``, measured on the weights as they are shipped. The card's text comes from ``--card``; ``{...}``
+in it is filled in from the measurement and the recipe.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from focus_detr import FocusDetrConfig, FocusDetrImageProcessor, resolve_model
+from focus_detr.evaluation import EvaluationReport, evaluate
+
+PRETRAINED = Path(__file__).parents[1] / "src" / "focus_detr" / "pretrained"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("run", type=Path)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--threshold-split", default="val")
+    parser.add_argument("--split", default="test")
+    parser.add_argument("--card", type=Path, required=True)
+    parser.add_argument("--output", type=Path, help="folder, instead of the package's")
+    arguments = parser.parse_args()
+
+    folder = arguments.output or PRETRAINED / arguments.name
+    copy_in_half_precision(resolve_model(arguments.run), folder)
+    config = FocusDetrConfig.from_pretrained(folder)
+    config.score_threshold = evaluate(folder, arguments.data, split=arguments.threshold_split).threshold
+    config.save_pretrained(folder)
+    report = evaluate(folder, arguments.data, split=arguments.split)
+    (folder / "evaluation.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
+    (folder / "README.md").write_text(card(arguments.card, report, config, folder), encoding="utf-8")
+    print(report.summary())
+
+
+def copy_in_half_precision(source: Path, folder: Path) -> None:
+    """Weights rounded to half precision; the configuration still says in which they are to be used."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = FocusDetrConfig.from_pretrained(source)
+    config.dtype = torch.float32
+    config.save_pretrained(folder)
+    FocusDetrImageProcessor.from_pretrained(source).save_pretrained(folder)
+    tensors = load_file(source / "model.safetensors")
+    half = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def card(template: Path, report: EvaluationReport, config: FocusDetrConfig, folder: Path) -> str:
+    """The template with the measured figures, the recipe and the size filled in."""
+    measures, recipe = report.metrics.summary, config.training_recipe or {}
+    classes = "\n".join(
+        f"| {item.name} | {item.objects} | {item.ap:.3f} | {item.ap50:.3f} |"
+        for item in report.metrics.per_class
+    )
+    recall = report.tokens["recall"]["all"] if report.tokens else []
+    return template.read_text(encoding="utf-8").format(
+        ap=f"{measures['AP']:.3f}",
+        ap50=f"{measures['AP50']:.3f}",
+        ap75=f"{measures['AP75']:.3f}",
+        images=report.metrics.images,
+        classes=classes,
+        recall=", ".join(f"{value:.3f}" for value in recall) or "every token is kept",
+        threshold=f"{config.score_threshold:.2f}",
+        megabytes=f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}",
+        epochs=recipe.get("epochs"),
+        seed=recipe.get("seed"),
+        recipe=recipe.get("name"),
+    )
+
+
+if __name__ == "__main__":
+    main()
