@@ -136,8 +136,8 @@ def test_frozen_batch_norm_is_exact_in_float64(trainable):
     assert set(frozen.state_dict()) == {"weight", "bias", "running_mean", "running_var"}
     assert len(list(frozen.parameters())) == (2 if trainable else 0)
     upstream = torch.randn_like(expected)
-    ours, = torch.autograd.grad(frozen(x), x, upstream)
-    theirs, = torch.autograd.grad(expected, x, upstream)
+    (ours,) = torch.autograd.grad(frozen(x), x, upstream)
+    (theirs,) = torch.autograd.grad(expected, x, upstream)
     torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-14)
 
 
