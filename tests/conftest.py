@@ -1,6 +1,11 @@
 """Fixtures that tests of several parts share."""
 
 import pytest
+from hypothesis import settings
+
+# Speed is for benchmarks; a busy machine must not fail a property.
+settings.register_profile("quiet", deadline=None)
+settings.load_profile("quiet")
 
 
 @pytest.fixture(scope="session")

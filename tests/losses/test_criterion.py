@@ -1,0 +1,63 @@
+"""The losses of a set of predictions, by hand."""
+
+import torch
+
+from focus_detr.losses.boxes import cxcywh_to_xyxy, generalized_iou
+from focus_detr.losses.criterion import SetCriterion, Weights, num_boxes
+from focus_detr.losses.focal import sigmoid_focal_loss
+from focus_detr.losses.matcher import HungarianMatcher
+
+CRITERION = SetCriterion(HungarianMatcher(2.0, 5.0, 2.0), Weights(1.0, 5.0, 2.0))
+BOX = torch.tensor([[0.5, 0.5, 0.2, 0.2]])
+LABEL = {"class_labels": torch.tensor([1]), "boxes": BOX}
+EMPTY = {"class_labels": torch.zeros(0, dtype=torch.long), "boxes": torch.zeros(0, 4)}
+
+
+def test_one_object_two_queries():
+    logits = torch.tensor([[[0.0, 2.0], [0.0, -1.0]]])
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.4], [0.1, 0.1, 0.1, 0.1]]])
+    found = CRITERION.matched(logits, boxes, [LABEL], torch.tensor(2.0), "_x")
+    target = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])
+    focal = sigmoid_focal_loss(logits, target, 0.25, 2.0).sum() / 2
+    overlap = generalized_iou(cxcywh_to_xyxy(boxes[0, :1]), cxcywh_to_xyxy(BOX))
+    torch.testing.assert_close(found["loss_class_x"], focal)
+    torch.testing.assert_close(found["loss_bbox_x"], torch.tensor(5 * 0.2 / 2))
+    torch.testing.assert_close(found["loss_giou_x"], (2 * (1 - overlap) / 2).squeeze())
+
+
+def test_queries_that_stand_for_nothing_cost_nothing():
+    logits, boxes = torch.randn(1, 4, 2), torch.rand(1, 4, 4)
+    valid = torch.tensor([[True, True, False, False]])
+    found = CRITERION.matched(logits, boxes, [LABEL], torch.tensor(1.0), "", valid)
+    fewer = CRITERION.matched(logits[:, :2], boxes[:, :2], [LABEL], torch.tensor(1.0), "")
+    for name, value in fewer.items():
+        torch.testing.assert_close(found[name], value)
+
+
+def test_denoising_slots_answer_for_their_own_objects():
+    # Two groups of 2 positive and 2 negative slots; the second image has one object, the others are padding.
+    labels = [{"class_labels": torch.tensor([0, 1]), "boxes": torch.rand(2, 4) * 0.3 + 0.3}, LABEL]
+    logits, boxes = torch.randn(2, 8, 2), torch.rand(2, 8, 4) * 0.3 + 0.3
+    found = CRITERION.denoised(logits, boxes, labels, torch.tensor(3.0), "_dn", slots=4, groups=2)
+    target, distance = torch.zeros(2, 8, 2), torch.tensor(0.0)
+    for i, label in enumerate(labels):
+        for group in range(2):
+            for t, (kind, box) in enumerate(zip(label["class_labels"], label["boxes"], strict=True)):
+                target[i, group * 4 + t, kind] = 1
+                distance = distance + (boxes[i, group * 4 + t] - box).abs().sum()
+    focal = sigmoid_focal_loss(logits, target, 0.25, 2.0).sum()
+    torch.testing.assert_close(found["loss_class_dn"], focal / (3 * 2))
+    torch.testing.assert_close(found["loss_bbox_dn"], 5 * distance / (3 * 2))
+
+
+def test_no_objects():
+    logits, boxes = torch.randn(2, 3, 2, requires_grad=True), torch.rand(2, 3, 4, requires_grad=True)
+    found = CRITERION.matched(logits, boxes, [EMPTY, EMPTY], num_boxes([EMPTY, EMPTY], boxes.device), "")
+    assert found["loss_bbox"] == found["loss_giou"] == 0 and found["loss_class"] > 0
+    sum(found.values()).backward()
+    assert logits.grad.any() and boxes.grad is not None and not boxes.grad.any()
+
+
+def test_the_count_is_at_least_one():
+    assert num_boxes([EMPTY], torch.device("cpu")) == 1
+    assert num_boxes([LABEL, LABEL, EMPTY], torch.device("cpu")) == 2

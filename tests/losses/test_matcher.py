@@ -1,0 +1,63 @@
+"""The matcher finds the cheapest assignment."""
+
+from itertools import permutations
+
+import pytest
+import torch
+
+from focus_detr.losses.matcher import HungarianMatcher
+
+MATCHER = HungarianMatcher(2.0, 5.0, 2.0)
+
+
+def scene(queries, objects, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(1, queries, 3, generator=generator)
+    boxes = 0.2 + 0.3 * torch.rand(1, queries, 4, generator=generator)
+    label = {
+        "class_labels": torch.randint(0, 3, (objects,), generator=generator),
+        "boxes": 0.2 + 0.3 * torch.rand(objects, 4, generator=generator),
+    }
+    return logits, boxes, label
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_assignment_is_cheaper(seed):
+    logits, boxes, label = scene(5, 3, seed)
+    cost = MATCHER.cost(logits[0], boxes[0], label["class_labels"], label["boxes"])
+    ((query, obj),) = MATCHER(logits, boxes, [label])
+    best = min(sum(cost[q, t] for t, q in enumerate(chosen)) for chosen in permutations(range(5), 3))
+    assert sorted(obj.tolist()) == [0, 1, 2] and len(set(query.tolist())) == 3
+    torch.testing.assert_close(cost[query, obj].sum(), best)
+
+
+def test_cost_by_hand():
+    logits, boxes = torch.tensor([[0.0]]), torch.tensor([[0.5, 0.5, 0.2, 0.2]])
+    cost = MATCHER.cost(logits, boxes, torch.tensor([0]), torch.tensor([[0.5, 0.5, 0.2, 0.4]]))
+    log_half = -torch.tensor(0.5 + 1e-8).log()
+    focal = 0.25 * 0.25 * log_half - 0.75 * 0.25 * log_half
+    overlap = 0.04 / (0.08 + 1e-6)
+    torch.testing.assert_close(cost, (2 * focal + 5 * 0.2 - 2 * overlap).view(1, 1))
+
+
+def test_more_objects_than_queries():
+    logits, boxes, label = scene(2, 6)
+    ((query, obj),) = MATCHER(logits, boxes, [label])
+    assert sorted(query.tolist()) == [0, 1] and len(set(obj.tolist())) == 2
+
+
+def test_images_without_objects():
+    logits, boxes, label = scene(4, 2)
+    empty = {"class_labels": torch.zeros(0, dtype=torch.long), "boxes": torch.zeros(0, 4)}
+    matches = MATCHER(logits.expand(3, -1, -1), boxes.expand(3, -1, -1), [empty, label, empty])
+    assert [len(query) for query, _ in matches] == [0, 2, 0]
+    for found, alone in zip(matches[1], MATCHER(logits, boxes, [label])[0], strict=True):
+        assert torch.equal(found, alone)
+
+
+def test_queries_that_stand_for_nothing_are_not_matched():
+    logits, boxes, label = scene(4, 2)
+    boxes[0, 0], logits[0, 0] = label["boxes"][0], 9.0  # the best by far
+    assert 0 in MATCHER(logits, boxes, [label])[0][0].tolist()
+    valid = torch.tensor([[False, True, True, True]])
+    assert 0 not in MATCHER(logits, boxes, [label], valid)[0][0].tolist()
