@@ -1,10 +1,14 @@
 """Makes the models known to transformers: after `import focus_detr.auto` its Auto classes load them."""
 
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
+from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
 
 from focus_detr.configuration import FocusDetrConfig
 from focus_detr.image_processing import FocusDetrImageProcessor
 from focus_detr.models import FocusDetrForObjectDetection
+
+# Pipelines warn of models whose names are not in this list.
+MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES["focus_detr"] = "FocusDetrForObjectDetection"
 
 AutoConfig.register("focus_detr", FocusDetrConfig, exist_ok=True)
 AutoModel.register(FocusDetrConfig, FocusDetrForObjectDetection, exist_ok=True)

@@ -4,8 +4,6 @@ Every switch that changes what a model computes is a field here and is saved wit
 names, position encoding, token policy, quirks. An unknown key or an unusable value is refused at once.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 from typing import Any, Literal
@@ -56,7 +54,7 @@ class Quirks:
     """Padded tokens may become object queries."""
 
     @classmethod
-    def named(cls, name: str) -> Quirks:
+    def named(cls, name: str) -> "Quirks":
         """All quirks on (``"original"``) or off (``"corrected"``)."""
         if name not in ("original", "corrected"):
             raise FocusDetrError(
@@ -65,7 +63,7 @@ class Quirks:
         return cls(**{field.name: name == "original" for field in dataclasses.fields(cls)})
 
     @classmethod
-    def resolve(cls, value: str | dict[str, bool] | Quirks) -> Quirks:
+    def resolve(cls, value: "str | dict[str, bool] | Quirks") -> "Quirks":
         """From a name, or from a dict of switches over the corrected defaults."""
         if isinstance(value, Quirks):
             return value
@@ -166,7 +164,7 @@ class FocusDetrConfig(PreTrainedConfig):
         self._check()
 
     @classmethod
-    def from_preset(cls, name: str, **overrides: Any) -> FocusDetrConfig:
+    def from_preset(cls, name: str, **overrides: Any) -> "FocusDetrConfig":
         """The configuration named ``name`` (see `list_presets()`), with fields overridden."""
         from focus_detr.presets import preset
 

@@ -62,15 +62,20 @@ def preset(name: str, **overrides: Any) -> FocusDetrConfig:
     Raises:
         FocusDetrError: the name or an overridden field is not known.
     """
-    from focus_detr.configuration import FocusDetrConfig
-    from focus_detr.models.backbone import backbone_config
-
     if name not in _PRESETS:
         close = difflib.get_close_matches(name, _PRESETS, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
         raise FocusDetrError(f"preset {name!r} is not known{hint} Known: {', '.join(_PRESETS)}")
+    from huggingface_hub.errors import StrictDataclassError
+
+    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.backbone_presets import backbone_config
+
     backbone, fields = _PRESETS[name]
     settings = {"backbone_config": backbone_config(backbone), **fields, **overrides}
     if "id2label" not in settings:
         settings.setdefault("num_labels", 80)
-    return FocusDetrConfig(**settings)
+    try:
+        return FocusDetrConfig(**settings)
+    except StrictDataclassError as error:
+        raise FocusDetrError(f"preset {name!r}: {error}") from error
