@@ -152,7 +152,7 @@ class FocusDetrConfig(PreTrainedConfig):
     category_ids: list[int] | None = None
     score_threshold: float | None = None
     training_recipe: dict | None = None
-    quirks: str | dict[str, bool] = "corrected"
+    quirks: str | dict[str, Any] = "corrected"
 
     def __post_init__(self, **kwargs: Any) -> None:
         register_efficientnet_lite()

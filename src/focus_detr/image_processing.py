@@ -126,11 +126,15 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         objects), then those above `threshold`. Boxes are pixels of `target_sizes` (B,2) height and width,
         clipped to it, or fractions of the image without it; empty ones are dropped.
         """
-        logits, boxes = outputs["logits"].float(), outputs["pred_boxes"].float()
+        logits, boxes = (
+            # Half precision has too few digits for ranks and pixels; double keeps its own.
+            value if value.dtype == torch.float64 else value.float()
+            for value in (outputs["logits"], outputs["pred_boxes"])
+        )
         batch, queries, classes = logits.shape
         if target_sizes is None:
             target_sizes = torch.ones(batch, 2)
-        sizes = torch.as_tensor(target_sizes, dtype=torch.float32, device=boxes.device)
+        sizes = torch.as_tensor(target_sizes, dtype=boxes.dtype, device=boxes.device)
         if sizes.shape != (batch, 2):
             raise FocusDetrError(
                 f"target_sizes: one (height, width) for each of {batch} images, not {tuple(sizes.shape)}."

@@ -10,8 +10,7 @@ from focus_detr.models.geometry import flatten_levels
 def plain_encoder(model, tokens, positions, geometry, plan, original):
     """Spec 1.6 as it stands: gather from the full map in every layer, image by image, and write back."""
     encoder, head = model.encoder, model.proposals.class_head
-    ratios = geometry.valid_ratios(tokens.dtype)
-    references = geometry.centres().to(tokens.dtype)[:, :, None] * ratios[:, None]
+    references = geometry.references(tokens.dtype)
     valid = geometry.valid if geometry.valid is not None else torch.ones(tokens.shape[:2], dtype=torch.bool)
     scores = torch.where(valid, plan.scores, plan.scores.min()) if original else plan.scores
     own = plan.valid_counts

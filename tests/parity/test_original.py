@@ -9,6 +9,7 @@ import torch
 
 from focus_detr.image_processing import FocusDetrImageProcessor
 from focus_detr.losses.boxes import xyxy_to_cxcywh
+from focus_detr.models.geometry import Geometry
 from focus_detr.models.queries import DenoisingQueries
 
 DATA = Path(__file__).parents[1] / "data" / "parity"
@@ -87,19 +88,23 @@ def test_losses_and_gradients(original):
     output = model(pixels, mask, labels, denoising=denoising)
 
     assert torch.equal(~denoising.attention_mask(900), golden["dn_attn_mask"])
+    if output.plan is not None:
+        valid = Geometry.padded(output.spatial_shapes, output.level_sizes).valid
+        scores = torch.where(valid, output.plan.scores, output.plan.scores.min())
+        close(scores, golden["foreground_score"])
     expected = {key[5:]: value for key, value in golden.items() if key.startswith("loss.")}
     renamed = {key.replace("select_loss", "loss_foreground"): value for key, value in expected.items()}
     assert output.loss_dict.keys() == renamed.keys()
     for key, value in renamed.items():
-        torch.testing.assert_close(output.loss_dict[key], value.squeeze(), rtol=1e-5, atol=0, msg=key)
-    torch.testing.assert_close(output.loss, sum(renamed.values()).squeeze(), rtol=1e-5, atol=0)
+        torch.testing.assert_close(output.loss_dict[key], value.squeeze(), rtol=1e-9, atol=0, msg=key)
+    torch.testing.assert_close(output.loss, sum(renamed.values()).squeeze(), rtol=1e-9, atol=0)
 
     output.loss.backward()
     keys = json.loads((DATA / f"{name}.train0.grad_keys.json").read_text())
     mine = gradient_norms(model, report)
     for original_key, value in zip(keys, golden["grad_norms"], strict=True):
         key = unaliased(original_key)
-        torch.testing.assert_close(mine[key], value, rtol=1e-4, atol=1e-12, msg=f"{key}: {mine[key]} {value}")
+        torch.testing.assert_close(mine[key], value, rtol=1e-8, atol=1e-12, msg=f"{key}: {mine[key]} {value}")
 
 
 def gradient_norms(model, report):

@@ -135,7 +135,7 @@ def test_where_recipes_come_from(tmp_path):
         file.write_text(content)
         with pytest.raises(FocusDetrError, match=f"mine.yaml.*{message}"):
             load_recipe(file)
-    with pytest.raises(FocusDetrError, match="'coco-12'.*did you mean 'coco-24ep'"):
+    with pytest.raises(FocusDetrError, match="'coco-12'.*did you mean 'coco-12ep'"):
         load_recipe("coco-12")
     with pytest.raises(FocusDetrError, match="gone.yaml: cannot be read"):
         load_recipe(tmp_path / "gone.yaml")

@@ -199,8 +199,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
     def encode(self, tokens: Tensor, positions: Tensor, geometry: Geometry, plan: TokenPlan | None) -> Tensor:
         """Tokens (B,N,C) to memory (B,N,C): the plan's tokens, or all."""
         dtype = tokens.dtype if tokens.dtype.itemsize >= 4 else torch.float32
-        centres = geometry.centres().to(dtype)[:, :, None]
-        references = centres * geometry.valid_ratios(dtype)[:, None]  # (B,N,L,2)
+        references = geometry.references(dtype)
         if plan is None:
             return self.encoder.forward_dense(tokens, positions, references, geometry)
         return self.encoder(

@@ -19,11 +19,14 @@ class Geometry:
         shapes: (H, W) of each level's canvas, fine to coarse; Python ints, so that counts stay static.
         sizes: (B,L,2) int64, the height and width of the image's part of each canvas.
         valid: (B,N) bool, True where a token is image; None when no canvas has padding.
+        rounded: ratios of image to canvas are rounded to float32, as in the original: locations that this
+            moves over the edge of a pixel have other gradients. Independence of the batch needs exact ones.
     """
 
     shapes: list[tuple[int, int]]
     sizes: Tensor
     valid: Tensor | None
+    rounded: bool = False
 
     @classmethod
     def unpadded(cls, shapes: list[tuple[int, int]], batch: int, device: torch.device) -> Geometry:
@@ -32,14 +35,14 @@ class Geometry:
         return cls(shapes, sizes, None)
 
     @classmethod
-    def padded(cls, shapes: list[tuple[int, int]], sizes: Tensor) -> Geometry:
+    def padded(cls, shapes: list[tuple[int, int]], sizes: Tensor, rounded: bool = False) -> Geometry:
         """The geometry of images of ``sizes`` (B,L,2) at the top left of canvases of ``shapes``."""
         valid = []
         for level, (height, width) in enumerate(shapes):
             rows = torch.arange(height, device=sizes.device) < sizes[:, level, 0, None]  # (B,H)
             columns = torch.arange(width, device=sizes.device) < sizes[:, level, 1, None]  # (B,W)
             valid.append((rows[:, :, None] & columns[:, None, :]).flatten(1))
-        return cls(shapes, sizes, torch.cat(valid, 1))
+        return cls(shapes, sizes, torch.cat(valid, 1), rounded)
 
     @property
     def lengths(self) -> list[int]:
@@ -58,20 +61,31 @@ class Geometry:
     def valid_ratios(self, dtype: torch.dtype) -> Tensor:
         """(B,L,2): the image's share of each canvas, as (width, height)."""
         canvas = torch.tensor(self.shapes, device=self.sizes.device)
-        return (self.sizes.to(dtype) / canvas.to(dtype)).flip(-1)
+        precision = COORDINATE_DTYPE if self.rounded else dtype
+        return (self.sizes.to(precision) / canvas.to(precision)).flip(-1).to(dtype)
 
     def centres(self) -> Tensor:
         """(B,N,2): token centres (x, y) relative to their image, 0..1 inside it; float32."""
-        centres = []
+        return self._grid(self.sizes.flip(-1).to(COORDINATE_DTYPE))
+
+    def references(self, dtype: torch.dtype) -> Tensor:
+        """(B,N,L,2): every token's centre (x, y) on each level's canvas, 0..1 inside it."""
+        if not self.rounded:
+            return self.centres().to(dtype)[:, :, None] * self.valid_ratios(dtype)[:, None]
+        ratios = self.valid_ratios(COORDINATE_DTYPE)
+        canvas = torch.tensor(self.shapes, device=ratios.device).flip(-1)
+        return (self._grid(ratios * canvas)[:, :, None] * ratios[:, None]).to(dtype)
+
+    def _grid(self, extents: Tensor) -> Tensor:
+        # Pixel centres of every level, divided by its extent (B,L,2) as (width, height): (B,N,2).
+        levels = []
         for level, (height, width) in enumerate(self.shapes):
-            size = self.sizes[:, level].to(COORDINATE_DTYPE)  # (B,2)
-            y = (torch.arange(height, device=size.device, dtype=COORDINATE_DTYPE) + 0.5) / size[
-                :, :1
-            ]  # (B,H)
-            x = (torch.arange(width, device=size.device, dtype=COORDINATE_DTYPE) + 0.5) / size[:, 1:]  # (B,W)
-            x, y = x[:, None, :].expand(-1, height, -1), y[:, :, None].expand(-1, -1, width)
-            centres.append(torch.stack([x, y], -1).flatten(1, 2))
-        return torch.cat(centres, 1)
+            columns = torch.arange(width, device=extents.device, dtype=extents.dtype) + 0.5
+            rows = torch.arange(height, device=extents.device, dtype=extents.dtype) + 0.5
+            x = (columns / extents[:, level, :1])[:, None, :].expand(-1, height, -1)
+            y = (rows / extents[:, level, 1:])[:, :, None].expand(-1, -1, width)
+            levels.append(torch.stack([x, y], -1).flatten(1, 2))
+        return torch.cat(levels, 1)
 
     def split(self, tokens: Tensor) -> list[Tensor]:
         """(B,N,...) into one (B,H_l*W_l,...) a level."""

@@ -26,7 +26,7 @@ def levels_of_canvas(
     for shape in shapes:
         small = F.interpolate(mask, size=shape)[:, 0].bool()  # nearest, as released
         sizes.append(torch.stack([small[:, :, 0].sum(1), small[:, 0].sum(1)], -1))
-    return levels, Geometry.padded(shapes, torch.stack(sizes, 1))
+    return levels, Geometry.padded(shapes, torch.stack(sizes, 1), rounded=True)
 
 
 def levels_of_each_size(
