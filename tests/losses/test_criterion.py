@@ -1,8 +1,10 @@
 """The losses of a set of predictions, by hand."""
 
+from math import exp, log
+
+import pytest
 import torch
 
-from focus_detr.losses.boxes import cxcywh_to_xyxy, generalized_iou
 from focus_detr.losses.criterion import SetCriterion, Weights, num_boxes
 from focus_detr.losses.focal import sigmoid_focal_loss
 from focus_detr.losses.matcher import HungarianMatcher
@@ -14,15 +16,18 @@ EMPTY = {"class_labels": torch.zeros(0, dtype=torch.long), "boxes": torch.zeros(
 
 
 def test_one_object_two_queries():
+    # The first query is near the object and sure of its class, 1.
     logits = torch.tensor([[[0.0, 2.0], [0.0, -1.0]]])
     boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.4], [0.1, 0.1, 0.1, 0.1]]])
     found = CRITERION.matched(logits, boxes, [LABEL], torch.tensor(2.0), "_x")
-    target = torch.tensor([[[0.0, 1.0], [0.0, 0.0]]])
-    focal = sigmoid_focal_loss(logits, target, 0.25, 2.0).sum() / 2
-    overlap = generalized_iou(cxcywh_to_xyxy(boxes[0, :1]), cxcywh_to_xyxy(BOX))
-    torch.testing.assert_close(found["loss_class_x"], focal)
-    torch.testing.assert_close(found["loss_bbox_x"], torch.tensor(5 * 0.2 / 2))
-    torch.testing.assert_close(found["loss_giou_x"], (2 * (1 - overlap) / 2).squeeze())
+    assert found.keys() == {"loss_class_x", "loss_bbox_x", "loss_giou_x"}
+    half, sure, doubtful = 0.5, 1 / (1 + exp(-2)), 1 / (1 + exp(1))
+    right = -0.25 * (1 - sure) ** 2 * log(sure)
+    wrong = -0.75 * (2 * half**2 * log(1 - half) + doubtful**2 * log(1 - doubtful))
+    assert found["loss_class_x"].item() == pytest.approx((right + wrong) / 2)
+    assert found["loss_bbox_x"].item() == pytest.approx(5 * 0.2 / 2)
+    # The object covers half of the prediction, which is also the hull of both.
+    assert found["loss_giou_x"].item() == pytest.approx(2 * (1 - 0.5) / 2, abs=1e-4)
 
 
 def test_queries_that_stand_for_nothing_cost_nothing():
@@ -48,14 +53,42 @@ def test_denoising_slots_answer_for_their_own_objects():
     focal = sigmoid_focal_loss(logits, target, 0.25, 2.0).sum()
     torch.testing.assert_close(found["loss_class_dn"], focal / (3 * 2))
     torch.testing.assert_close(found["loss_bbox_dn"], 5 * distance / (3 * 2))
+    # Negatives and empty slots answer for no box.
+    slots = torch.tensor([[0, 1, 4, 5], [0, 4, 0, 4]])
+    elsewhere = torch.full_like(boxes, 0.9).scatter(
+        1, slots[..., None].expand(-1, -1, 4), boxes.gather(1, slots[..., None].expand(-1, -1, 4))
+    )
+    again = CRITERION.denoised(logits, elsewhere, labels, torch.tensor(3.0), "_dn", slots=4, groups=2)
+    assert again["loss_giou_dn"] == found["loss_giou_dn"] > 0
 
 
 def test_no_objects():
     logits, boxes = torch.randn(2, 3, 2, requires_grad=True), torch.rand(2, 3, 4, requires_grad=True)
     found = CRITERION.matched(logits, boxes, [EMPTY, EMPTY], num_boxes([EMPTY, EMPTY], boxes.device), "")
-    assert found["loss_bbox"] == found["loss_giou"] == 0 and found["loss_class"] > 0
+    assert found["loss_bbox"] == found["loss_giou"] == 0
+    torch.testing.assert_close(
+        found["loss_class"], sigmoid_focal_loss(logits, torch.zeros(2, 3, 2), 0.25, 2.0).sum()
+    )
     sum(found.values()).backward()
     assert logits.grad.any() and boxes.grad is not None and not boxes.grad.any()
+
+
+def test_denoising_without_objects():
+    logits, boxes = torch.randn(1, 4, 2), torch.rand(1, 4, 4)
+    found = CRITERION.denoised(logits, boxes, [EMPTY], torch.tensor(1.0), "_dn", slots=2, groups=2)
+    assert found["loss_bbox_dn"] == found["loss_giou_dn"] == 0
+    background = sigmoid_focal_loss(logits, torch.zeros(1, 4, 2), 0.25, 2.0).sum()
+    torch.testing.assert_close(found["loss_class_dn"], background / 2)
+
+
+def test_weights_multiply_their_own_part():
+    logits, boxes = torch.randn(1, 3, 2), torch.rand(1, 3, 4) * 0.3 + 0.3
+    one, three = (
+        SetCriterion(CRITERION.matcher, weights).matched(logits, boxes, [LABEL], torch.tensor(1.0), "")
+        for weights in (Weights(1.0, 1.0, 1.0), Weights(2.0, 3.0, 4.0))
+    )
+    for name, factor in (("loss_class", 2), ("loss_bbox", 3), ("loss_giou", 4)):
+        torch.testing.assert_close(three[name], factor * one[name])
 
 
 def test_the_count_is_at_least_one():

@@ -16,11 +16,11 @@ GEOMETRY = Geometry.unpadded(SHAPES, 1, torch.device("cpu"))
 BOUNDS = [(-1, 64), (64, 128), (128, 256), (256, 999999)]
 
 
-def label(*boxes_xyxy):
+def label(*boxes_xyxy, size=(HEIGHT, WIDTH)):
     boxes = torch.tensor(boxes_xyxy, dtype=torch.float64).view(-1, 4)
-    scale = torch.tensor([WIDTH, HEIGHT, WIDTH, HEIGHT])
+    scale = torch.tensor(size[::-1] * 2)
     cxcywh = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1) / scale
-    return {"boxes": cxcywh, "size": torch.tensor([HEIGHT, WIDTH])}
+    return {"boxes": cxcywh, "size": torch.tensor(size)}
 
 
 def written_out(boxes):
@@ -56,10 +56,35 @@ def test_a_small_box_is_the_finest_level_s():
     assert per_level[0] > 0 and per_level[1:] == [0, 0, 0]
 
 
+@pytest.mark.parametrize("far", [64, 65, 128, 129, 256, 257])
+@pytest.mark.parametrize("level", range(4))
+def test_upper_bounds_belong_to_their_level(level, far):
+    size = 512  # a power of two, so that nothing is rounded
+    shapes = [(size // stride, size // stride) for stride in STRIDES]
+    geometry = Geometry.unpadded(shapes, 1, torch.device("cpu"))
+    centre = 2 * STRIDES[level] + STRIDES[level] // 2
+    box = label((centre - 1, centre - 1, centre + far, centre + 1), size=(size, size))
+    found = foreground_targets(geometry, STRIDES, RANGES, [box])[0].split(geometry.lengths)[level]
+    low, high = BOUNDS[level]
+    assert found.view(shapes[level])[2, 2] == (low < far <= high)
+
+
+def test_each_image_has_its_own_boxes_and_size():
+    geometry = Geometry.unpadded(SHAPES, 3, torch.device("cpu"))
+    first, small, empty = label((100, 100, 150, 150)), label((100, 100, 150, 150)), label()
+    small["size"] = small["size"] // 2  # the same relative boxes in an image of half the size
+    found = foreground_targets(geometry, STRIDES, RANGES, [first, small, empty])
+    assert torch.equal(found[0], targets((100, 100, 150, 150)))
+    assert torch.equal(found[1], targets((50, 50, 75, 75))) and found[1].any()
+    assert found.shape == (3, GEOMETRY.num_tokens) and not found[2].any()
+
+
 def test_a_large_box_is_hollow_at_fine_levels():
     finest = targets((10, 10, 370, 310)).split(GEOMETRY.lengths)
     assert not finest[0].any()  # no point of it is within 64 pixels of all four sides
     assert finest[3].any()
+    # At the next level only points within 128 pixels of all sides would count: there are none either.
+    assert not finest[1].any()
 
 
 def test_loss_is_per_image_over_its_positives():
@@ -68,6 +93,11 @@ def test_loss_is_per_image_over_its_positives():
     focal = sigmoid_focal_loss(scores, truth.double(), 0.25, 2.0)
     expected = (focal[0].sum() / 2 + focal[1].sum() / 1) / 2
     torch.testing.assert_close(foreground_loss(scores, truth, None, 0.25, 2.0), expected)
+    naive = foreground_loss(scores, truth, None, 0.25, 2.0, naive=True)
+    torch.testing.assert_close(naive, expected)
+    saturated = torch.full((1, 6), 40.0)
+    assert foreground_loss(saturated, truth[1:], None, 0.25, 2.0).isfinite()
+    assert not foreground_loss(saturated, truth[1:], None, 0.25, 2.0, naive=True).isfinite()
 
 
 @pytest.mark.parametrize("value", [-50.0, 0.0, 50.0])

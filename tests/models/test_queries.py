@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from focus_detr.losses.boxes import cxcywh_to_xyxy
 from focus_detr.models.geometry import Geometry
 from focus_detr.models.queries import Proposals, inverse_sigmoid, make_denoising_queries
 
@@ -61,22 +62,25 @@ def test_nothing_to_denoise(embedding):
 
 
 def test_positives_move_less_than_half_a_side_and_negatives_more(embedding):
-    given = labels(40)[0]
-    made = make_denoising_queries([given], embedding, 400, 0.0, 1.0)
-    boxes = made.boxes.sigmoid().view(made.groups, 2, 40, 4)
-    corners = torch.cat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], -1)
-    truth = torch.cat(
-        [
-            given["boxes"][:, :2] - given["boxes"][:, 2:] / 2,
-            given["boxes"][:, :2] + given["boxes"][:, 2:] / 2,
-        ],
-        -1,
-    )
-    moved = (corners - truth).abs() / (given["boxes"][:, 2:].repeat(1, 2) / 2)
-    inside = (boxes[..., :2] > 0.02).all(-1) & (boxes[..., 2:] > 0.02).all(-1)
-    assert moved[:, 0][inside[:, 0]].max() <= 1 + 1e-4
-    assert moved[:, 0][inside[:, 0]].mean() == pytest.approx(0.5, abs=0.1)
-    assert moved[:, 1].max() <= 2 + 1e-4
+    # Noise too little to turn a box inside out or to reach the border, so that all of it can be read off.
+    boxes = torch.tensor([[0.5, 0.5, 0.2, 0.3], [0.4, 0.6, 0.3, 0.2]], dtype=torch.float64)
+    given = {"class_labels": torch.tensor([0, 1]), "boxes": boxes}
+    made = make_denoising_queries([given], nn.Embedding(CLASSES, CHANNELS).double(), 500, 0.0, 0.4)
+    found = made.boxes.sigmoid().view(made.groups, 2, 2, 4)  # group, half, object
+    half = boxes[:, 2:].repeat(1, 2) / 2
+    moved = (cxcywh_to_xyxy(found) - cxcywh_to_xyxy(boxes)) / (half * 0.4)
+    positive, negative = moved.abs().unbind(1)
+    assert 0 <= positive.min() < 0.05 and 0.95 < positive.max() < 1 + 1e-9
+    assert 1 - 1e-9 <= negative.min() < 1.05 and 1.95 < negative.max() < 2 + 1e-9
+    assert (moved > 0).double().mean().item() == pytest.approx(0.5, abs=0.05)  # either way, each side alone
+
+
+def test_noised_boxes_stay_in_the_image(embedding):
+    given = {"class_labels": torch.tensor([0]), "boxes": torch.tensor([[0.05, 0.95, 0.1, 0.1]])}
+    boxes = make_denoising_queries([given], embedding, 200, 0.0, 1.0).boxes.sigmoid()
+    corners = cxcywh_to_xyxy(boxes)
+    assert corners.min() > -1e-2 and corners.max() < 1 + 1e-2  # but for the logit's clamp
+    assert boxes.isfinite().all() and len(boxes[0].unique(dim=0)) > 150
 
 
 def test_labels_are_flipped_as_often_as_asked(embedding):
@@ -122,6 +126,17 @@ def test_seeded_noise_belongs_to_the_image(embedding):
         assert torch.equal(alone.boxes[0], together.boxes[i])
         assert torch.equal(alone.content[0], together.content[i])
     assert not torch.equal(together.boxes[0], together.boxes[1])
+    beside_nothing = make_denoising_queries(labels(2, 0, seeds=[5, 6]), embedding, 6, 0.5, 1.0)
+    assert torch.equal(beside_nothing.boxes[0], together.boxes[0]) and not beside_nothing.boxes[1].any()
+
+
+def test_seeded_noise_leaves_the_global_generator_alone(embedding):
+    torch.manual_seed(3)
+    state = torch.get_rng_state()
+    make_denoising_queries(labels(2, 1, seeds=[5, 6]), embedding, 6, 0.5, 1.0)
+    assert torch.equal(torch.get_rng_state(), state)
+    make_denoising_queries(labels(2, 1, seeds=[5]), embedding, 6, 0.5, 1.0)  # the second image has no seed
+    assert not torch.equal(torch.get_rng_state(), state)
 
 
 def test_who_may_attend_to_whom(embedding):
@@ -144,6 +159,50 @@ def test_tokens_at_the_border_make_no_proposal():
     torch.testing.assert_close(middle, torch.tensor([29.5 / 60, 1.5 / 4, 0.05, 0.05]))
 
 
+def test_anchors_double_with_each_level():
+    sides = [0.05, 0.1, 0.2, 0.4, 0.8, 1.6]
+    geometry = Geometry.unpadded([(4, 4)] * len(sides), 1, torch.device("cpu"))
+    logits, proposing = Proposals.anchors(geometry)
+    for side, level, makes in zip(sides, geometry.split(logits), geometry.split(proposing), strict=True):
+        if side < 0.99:
+            torch.testing.assert_close(level[..., 2:].sigmoid(), torch.full((1, 16, 2), side))
+        assert makes.all() if side < 0.99 else not makes.any()
+
+
+def test_anchors_are_relative_to_the_image():
+    geometry = Geometry.padded([(4, 6)], torch.tensor([[[4, 6]], [[2, 3]]]))
+    logits, proposing = Proposals.anchors(geometry)
+    alone, _ = Proposals.anchors(Geometry.unpadded([(2, 3)], 1, torch.device("cpu")))
+    torch.testing.assert_close(logits[1].view(4, 6, 4)[:2, :3], alone.view(2, 3, 4))
+    assert torch.equal(proposing, geometry.valid)
+
+
+def test_border_tokens_propose_the_whole_image_and_still_learn():
+    torch.manual_seed(0)
+    proposals = Proposals(CHANNELS, CLASSES)
+    geometry = Geometry.unpadded([(4, 60)], 1, torch.device("cpu"))
+    memory = torch.randn(1, 240, CHANNELS, requires_grad=True)
+    found = proposals.select(memory, geometry, torch.randn(300, CHANNELS), padded_queries=False)
+    assert found.boxes.shape == (1, 240, 4) and found.valid is None  # fewer tokens than queries
+    assert int((found.boxes == 1).all(-1).sum()) == 8
+    assert not found.boxes.requires_grad
+    (found.proposal_boxes.sum() + found.class_logits.sum()).backward()
+    inner = memory.grad.abs().sum(-1).view(4, 60) > 0
+    assert memory.grad.isfinite().all() and inner[:, 1:-1].all() and not inner[:, [0, -1]].any()
+
+
+@torch.no_grad()
+def test_queries_are_the_best_tokens_in_order_with_content_by_rank():
+    torch.manual_seed(0)
+    proposals = Proposals(CHANNELS, CLASSES)
+    geometry = Geometry.unpadded([(5, 6)], 2, torch.device("cpu"))
+    content = torch.randn(7, CHANNELS)
+    found = proposals.select(torch.randn(2, 30, CHANNELS), geometry, content, padded_queries=False)
+    best = found.class_logits.amax(-1)
+    assert torch.equal(best, best.sort(-1, descending=True).values)
+    assert torch.equal(found.content, content.expand(2, -1, -1))
+
+
 @torch.no_grad()
 def test_padding_never_becomes_a_query():
     torch.manual_seed(0)
@@ -157,3 +216,8 @@ def test_padding_never_becomes_a_query():
     alone = proposals.select(crop, Geometry.unpadded([(2, 3)], 1, memory.device), content, False)
     torch.testing.assert_close(chosen.boxes[1, :6], alone.boxes[0])
     torch.testing.assert_close(chosen.class_logits[1, :6], alone.class_logits[0])
+    # As released, padding may be chosen: here there is nothing else left to choose.
+    content = torch.randn(36, CHANNELS)
+    released = proposals.select(memory, geometry, content, padded_queries=True)
+    assert released.valid is None and int((released.boxes[1] == 1).all(-1).sum()) == 30
+    assert proposals.select(memory, geometry, content, padded_queries=False).valid.sum(1).tolist() == [36, 6]
