@@ -1,10 +1,51 @@
 """The configuration is strict, complete and saved."""
 
-import pytest
-import torch
+import json
 
-from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, list_presets
+import pytest
+
+from focus_detr import FocusDetrConfig
+from focus_detr.configuration import Quirks
 from focus_detr.errors import FocusDetrError
+
+# Another value than the default for every field of its own.
+CHANGED = {
+    "freeze_stem": True,
+    "freeze_stages": 2,
+    "num_levels": 5,
+    "d_model": 64,
+    "attention_heads": 4,
+    "num_points": 2,
+    "encoder_layers": 2,
+    "decoder_layers": 3,
+    "encoder_ffn_dim": 100,
+    "decoder_ffn_dim": 101,
+    "dropout": 0.1,
+    "position_temperature": 20.0,
+    "position_offset": 0.0,
+    "token_policy": "dense",
+    "keep_ratio": 0.3,
+    "cascade": [0.9, 0.1],
+    "num_fine_tokens": 30,
+    "num_queries": 90,
+    "num_detections": 31,
+    "denoising_queries": 7,
+    "label_noise": 0.1,
+    "box_noise": 0.2,
+    "foreground_ranges": [1.0, 2.0, 3.0, 4.0],
+    "class_cost": 0.3,
+    "bbox_cost": 0.4,
+    "giou_cost": 0.6,
+    "class_loss_coefficient": 0.7,
+    "bbox_loss_coefficient": 0.8,
+    "giou_loss_coefficient": 0.9,
+    "foreground_loss_coefficient": 1.1,
+    "focal_alpha": 0.35,
+    "focal_gamma": 1.2,
+    "category_ids": [3, 17],
+    "score_threshold": 0.4,
+    "training_recipe": {"epochs": 3},
+}
 
 
 @pytest.mark.parametrize(
@@ -17,9 +58,13 @@ from focus_detr.errors import FocusDetrError
         ({"cascade": [0.2, 0.4, 0.4, 0.4, 0.4, 0.4]}, "must not increase"),
         ({"cascade": [1.0, 0.8, 0.6, 0.6, 0.4, 0.0]}, "must lie in .0, 1."),
         ({"attention_heads": 7}, "d_model=256: must be a multiple"),
+        ({"d_model": 30, "attention_heads": 5}, "d_model=30: must be a multiple of 4"),
         ({"num_queries": 0}, "num_queries=0: must be at least 1"),
         ({"foreground_ranges": [64.0]}, "needs 3 increasing bounds"),
         ({"foreground_ranges": [64.0, 32.0, 256.0]}, "needs 3 increasing bounds"),
+        ({"quirks": "modern"}, "quirks='modern': not known; use 'original', 'corrected' or a dict"),
+        ({"quirks": {"batch_fil": True}}, "unknown switch 'batch_fil' .did you mean 'batch_fill'"),
+        ({"quirks": {"batch_fill": 1}}, "quirks.'batch_fill'.=1: must be true or false"),
         ({"num_labels": 3, "category_ids": [1, 7]}, "category_ids has 2 entries for 3 classes"),
     ],
 )
@@ -37,51 +82,52 @@ def test_wrong_types_are_refused(values):
 
 
 def test_every_field_survives_saving(tmp_path):
-    config = FocusDetrConfig.from_preset(
-        "focus-detr-lite0",
+    quirks = {"frozen_values": True}
+    backbone = {"model_type": "resnet", "depths": [1, 1, 1, 1], "out_features": ["stage3", "stage4"]}
+    config = FocusDetrConfig(
+        **CHANGED,
         id2label={0: "cat", 1: "dog"},
         label2id={"cat": 0, "dog": 1},
-        category_ids=[3, 17],
-        keep_ratio=0.3,
-        cascade=[1.0, 0.5, 0.1],
-        score_threshold=0.4,
-        quirks={"frozen_values": True},
+        quirks=quirks,
+        backbone_config=backbone,
     )
+    assert CHANGED.keys() | {"quirks", "backbone_config"} == set(FocusDetrConfig.__annotations__)
     config.save_pretrained(tmp_path)
-    loaded = FocusDetrConfig.from_pretrained(tmp_path)
-    before, after = config.to_dict(), loaded.to_dict()
-    for volatile in ("transformers_version", "_name_or_path"):
-        before.pop(volatile, None), after.pop(volatile, None)
-    assert before == after
+    loaded, default = FocusDetrConfig.from_pretrained(tmp_path), FocusDetrConfig()
+    for name, value in CHANGED.items():
+        assert getattr(loaded, name) == value != getattr(default, name), name
+    assert loaded.switches == Quirks(frozen_values=True) != default.switches
+    assert loaded.backbone_config.depths == [1, 1, 1, 1]
+    assert loaded.backbone_config.out_features == ["stage3", "stage4"]
     assert loaded.id2label == {0: "cat", 1: "dog"} and loaded.num_labels == 2
 
 
-@pytest.mark.parametrize("name", list_presets())
-def test_every_preset_builds(name):
-    with torch.device("meta"):
-        model = FocusDetrForObjectDetection(FocusDetrConfig.from_preset(name))
-    assert model.config.num_labels == 80
-    assert (model.selector is None) == (model.config.token_policy == "dense")
-    assert model.strides == [8, 16, 32, 64]
+def test_a_saved_file_is_read_as_strictly(tmp_path):
+    FocusDetrConfig().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    for key, value, message in (
+        ("keep_ration", 0.3, "unknown key 'keep_ration' .did you mean 'keep_ratio'"),
+        ("cascade", [1.0], "one share for each of the 6"),
+        ("quirks", {"batch_fil": True}, "unknown switch 'batch_fil' .did you mean 'batch_fill'"),
+    ):
+        saved = json.loads(path.read_text())
+        path.write_text(json.dumps(saved | {key: value}))
+        with pytest.raises(FocusDetrError, match=message):
+            FocusDetrConfig.from_pretrained(tmp_path)
+        path.write_text(json.dumps(saved))
 
 
-@pytest.mark.parametrize(("name", "millions"), [("focus-detr-r50", 49.34), ("dino-r50", 47.65)])
-def test_sizes_are_the_originals(name, millions):
-    with torch.device("meta"):
-        model = FocusDetrForObjectDetection(FocusDetrConfig.from_preset(name))
-    # The original counts the scale and shift of frozen norms; their running statistics are buffers there too.
-    frozen = {"running_mean", "running_var", "num_batches_tracked"}
-    count = sum(
-        value.numel() for key, value in model.state_dict().items() if key.split(".")[-1] not in frozen
-    )
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    assert round(count / 1e6, 2) == millions or round(parameters / 1e6, 2) == millions
+@pytest.mark.parametrize("levels", [1, 3, 5])
+def test_ranges_follow_the_levels(levels):
+    assert FocusDetrConfig(num_levels=levels).foreground_ranges == [64.0, 128.0, 256.0, 512.0][: levels - 1]
 
 
-def test_unknown_presets_are_refused_with_a_hint():
-    with pytest.raises(FocusDetrError, match="'focus-detr-r5' is not known; did you mean 'focus-detr-r50'"):
-        FocusDetrConfig.from_preset("focus-detr-r5")
-    with pytest.raises(FocusDetrError, match="(?s)num_queries.*many"):
-        FocusDetrConfig.from_preset("focus-detr-r50", num_queries="many")
-    with pytest.raises(FocusDetrError, match="unknown key 'nam_labels'"):
-        FocusDetrConfig.from_preset("focus-detr-r50", nam_labels=3)
+def test_the_names_of_transformers_work():
+    config = FocusDetrConfig(d_model=64, attention_heads=4)
+    assert (config.hidden_size, config.num_attention_heads) == (64, 4)
+
+
+def test_the_dense_policy_needs_no_cascade():
+    assert FocusDetrConfig(token_policy="dense", encoder_layers=2).encoder_layers == 2
+    with pytest.raises(FocusDetrError, match="cascade"):
+        FocusDetrConfig(token_policy="focus", encoder_layers=2)

@@ -1,0 +1,81 @@
+"""Every preset builds, and those of the paper are as large as the original."""
+
+import pytest
+import torch
+
+from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, list_presets
+from focus_detr.errors import FocusDetrError
+
+
+@pytest.fixture(scope="module")
+def built():
+    """Models by preset without weights, each built once."""
+    models = {}
+
+    def build(name):
+        if name not in models:
+            with torch.device("meta"):
+                models[name] = FocusDetrForObjectDetection(FocusDetrConfig.from_preset(name))
+        return models[name]
+
+    return build
+
+
+@pytest.mark.parametrize("name", list_presets())
+def test_every_preset_builds(name, built):
+    model = built(name)
+    assert model.config.num_labels == 80
+    assert (model.selector is None) == (model.config.token_policy == "dense") == name.startswith("dino")
+    assert model.strides == [8, 16, 32, 64]
+
+
+@pytest.mark.parametrize(
+    ("name", "millions", "entries"), [("focus-detr-r50", 49.34, 625), ("dino-r50", 47.65, None)]
+)
+def test_sizes_are_the_originals(name, millions, entries, built):
+    # Frozen batch norms are buffers, all four tensors of each, in the original too. Its frozen stem counts.
+    model = built(name)
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2) == millions
+    assert entries is None or len(model.state_dict()) == entries
+
+
+def test_sizes_differ_by_what_focus_adds(built):
+    count = {
+        name: sum(p.numel() for p in built(name).parameters()) for name in ("focus-detr-r50", "dino-r50")
+    }
+    # Self-attention and its norm in six layers, then norm, four linears and three weights of the selector.
+    attention = 6 * (4 * 256 * 256 + 4 * 256 + 2 * 256)
+    widths = [(256, 256), (256, 128), (128, 64), (64, 1)]
+    selector = 2 * 256 + sum(a * b + b for a, b in widths) + 3
+    assert count["focus-detr-r50"] - count["dino-r50"] == attention + selector
+
+
+def test_schedules_differ_in_the_encoding_that_checkpoints_do_not_hold():
+    for name in list_presets():
+        config = FocusDetrConfig.from_preset(name)
+        long = "ep" in name.split("-")[-1] or "lite" in name
+        expected = (20.0, 0.0) if long else (10000.0, -0.5)
+        assert (config.position_temperature, config.position_offset) == expected, name
+
+
+@pytest.mark.parametrize("name", [name for name in list_presets() if name.startswith("focus")])
+def test_a_preset_keeps_three_tenths_of_the_tokens(name):
+    config = FocusDetrConfig.from_preset(name)
+    mean = config.keep_ratio * sum(config.cascade) / len(config.cascade)
+    assert mean == pytest.approx(0.3)
+
+
+def test_fields_can_be_overridden():
+    config = FocusDetrConfig.from_preset("dino-lite0", num_labels=3, d_model=64)
+    assert (config.num_labels, config.d_model, config.token_policy) == (3, 64, "dense")
+    named = FocusDetrConfig.from_preset("focus-detr-lite0", id2label={0: "cat", 1: "dog"})
+    assert named.num_labels == 2 and named.id2label[1] == "dog"
+
+
+def test_unknown_presets_are_refused_with_a_hint():
+    with pytest.raises(FocusDetrError, match="'focus-detr-r5' is not known; did you mean 'focus-detr-r50'"):
+        FocusDetrConfig.from_preset("focus-detr-r5")
+    with pytest.raises(FocusDetrError, match="(?s)num_queries.*many"):
+        FocusDetrConfig.from_preset("focus-detr-r50", num_queries="many")
+    with pytest.raises(FocusDetrError, match="unknown key 'nam_labels'"):
+        FocusDetrConfig.from_preset("focus-detr-r50", nam_labels=3)
