@@ -71,7 +71,6 @@ def test_queries_that_stand_for_nothing_are_not_matched():
     assert 0 not in MATCHER(logits, boxes, [label], valid)[0][0].tolist()
 
 
-@pytest.mark.xfail(strict=True, reason="with fewer queries that count than objects, others are matched too")
 def test_nor_where_there_are_more_objects_than_queries_that_count():
     logits, boxes, label = scene(4, 3)
     valid = torch.tensor([[True, False, False, False]])

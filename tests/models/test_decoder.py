@@ -5,6 +5,7 @@ import torch
 
 from focus_detr.models.decoder import Decoder, DecoderLayer, self_attention_mask
 from focus_detr.models.geometry import Geometry
+from focus_detr.models.position import box_positions
 
 CHANNELS, CLASSES, QUERIES, LAYERS = 16, 3, 5, 3
 SHAPES = [(4, 6), (2, 3)]
@@ -78,6 +79,19 @@ def test_positions_relative_to_the_canvas_differ_where_there_is_padding(decoder)
     for geometry, same in ((WHOLE, [True, True]), (PADDED, [True, False])):
         image, canvas = (decoder(*scene(), geometry, None, switch)[1][-1] for switch in (False, True))
         assert [torch.allclose(image[i], canvas[i], atol=1e-9) for i in range(2)] == same
+
+
+@torch.no_grad()
+def test_positions_are_of_boxes_in_the_image_or_on_the_finest_canvas(decoder):
+    encoded = []
+    decoder.position_mlp.register_forward_hook(lambda module, inputs, output: encoded.append(inputs[0]))
+    content, boxes, memory = scene()
+    share = torch.tensor([4 / 6, 3 / 4, 4 / 6, 3 / 4], dtype=torch.float64)  # width, height of the second
+    on_canvas = torch.stack([boxes[0], boxes[1] * share])
+    for switch, expected in ((False, boxes), (True, on_canvas)):
+        encoded.clear()
+        decoder(content, boxes, memory, PADDED, None, switch)
+        torch.testing.assert_close(encoded[0], box_positions(expected, CHANNELS))
 
 
 @torch.no_grad()

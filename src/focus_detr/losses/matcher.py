@@ -39,12 +39,15 @@ class HungarianMatcher:
         # One transfer for the batch: the assignment runs on the host.
         flat = torch.cat([cost.flatten() for cost in costs]).cpu() if costs else torch.empty(0)
         matches, start = [], 0
-        for cost in costs:
+        for i, cost in enumerate(costs):
             block = flat[start : start + cost.numel()].reshape(cost.shape)
             start += cost.numel()
             rows, columns = linear_sum_assignment(block.double().numpy())
             device = boxes.device
-            matches.append((torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)))
+            match = torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)
+            if valid is not None:  # objects beyond an image's own queries stay unmatched
+                match = match[0][valid[i, match[0]]], match[1][valid[i, match[0]]]
+            matches.append(match)
         return matches
 
     def cost(self, logits: Tensor, boxes: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
