@@ -131,3 +131,21 @@ def test_the_dense_policy_needs_no_cascade():
     assert FocusDetrConfig(token_policy="dense", encoder_layers=2).encoder_layers == 2
     with pytest.raises(FocusDetrError, match="cascade"):
         FocusDetrConfig(token_policy="focus", encoder_layers=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("denoising_queries", -5),
+        ("dropout", 2.0),
+        ("label_noise", 9.0),
+        ("box_noise", -1.0),
+        ("focal_alpha", 3.0),
+        ("score_threshold", -3.0),
+        ("freeze_stages", -2),
+        ("position_temperature", float("nan")),
+    ],
+)
+def test_values_out_of_range_are_refused(name, value):
+    with pytest.raises(FocusDetrError, match=f"{name}={value}"):
+        FocusDetrConfig(**{name: value})

@@ -6,6 +6,7 @@ names, position encoding, token policy, quirks. An unknown key or an unusable va
 
 import dataclasses
 import difflib
+import math
 from typing import Any, Literal
 
 from huggingface_hub.dataclasses import strict
@@ -184,6 +185,12 @@ class FocusDetrConfig(PreTrainedConfig):
                 f"d_model={self.d_model}: must be a multiple of 4 "
                 f"and of attention_heads={self.attention_heads}"
             )
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise FocusDetrError(f"{name}={value}: must lie in [{low}, {high}]")
+        if not self.position_temperature > 0:
+            raise FocusDetrError(f"position_temperature={self.position_temperature}: must be positive")
         if not 0 < self.keep_ratio <= 1:
             raise FocusDetrError(f"keep_ratio={self.keep_ratio}: must lie in (0, 1]; the paper uses 0.5")
         if self.token_policy == "focus":
@@ -215,6 +222,16 @@ _COUNTS = (
     "num_levels", "d_model", "attention_heads", "num_points", "encoder_layers", "decoder_layers",
     "encoder_ffn_dim", "decoder_ffn_dim", "num_fine_tokens", "num_queries", "num_detections",
 )  # fmt: skip
+
+_RANGES = {
+    "dropout": (0, 1),
+    "label_noise": (0, 1),
+    "box_noise": (0, math.inf),
+    "denoising_queries": (0, math.inf),
+    "freeze_stages": (0, math.inf),
+    "focal_alpha": (0, 1),
+    "score_threshold": (0, 1),
+}
 
 
 def _refuse_unknown(config_class: type[PreTrainedConfig], kwargs: dict[str, Any]) -> None:
