@@ -91,7 +91,8 @@ def test_every_field_survives_saving(tmp_path):
         quirks=quirks,
         backbone_config=backbone,
     )
-    assert CHANGED.keys() | {"quirks", "backbone_config"} == set(FocusDetrConfig.__annotations__)
+    others = {"quirks", "backbone_config", "host", "host_options", "policy_options"}
+    assert CHANGED.keys() | others == set(FocusDetrConfig.__annotations__)
     config.save_pretrained(tmp_path)
     loaded, default = FocusDetrConfig.from_pretrained(tmp_path), FocusDetrConfig()
     for name, value in CHANGED.items():

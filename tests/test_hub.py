@@ -84,7 +84,7 @@ def gradients_and_calls(folder, checkpointing):
     if checkpointing:
         model.gradient_checkpointing_enable()
     calls = []
-    for layer in (model.encoder.layers[0], model.decoder.layers[0]):
+    for layer in (model.encoder.layers[0], model.host.decoder.layers[0]):
         layer.ffn.register_forward_hook(lambda module, inputs, output: calls.append(module))
     label = {
         "class_labels": torch.tensor([0, 1]),

@@ -25,7 +25,11 @@ def built():
 def test_every_preset_builds(name, built):
     model = built(name)
     assert model.config.num_labels == 80
-    assert (model.selector is None) == (model.config.token_policy == "dense") == name.startswith("dino")
+    assert (
+        hasattr(model.encoder, "selector")
+        == (model.config.token_policy == "focus")
+        == name.startswith("focus")
+    )
     assert model.strides == [8, 16, 32, 64]
 
 

@@ -7,7 +7,7 @@ names, position encoding, token policy, quirks. An unknown key or an unusable va
 import dataclasses
 import difflib
 import math
-from typing import Any, Literal
+from typing import Any
 
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
@@ -90,7 +90,10 @@ class FocusDetrConfig(PreTrainedConfig):
         backbone_config: a `transformers` backbone configuration (ResNet, Swin, EfficientNet-Lite, ...).
         freeze_stem, freeze_stages: parts of the backbone that are not trained (see `build_backbone`).
         num_levels: feature levels; those beyond the backbone's outputs are made by strided convolutions.
-        token_policy: "focus" (foreground selection, cascade, dual attention) or "dense" (every token: DINO).
+        host: how queries are made, decoded and matched: "dino" (see `focus_detr.models.hosts`).
+        token_policy: what the encoder does to which tokens: "focus" (foreground selection, cascade, dual
+            attention), "dense" (every token), or another of `focus_detr.models.policies`.
+        host_options, policy_options: options of that host and that policy alone.
         keep_ratio: share of tokens kept as foreground (paper: 0.5).
         cascade: share of the foreground each encoder layer works on, one per layer, not increasing.
         num_fine_tokens: tokens that take part in self-attention in each encoder layer (paper: k = 300).
@@ -128,7 +131,10 @@ class FocusDetrConfig(PreTrainedConfig):
     position_temperature: float | int = 10000.0
     position_offset: float | int = -0.5
 
-    token_policy: Literal["focus", "dense"] = "focus"
+    host: str = "dino"
+    host_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    token_policy: str = "focus"
+    policy_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     keep_ratio: float | int = 0.5
     cascade: list[float] | tuple[float, ...] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2)
     num_fine_tokens: int = 300
@@ -193,8 +199,7 @@ class FocusDetrConfig(PreTrainedConfig):
             raise FocusDetrError(f"position_temperature={self.position_temperature}: must be positive")
         if not 0 < self.keep_ratio <= 1:
             raise FocusDetrError(f"keep_ratio={self.keep_ratio}: must lie in (0, 1]; the paper uses 0.5")
-        if self.token_policy == "focus":
-            self._check_cascade()
+        self._check_pair()
         if len(self.foreground_ranges) != self.num_levels - 1 or list(self.foreground_ranges) != sorted(
             self.foreground_ranges
         ):
@@ -208,14 +213,18 @@ class FocusDetrConfig(PreTrainedConfig):
                 "needs one each"
             )
 
-    def _check_cascade(self) -> None:
-        cascade = list(self.cascade)
-        if len(cascade) != self.encoder_layers:
+    def _check_pair(self) -> None:
+        from focus_detr.models.hosts import HOSTS
+        from focus_detr.models.policies import POLICIES
+
+        host, policy = HOSTS[self.host], POLICIES[self.token_policy]
+        if self.host not in policy.hosts:
             raise FocusDetrError(
-                f"cascade={cascade}: needs one share for each of the {self.encoder_layers} encoder layers"
+                f"token_policy={self.token_policy!r} does not work with host={self.host!r}; "
+                f"it works with {', '.join(policy.hosts)}"
             )
-        if any(not 0 < share <= 1 for share in cascade) or cascade != sorted(cascade, reverse=True):
-            raise FocusDetrError(f"cascade={cascade}: shares must lie in (0, 1] and must not increase")
+        host.check(self)
+        policy.check(self)
 
 
 _COUNTS = (

@@ -81,10 +81,10 @@ DETREX_NAMES = {
     ),
     "neck.convs.1.conv.weight": "neck.projections.1.conv.weight",
     "neck.extra_convs.0.norm.bias": "neck.projections.3.norm.bias",
-    "transformer.alpha": "selector.modulation",
-    "transformer.enc_mask_predictor.layer1.0.weight": "selector.norm.weight",
-    "transformer.enc_mask_predictor.layer1.1.weight": "selector.project.weight",
-    "transformer.enc_mask_predictor.layer2.4.bias": "selector.score.4.bias",
+    "transformer.alpha": "encoder.selector.modulation",
+    "transformer.enc_mask_predictor.layer1.0.weight": "encoder.selector.norm.weight",
+    "transformer.enc_mask_predictor.layer1.1.weight": "encoder.selector.project.weight",
+    "transformer.enc_mask_predictor.layer2.4.bias": "encoder.selector.score.4.bias",
     "transformer.encoder.layers.2.attentions.0.attn.in_proj_weight": (
         "encoder.layers.2.self_attention.in_proj_weight"
     ),
@@ -95,21 +95,21 @@ DETREX_NAMES = {
     "transformer.encoder.layers.2.norms.0.weight": "encoder.layers.2.deformable_attention_norm.weight",
     "transformer.encoder.layers.2.norms.1.weight": "encoder.layers.2.ffn_norm.weight",
     "transformer.encoder.layers.2.ffns.0.layers.0.0.bias": "encoder.layers.2.ffn.linear1.bias",
-    "transformer.decoder.layers.5.norms.0.weight": "decoder.layers.5.self_attention_norm.weight",
-    "transformer.decoder.layers.5.norms.1.weight": "decoder.layers.5.cross_attention_norm.weight",
-    "transformer.decoder.layers.5.norms.2.weight": "decoder.layers.5.ffn_norm.weight",
+    "transformer.decoder.layers.5.norms.0.weight": "host.decoder.layers.5.self_attention_norm.weight",
+    "transformer.decoder.layers.5.norms.1.weight": "host.decoder.layers.5.cross_attention_norm.weight",
+    "transformer.decoder.layers.5.norms.2.weight": "host.decoder.layers.5.ffn_norm.weight",
     "transformer.decoder.layers.5.attentions.1.output_proj.weight": (
-        "decoder.layers.5.cross_attention.output_proj.weight"
+        "host.decoder.layers.5.cross_attention.output_proj.weight"
     ),
-    "transformer.decoder.layers.5.ffns.0.layers.1.weight": "decoder.layers.5.ffn.linear2.weight",
-    "transformer.decoder.ref_point_head.layers.1.bias": "decoder.position_mlp.layers.1.bias",
-    "class_embed.5.weight": "decoder.class_heads.5.weight",
+    "transformer.decoder.layers.5.ffns.0.layers.1.weight": "host.decoder.layers.5.ffn.linear2.weight",
+    "transformer.decoder.ref_point_head.layers.1.bias": "host.decoder.position_mlp.layers.1.bias",
+    "class_embed.5.weight": "host.decoder.class_heads.5.weight",
     "class_embed.6.weight": "proposals.class_head.weight",
     "bbox_embed.6.layers.2.bias": "proposals.box_head.layers.2.bias",
-    "bbox_embed.0.layers.1.bias": "decoder.box_heads.0.layers.1.bias",
+    "bbox_embed.0.layers.1.bias": "host.decoder.box_heads.0.layers.1.bias",
     "transformer.enc_output_norm.bias": "proposals.norm.bias",
-    "transformer.tgt_embed.weight": "query_content.weight",
-    "label_enc.weight": "label_embedding.weight",
+    "transformer.tgt_embed.weight": "host.query_content.weight",
+    "label_enc.weight": "host.label_embedding.weight",
 }
 
 DINO_NAMES = {
@@ -123,12 +123,12 @@ DINO_NAMES = {
     "input_proj.3.1.weight": "neck.projections.3.norm.weight",
     "transformer.encoder.layers.4.norm1.weight": "encoder.layers.4.deformable_attention_norm.weight",
     "transformer.encoder.layers.4.norm2.weight": "encoder.layers.4.ffn_norm.weight",
-    "transformer.decoder.layers.4.norm1.weight": "decoder.layers.4.cross_attention_norm.weight",
-    "transformer.decoder.layers.4.norm2.weight": "decoder.layers.4.self_attention_norm.weight",
-    "transformer.decoder.layers.4.norm3.weight": "decoder.layers.4.ffn_norm.weight",
-    "transformer.decoder.layers.4.linear2.weight": "decoder.layers.4.ffn.linear2.weight",
+    "transformer.decoder.layers.4.norm1.weight": "host.decoder.layers.4.cross_attention_norm.weight",
+    "transformer.decoder.layers.4.norm2.weight": "host.decoder.layers.4.self_attention_norm.weight",
+    "transformer.decoder.layers.4.norm3.weight": "host.decoder.layers.4.ffn_norm.weight",
+    "transformer.decoder.layers.4.linear2.weight": "host.decoder.layers.4.ffn.linear2.weight",
     "transformer.enc_out_bbox_embed.layers.2.weight": "proposals.box_head.layers.2.weight",
-    "class_embed.3.weight": "decoder.class_heads.3.weight",
+    "class_embed.3.weight": "host.decoder.class_heads.3.weight",
 }
 
 
@@ -188,7 +188,7 @@ def test_a_file_written_key_by_key_gives_what_the_original_would_load():
     result = apply_rules(state, detrex.rules(state), "file.pth")
     assert "last key" in result.notes[0]
     assert torch.equal(result.state["proposals.class_head.weight"], state["enhance_MCSP_layerlist.5.weight"])
-    assert torch.equal(result.state["decoder.class_heads.0.weight"], state["class_embed.0.weight"])
+    assert torch.equal(result.state["host.decoder.class_heads.0.weight"], state["class_embed.0.weight"])
 
 
 def test_rules_refuse_collisions_and_uneven_cuts():
@@ -217,14 +217,14 @@ def test_coco_rows_follow_category_ids():
     renamed = apply_rules(state, dino.rules(state), "dino").state
     ours, notes = dino.adapt(renamed, None)
     for value in (
-        ours["decoder.class_heads.2.bias"],
+        ours["host.decoder.class_heads.2.bias"],
         ours["proposals.class_head.bias"],
-        ours["label_embedding.weight"][:, 0],
+        ours["host.label_embedding.weight"][:, 0],
     ):
         assert value.tolist() == list(COCO_CATEGORY_IDS)
     assert len(notes) == 2
     whole, _ = dino.adapt(renamed, 91)
-    assert len(whole["proposals.class_head.bias"]) == 91 == len(whole["label_embedding.weight"])
+    assert len(whole["proposals.class_head.bias"]) == 91 == len(whole["host.label_embedding.weight"])
 
 
 def test_a_head_saved_once_is_given_to_every_layer():
@@ -235,5 +235,5 @@ def test_a_head_saved_once_is_given_to_every_layer():
     ours, notes = dino.adapt(apply_rules(shared, dino.rules(shared), "dino").state, 91)
     full, _ = dino.adapt(apply_rules(state, dino.rules(state), "dino").state, 91)
     assert ours.keys() == full.keys()
-    assert torch.equal(ours["decoder.class_heads.5.bias"], torch.arange(91.0))
-    assert any("decoder.class_heads.5.bias" in note for note in notes)
+    assert torch.equal(ours["host.decoder.class_heads.5.bias"], torch.arange(91.0))
+    assert any("host.decoder.class_heads.5.bias" in note for note in notes)

@@ -42,14 +42,14 @@ def learning(modules):
 )
 def test_boxes_look_forward_twice(decoder, layer, heads):
     # A layer's boxes teach its own head and that of the layer before, and no head before that one.
-    _, boxes = decoder(*scene(), WHOLE)
+    _, boxes, _ = decoder(*scene(), WHOLE)
     boxes[layer].sum().backward()
     assert learning(decoder.box_heads) == heads
     assert learning(decoder.layers) == [j <= layer for j in range(LAYERS)]
 
 
 def test_a_layer_s_classes_teach_its_own_head_and_no_box_head(decoder):
-    logits, _ = decoder(*scene(), WHOLE)
+    logits, _, _ = decoder(*scene(), WHOLE)
     logits[1].sum().backward()
     assert learning(decoder.class_heads) == [False, True, False]
     assert not any(learning(decoder.box_heads))
@@ -108,8 +108,8 @@ def test_padding_of_the_memory_is_not_seen(decoder):
 def test_order_of_queries_is_of_no_account(decoder):
     content, boxes, memory = scene()
     order = torch.tensor([3, 0, 4, 1, 2])
-    logits, found = decoder(content, boxes, memory, WHOLE)
-    permuted_logits, permuted = decoder(content[:, order], boxes[:, order], memory, WHOLE)
+    logits, found, _ = decoder(content, boxes, memory, WHOLE)
+    permuted_logits, permuted, _ = decoder(content[:, order], boxes[:, order], memory, WHOLE)
     torch.testing.assert_close(permuted_logits[-1], logits[-1][:, order])
     torch.testing.assert_close(permuted[-1], found[-1][:, order])
 

@@ -88,7 +88,7 @@ def test_scores_stay_in_single_precision_under_autocast():
     model = small_model(dtype=torch.float32)
     picture = image(96, 128, dtype=torch.float32)[None]
     seen = []
-    model.selector.register_forward_hook(lambda module, inputs, scores: seen.append(scores.dtype))
+    model.encoder.selector.register_forward_hook(lambda module, inputs, scores: seen.append(scores.dtype))
     with torch.autocast("cpu", torch.bfloat16):
         output = model(picture)
     assert seen == [torch.float32] and output.logits.isfinite().all()

@@ -52,8 +52,8 @@ def test_compact_equals_plain(quirks, shapes):
     levels, geometry = model.extract_levels(pixels, mask)
     tokens = flatten_levels(levels)
     positions = model.encode_positions(geometry, tokens)
-    plan = model.plan(tokens, positions, geometry)
-    compact = model.encode(tokens, positions, geometry, plan)
+    plan = model.encoder.plan(tokens, positions, geometry, model.proposals)
+    compact = model.encoder(tokens, positions, geometry, plan, model.proposals).tokens
     plain = plain_encoder(model, tokens, positions, geometry, plan, quirks == "original")
     torch.testing.assert_close(compact, plain, rtol=0, atol=1e-12)
     assert (compact - tokens).abs().max() > 0.1

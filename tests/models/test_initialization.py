@@ -16,13 +16,13 @@ def fresh():
 
 
 def test_heads_start_rare_and_boxes_at_their_references(fresh):
-    for head in (fresh.proposals.class_head, *fresh.decoder.class_heads):
+    for head in (fresh.proposals.class_head, *fresh.host.decoder.class_heads):
         torch.testing.assert_close(head.bias, torch.full_like(head.bias, -math.log(99)))
-    for head in (fresh.proposals.box_head, *fresh.decoder.box_heads):
+    for head in (fresh.proposals.box_head, *fresh.host.decoder.box_heads):
         assert not head.layers[-1].weight.any() and not head.layers[-1].bias.any()
         assert head.layers[0].weight.any()
-    assert fresh.selector.score[-1].bias.item() == pytest.approx(-math.log(99))
-    assert fresh.selector.modulation.abs().max() <= 0.3 and fresh.selector.modulation.any()
+    assert fresh.encoder.selector.score[-1].bias.item() == pytest.approx(-math.log(99))
+    assert fresh.encoder.selector.modulation.abs().max() <= 0.3 and fresh.encoder.selector.modulation.any()
 
 
 def test_deformable_attention_looks_around_itself(fresh):
@@ -34,13 +34,13 @@ def test_deformable_attention_looks_around_itself(fresh):
 
 
 def test_matrices_are_xavier_uniform(fresh):
-    for weight in (fresh.decoder.layers[0].ffn.linear1.weight, fresh.query_content.weight):
+    for weight in (fresh.host.decoder.layers[0].ffn.linear1.weight, fresh.host.query_content.weight):
         bound = math.sqrt(6 / sum(weight.shape))
         assert 0.95 * bound < weight.abs().max() <= bound
     for projection in fresh.neck.projections:
         assert not projection.conv.bias.any()
     assert fresh.level_embedding.std().item() == pytest.approx(1, abs=0.2)
-    assert fresh.label_embedding.weight.std().item() == pytest.approx(1, abs=0.3)
+    assert fresh.host.label_embedding.weight.std().item() == pytest.approx(1, abs=0.3)
 
 
 def test_loading_keeps_what_was_trained(tmp_path, fresh):

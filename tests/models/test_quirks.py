@@ -126,10 +126,10 @@ def test_the_released_focal_loss_is_not_finite_where_the_sigmoid_saturates():
 def test_naive_focal_is_a_switch_of_the_model():
     model = small_model(quirks={"naive_focal": True})
     with torch.no_grad():
-        model.selector.score[-1].bias.fill_(60.0)
+        model.encoder.selector.score[-1].bias.fill_(60.0)
     parts = model(*ONE, labels([1], SHAPES[:1])).loss_dict
     assert not parts["loss_foreground"].isfinite()
-    model.objective.config.quirks["naive_focal"] = False
+    model.config.quirks["naive_focal"] = False
     assert model(*ONE, labels([1], SHAPES[:1])).loss_dict["loss_foreground"].isfinite()
 
 

@@ -67,7 +67,7 @@ def training_batch(golden):
 
 def drawn_denoising(model, golden):
     # A row is one of the label embedding's: looked up, so that the embedding gets its gradient.
-    content, table = golden["dn_query_label"], model.label_embedding.weight
+    content, table = golden["dn_query_label"], model.host.label_embedding.weight
     used = content.abs().sum(-1) > 0
     classes = torch.cdist(content[used], table.detach()).argmin(-1)
     assert torch.equal(table.detach()[classes], content[used])

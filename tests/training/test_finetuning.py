@@ -78,7 +78,7 @@ def test_focus_detr(tmp_path):
     model, report = load_for_finetuning(tmp_path / "trained", ["dog", "bird", "cow"], category_ids=[7, 8, 9])
     heads = [name for name in old.state_dict() if "class_head" in name]
     assert len(heads) == 2 * (old.config.decoder_layers + 1)
-    assert set(report.adapted) == {*heads, "label_embedding.weight"}
+    assert set(report.adapted) == {*heads, "host.label_embedding.weight"}
     assert torch.equal(model.proposals.class_head.weight[0], old.proposals.class_head.weight[1])
     assert (report.new, report.unused, model.config.category_ids) == ([], [], [7, 8, 9])
 

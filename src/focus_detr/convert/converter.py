@@ -156,7 +156,7 @@ def _config(
     encoding: dict[str, float],
     source: str,
 ) -> FocusDetrConfig:
-    encoder, decoder = _layers(state, "encoder"), _layers(state, "decoder")
+    encoder, decoder = _layers(state, "encoder"), _layers(state, "host.decoder")
     levels, width = _tensor(state, "level_embedding", source).shape
     weights = _tensor(state, "encoder.layers.0.deformable_attention.attention_weights.weight", source)
     fields: dict[str, Any] = {
@@ -170,8 +170,8 @@ def _config(
         "encoder_layers": encoder,
         "decoder_layers": decoder,
         "encoder_ffn_dim": len(_tensor(state, "encoder.layers.0.ffn.linear1.weight", source)),
-        "decoder_ffn_dim": len(_tensor(state, "decoder.layers.0.ffn.linear1.weight", source)),
-        "num_queries": len(_tensor(state, "query_content.weight", source)),
+        "decoder_ffn_dim": len(_tensor(state, "host.decoder.layers.0.ffn.linear1.weight", source)),
+        "num_queries": len(_tensor(state, "host.query_content.weight", source)),
         "id2label": dict(enumerate(names)),
         "label2id": {name: label for label, name in enumerate(names)},
         "quirks": layout.quirks,

@@ -31,22 +31,23 @@ def rules(state: dict[str, Tensor]) -> list[Rule]:
         Rule(encoder + rf"self_attn\.{MSDA}", r"encoder.layers.\1.deformable_attention.\2.\3"),
         Rule(encoder + r"norm1\.(.*)", r"encoder.layers.\1.deformable_attention_norm.\2"),
         Rule(encoder + r"norm2\.(.*)", r"encoder.layers.\1.ffn_norm.\2"),
-        Rule(decoder + r"self_attn\.(.*)", r"decoder.layers.\1.self_attention.\2"),
-        Rule(decoder + r"norm2\.(.*)", r"decoder.layers.\1.self_attention_norm.\2"),
-        Rule(decoder + rf"cross_attn\.{MSDA}", r"decoder.layers.\1.cross_attention.\2.\3"),
-        Rule(decoder + r"norm1\.(.*)", r"decoder.layers.\1.cross_attention_norm.\2"),
-        Rule(decoder + r"norm3\.(.*)", r"decoder.layers.\1.ffn_norm.\2"),
-        Rule(r"transformer\.(encoder|decoder)\.layers\.(\d+)\.(linear[12]\..*)", r"\1.layers.\2.ffn.\3"),
-        Rule(r"transformer\.decoder\.ref_point_head\.(layers\..*)", r"decoder.position_mlp.\1"),
-        Rule(r"transformer\.decoder\.norm\.(.*)", r"decoder.norm.\1"),
+        Rule(decoder + r"self_attn\.(.*)", r"host.decoder.layers.\1.self_attention.\2"),
+        Rule(decoder + r"norm2\.(.*)", r"host.decoder.layers.\1.self_attention_norm.\2"),
+        Rule(decoder + rf"cross_attn\.{MSDA}", r"host.decoder.layers.\1.cross_attention.\2.\3"),
+        Rule(decoder + r"norm1\.(.*)", r"host.decoder.layers.\1.cross_attention_norm.\2"),
+        Rule(decoder + r"norm3\.(.*)", r"host.decoder.layers.\1.ffn_norm.\2"),
+        Rule(encoder + r"(linear[12]\..*)", r"encoder.layers.\1.ffn.\2"),
+        Rule(decoder + r"(linear[12]\..*)", r"host.decoder.layers.\1.ffn.\2"),
+        Rule(r"transformer\.decoder\.ref_point_head\.(layers\..*)", r"host.decoder.position_mlp.\1"),
+        Rule(r"transformer\.decoder\.norm\.(.*)", r"host.decoder.norm.\1"),
         Rule(r"transformer\.enc_output\.(.*)", r"proposals.projection.\1"),
         Rule(r"transformer\.enc_output_norm\.(.*)", r"proposals.norm.\1"),
         Rule(r"transformer\.enc_out_class_embed\.(.*)", r"proposals.class_head.\1"),
         Rule(r"transformer\.enc_out_bbox_embed\.(layers\..*)", r"proposals.box_head.\1"),
-        Rule(r"transformer\.tgt_embed\.weight", "query_content.weight"),
-        Rule(r"label_enc\.weight", "label_embedding.weight"),
-        Rule(r"class_embed\.(\d+)\.(.*)", r"decoder.class_heads.\1.\2"),
-        Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"decoder.box_heads.\1.\2"),
+        Rule(r"transformer\.tgt_embed\.weight", "host.query_content.weight"),
+        Rule(r"label_enc\.weight", "host.label_embedding.weight"),
+        Rule(r"class_embed\.(\d+)\.(.*)", r"host.decoder.class_heads.\1.\2"),
+        Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"host.decoder.box_heads.\1.\2"),
     ]
 
 
@@ -68,15 +69,15 @@ def adapt(state: dict[str, Tensor], num_labels: int | None) -> tuple[dict[str, T
     else:
         labels = list(range(rows))
     for key, value in state.items():
-        if re.fullmatch(r"(proposals\.class_head|decoder\.class_heads\.\d+)\.(weight|bias)", key):
+        if re.fullmatch(r"(proposals\.class_head|host\.decoder\.class_heads\.\d+)\.(weight|bias)", key):
             state[key] = value[labels]
-    embedding = state.get("label_embedding.weight")
+    embedding = state.get("host.label_embedding.weight")
     if embedding is not None and len(embedding) > len(labels):
         # The last row stood for "no label" and was never used by the released models.
         notes.append(f"label embeddings {len(embedding)} -> {len(labels)}")
-        state["label_embedding.weight"] = embedding[labels]
-    layers = {int(match[1]) for key in state if (match := re.match(r"decoder\.layers\.(\d+)\.", key))}
-    for key in [key for key in state if re.match(r"decoder\.(class|box)_heads\.0\.", key)]:
+        state["host.label_embedding.weight"] = embedding[labels]
+    layers = {int(match[1]) for key in state if (match := re.match(r"host\.decoder\.layers\.(\d+)\.", key))}
+    for key in [key for key in state if re.match(r"host\.decoder\.(class|box)_heads\.0\.", key)]:
         for layer in layers:
             copy = re.sub(r"_heads\.0\.", f"_heads.{layer}.", key)
             if copy not in state:

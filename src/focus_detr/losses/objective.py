@@ -1,32 +1,24 @@
-"""Objective: every part of a training step's loss, already weighted (spec 1.12, 1.9)."""
+"""Objective: the losses of a host's predictions, already weighted (spec 1.12)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from focus_detr.losses.criterion import Labels, SetCriterion, Weights, num_boxes
-from focus_detr.losses.foreground import foreground_loss, foreground_targets
 from focus_detr.losses.matcher import HungarianMatcher
 
 if TYPE_CHECKING:
     from focus_detr.configuration import FocusDetrConfig
-    from focus_detr.models.geometry import Geometry
-    from focus_detr.models.queries import DenoisingQueries, Queries
+    from focus_detr.models.memory import Decoded
 
 
 class Objective:
-    """Losses of the proposals (``_enc``), of each decoder layer (``_0``, ...), of the denoising queries
-    (``_dn``) and of the foreground scores.
+    """Losses of the proposals (``_enc``), of each decoder layer (``_0``, ...; none for the last) and of the
+    denoising queries (``_dn``)."""
 
-    Args:
-        strides: input pixels a cell of each level.
-    """
-
-    def __init__(self, config: FocusDetrConfig, strides: Sequence[int]) -> None:
-        self.config, self.strides = config, strides
+    def __init__(self, config: FocusDetrConfig) -> None:
         c = config
         self.criterion = SetCriterion(
             HungarianMatcher(c.class_cost, c.bbox_cost, c.giou_cost, c.focal_alpha, c.focal_gamma),
@@ -35,47 +27,23 @@ class Objective:
             c.focal_gamma,
         )
 
-    def __call__(
-        self,
-        logits: list[Tensor],
-        boxes: list[Tensor],
-        queries: Queries,
-        denoising: DenoisingQueries | None,
-        foreground: tuple[Tensor, Geometry] | None,
-        labels: Labels,
-    ) -> dict[str, Tensor]:
-        """All parts, whose sum is the loss.
-
-        Args:
-            logits, boxes: (B,D+Q,k) and (B,D+Q,4) boxes_cxcywh of each layer, denoising queries first.
-            foreground: scores (B,N) and their tokens' geometry, where the policy has scores.
-        """
-        criterion, valid = self.criterion, queries.valid
-        count = num_boxes(labels, boxes[0].device)
-        losses = criterion.matched(queries.class_logits, queries.proposal_boxes, labels, count, "_enc", valid)
-        skip = 0 if denoising is None else denoising.content.shape[1]
-        for j, (layer_logits, layer_boxes) in enumerate(zip(logits, boxes, strict=True)):
-            suffix = "" if j == len(logits) - 1 else f"_{j}"
+    def __call__(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+        """All parts, whose sum is the loss."""
+        criterion, valid, denoising = self.criterion, decoded.valid, decoded.denoising
+        count = num_boxes(labels, decoded.boxes[0].device)
+        losses: dict[str, Tensor] = {}
+        if decoded.queries is not None:
+            proposed = decoded.queries
             losses |= criterion.matched(
-                layer_logits[:, skip:], layer_boxes[:, skip:], labels, count, suffix, valid
+                proposed.class_logits, proposed.proposal_boxes, labels, count, "_enc", proposed.valid
             )
+        skip = 0 if denoising is None else denoising.content.shape[1]
+        for j, (logits, boxes) in enumerate(zip(decoded.logits, decoded.boxes, strict=True)):
+            suffix = "" if j == len(decoded.logits) - 1 else f"_{j}"
+            losses |= criterion.matched(logits[:, skip:], boxes[:, skip:], labels, count, suffix, valid)
             if denoising is not None:
+                slots, groups = denoising.slots, denoising.groups
                 losses |= criterion.denoised(
-                    layer_logits[:, :skip],
-                    layer_boxes[:, :skip],
-                    labels,
-                    count,
-                    f"_dn{suffix}",
-                    denoising.slots,
-                    denoising.groups,
+                    logits[:, :skip], boxes[:, :skip], labels, count, f"_dn{suffix}", slots, groups
                 )
-        if foreground is not None:
-            losses["loss_foreground"] = self._foreground(*foreground, labels)
         return losses
-
-    def _foreground(self, scores: Tensor, geometry: Geometry, labels: Labels) -> Tensor:
-        c, quirks = self.config, self.config.switches
-        targets = foreground_targets(geometry, self.strides, c.foreground_ranges, labels)
-        valid = None if quirks.padded_foreground_loss else geometry.valid
-        loss = foreground_loss(scores, targets, valid, c.focal_alpha, c.focal_gamma, quirks.naive_focal)
-        return c.foreground_loss_coefficient * loss

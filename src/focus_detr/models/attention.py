@@ -59,6 +59,12 @@ class DeformableAttention(nn.Module):
         self, queries: Tensor, references: Tensor, value: Tensor, shapes: list[tuple[int, int]]
     ) -> Tensor:
         """queries (B,Q,C) about references (B,Q,L,2) points or (B,Q,L,4) boxes_cxcywh, on the canvas."""
+        return self.gather(value, shapes, *self.sample(queries, references, shapes))
+
+    def sample(
+        self, queries: Tensor, references: Tensor, shapes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """Where queries look, and how much it counts: locations (B,Q,h,L,P,2), weights (B,Q,h,L,P)."""
         shape = (self.heads, self.levels, self.points)
         offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2))
         weights = (
@@ -75,6 +81,12 @@ class DeformableAttention(nn.Module):
             locations = references + offsets / scale.to(offsets.dtype)[:, None]
         else:
             locations = references[..., :2] + offsets / self.points * references[..., 2:] * 0.5
+        return locations, weights
+
+    def gather(
+        self, value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+    ) -> Tensor:
+        """Values (B,N,h,C/h) sampled, weighed, summed and mixed: (B,Q,C)."""
         return self.output_proj(multi_scale_deformable_attention(value, shapes, locations, weights))
 
     def reset_parameters(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,11 @@ from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, S
 from focus_detr.models.geometry import Geometry
 from focus_detr.models.position import box_positions
 from focus_detr.models.queries import inverse_sigmoid
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+Samples = tuple[Tensor, Tensor]  # locations (B,Q,h,L,P,2) on the canvas and weights (B,Q,h,L,P)
 
 
 class DecoderLayer(GradientCheckpointingLayer):
@@ -37,13 +42,14 @@ class DecoderLayer(GradientCheckpointingLayer):
         value: Tensor,
         shapes: list[tuple[int, int]],
         allowed: Tensor | None,
-    ) -> Tensor:
-        """queries, positions (B,Q,C), references (B,Q,L,4), value (B,N,h,C/h) -> (B,Q,C)."""
+    ) -> tuple[Tensor, Samples]:
+        """queries, positions (B,Q,C), references (B,Q,L,4), value (B,N,h,C/h) -> (B,Q,C), where it looked."""
         attended = self.self_attention(queries, positions, allowed)
         queries = self.self_attention_norm(queries + self.dropout(attended))
-        sampled = self.cross_attention(queries + positions, references, value, shapes)
+        locations, weights = self.cross_attention.sample(queries + positions, references, shapes)
+        sampled = self.cross_attention.gather(value, shapes, locations, weights)
         queries = self.cross_attention_norm(queries + self.dropout(sampled))
-        return self.ffn_norm(queries + self.dropout(self.ffn(queries)))
+        return self.ffn_norm(queries + self.dropout(self.ffn(queries))), (locations, weights)
 
 
 class Decoder(nn.Module):
@@ -66,15 +72,18 @@ class Decoder(nn.Module):
         geometry: Geometry,
         allowed: Tensor | None = None,
         canvas_query_position: bool = False,
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Predictions of every layer: class logits (B,Q,k) and boxes_cxcywh (B,Q,4).
+        with_samples: bool = False,
+    ) -> tuple[list[Tensor], list[Tensor], list[Samples]]:
+        """Predictions of every layer: class logits (B,Q,k) and boxes_cxcywh (B,Q,4); where it sampled.
 
         Args:
             content: (B,Q,C); boxes: (B,Q,4) boxes_cxcywh to start from; memory: (B,N,C).
             allowed: True where a query may attend to another; broadcasts to (B,h,Q,Q).
+            with_samples: say where each layer sampled; the list is empty otherwise.
         """
         ratios = geometry.valid_ratios(boxes.dtype).repeat(1, 1, 2)[:, None]  # (B,1,L,4)
         all_logits, all_boxes = [], []
+        samples: list[Samples] = []
         states, reference, start = content, boxes, boxes  # reference: detached; start: with its gradient
         for j, layer in enumerate(cast(list[DecoderLayer], list(self.layers))):
             canvas = reference[:, :, None] * ratios  # (B,Q,L,4)
@@ -82,7 +91,9 @@ class Decoder(nn.Module):
             encoded = box_positions(canvas[:, :, 0] if canvas_query_position else reference, self.channels)
             positions = self.position_mlp(encoded.to(states.dtype))
             value = layer.cross_attention.project(memory, geometry.valid)
-            states = layer(states, positions, canvas, value, geometry.shapes, allowed)
+            states, sampled = layer(states, positions, canvas, value, geometry.shapes, allowed)
+            if with_samples:
+                samples.append(sampled)
             normed = self.norm(states)
             all_logits.append(self.class_heads[j](normed))
             all_boxes.append((self.box_heads[j](normed) + inverse_sigmoid(start)).sigmoid())
@@ -90,7 +101,16 @@ class Decoder(nn.Module):
                 # Predictions read the normed state, refinement the state itself (as released).
                 start = (self.box_heads[j](states) + inverse_sigmoid(reference)).sigmoid()
                 reference = start.detach()
-        return all_logits, all_boxes
+        return all_logits, all_boxes, samples
+
+
+def decoder_layers(config: FocusDetrConfig) -> list[DecoderLayer]:
+    """As many layers as ``config`` says."""
+    c = config
+    return [
+        DecoderLayer(c.d_model, c.attention_heads, c.num_levels, c.num_points, c.decoder_ffn_dim, c.dropout)
+        for _ in range(c.decoder_layers)
+    ]
 
 
 def self_attention_mask(denoising: Tensor | None, valid: Tensor | None) -> Tensor | None:

@@ -12,18 +12,16 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from focus_detr.configuration import FocusDetrConfig
-from focus_detr.losses.objective import Objective
 from focus_detr.models.backbone import build_backbone
-from focus_detr.models.decoder import Decoder, DecoderLayer, self_attention_mask
-from focus_detr.models.encoder import Encoder, EncoderLayer
 from focus_detr.models.geometry import Geometry, flatten_levels
+from focus_detr.models.hosts import HOSTS
 from focus_detr.models.initialization import initialize, start
 from focus_detr.models.levels import levels_of_canvas, levels_of_each_size
 from focus_detr.models.neck import Neck
+from focus_detr.models.policies import POLICIES
 from focus_detr.models.position import token_positions
-from focus_detr.models.queries import DenoisingQueries, Proposals, Queries, make_denoising_queries
-from focus_detr.models.scoring import ForegroundSelector
-from focus_detr.models.selection import TokenPlan, plan_tokens
+from focus_detr.models.queries import DenoisingQueries, Proposals
+from focus_detr.models.selection import TokenPlan
 
 Labels = list[dict[str, Tensor]]
 
@@ -55,9 +53,10 @@ class FocusDetrOutput(ModelOutput):
 
 
 class FocusDetrForObjectDetection(PreTrainedModel):
-    """Focus-DETR ("Less is More: Focus Attention for Efficient DETR", ICCV 2023).
+    """A host (queries, decoder, matching) behind an encoder with a token policy.
 
-    With the dense token policy it is DINO.
+    Focus-DETR ("Less is More: Focus Attention for Efficient DETR", ICCV 2023) is the host "dino" with the
+    policy "focus"; with the policy "dense" it is DINO.
     """
 
     config_class = FocusDetrConfig
@@ -72,30 +71,18 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         super().__init__(config)
         c = config
         assert c.backbone_config is not None and c.num_labels is not None  # filled in by the configuration
-        width, heads, levels, points = c.d_model, c.attention_heads, c.num_levels, c.num_points
-        focus = c.token_policy == "focus"
         self.backbone = build_backbone(
             c.backbone_config, freeze_stem=c.freeze_stem, freeze_stages=c.freeze_stages
         )
-        self.neck = Neck(self.backbone.channels, width, levels)
+        self.neck = Neck(self.backbone.channels, c.d_model, c.num_levels)
         strides = list(self.backbone.strides)
-        self.strides = strides + [strides[-1] * 2 ** (i + 1) for i in range(levels - len(strides))]
-        self.level_embedding = nn.Parameter(torch.empty(levels, width))
-        self.selector = ForegroundSelector(width, levels) if focus else None
-        encoder_layers = [
-            EncoderLayer(width, heads, levels, points, c.encoder_ffn_dim, c.dropout, dual=focus)
-            for _ in range(c.encoder_layers)
-        ]
-        self.encoder = Encoder(encoder_layers, c.num_fine_tokens)
-        self.proposals = Proposals(width, c.num_labels)
-        self.query_content = nn.Embedding(c.num_queries, width)
-        self.label_embedding = nn.Embedding(c.num_labels, width)
-        decoder_layers = [
-            DecoderLayer(width, heads, levels, points, c.decoder_ffn_dim, c.dropout)
-            for _ in range(c.decoder_layers)
-        ]
-        self.decoder = Decoder(decoder_layers, width, c.num_labels)
-        self.objective = Objective(c, self.strides)
+        self.strides = strides + [strides[-1] * 2 ** (i + 1) for i in range(c.num_levels - len(strides))]
+        self.level_embedding = nn.Parameter(torch.empty(c.num_levels, c.d_model))
+        self.encoder = POLICIES[c.token_policy](c)
+        host = HOSTS[c.host]
+        proposing = host.two_stage(c) or self.encoder.needs_proposals
+        self.proposals = Proposals(c.d_model, c.num_labels) if proposing else None
+        self.host = host(c)
         self.quirks = c.switches
         self.post_init()
 
@@ -120,38 +107,35 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         tokens = flatten_levels(levels)
         positions = self.encode_positions(geometry, tokens)
 
-        plan = self.plan(tokens, positions, geometry)
-        memory = self.encode(tokens, positions, geometry, plan)
+        plan = self.encoder.plan(tokens, positions, geometry, self.proposals)
+        memory = self.encoder(tokens, positions, geometry, plan, self.proposals)
 
-        queries = self.proposals.select(
-            memory, geometry, self.query_content.weight, self.quirks.padded_queries
+        teach = labels is not None
+        decoded = self.host(
+            memory,
+            self.proposals,
+            labels if self.training else None,
+            denoising,
+            with_samples=teach and self.encoder.needs_samples,
         )
-        if labels is not None and self.training and denoising is None:
-            denoising = self._draw_denoising(labels)
-        logits, boxes = self.decode(queries, denoising, memory, geometry)
 
         loss, parts = None, None
         if labels is not None:
-            foreground = None if plan is None else (plan.scores, geometry)
-            parts = self.objective(logits, boxes, queries, denoising, foreground, labels)
-            if denoising is None and self.training:
-                # Distributed training wants every parameter in every step, also in one without objects.
-                parts["loss_class"] = parts["loss_class"] + 0.0 * self.label_embedding.weight.sum()
+            parts = self.host.losses(decoded, labels)
+            parts |= self.encoder.losses(memory, decoded, self.strides, labels)
             loss = torch.stack(list(parts.values())).sum()
-        skip = 0 if denoising is None else denoising.content.shape[1]
-        last_logits = logits[-1][:, skip:]
-        if queries.valid is not None:
-            last_logits = last_logits.masked_fill(
-                ~queries.valid[..., None], torch.finfo(last_logits.dtype).min
-            )
+        skip = 0 if decoded.denoising is None else decoded.denoising.content.shape[1]
+        logits = decoded.logits[-1][:, skip:]
+        if decoded.valid is not None:
+            logits = logits.masked_fill(~decoded.valid[..., None], torch.finfo(logits.dtype).min)
         return FocusDetrOutput(
             loss=loss,
             loss_dict=parts,
-            logits=last_logits,
-            pred_boxes=boxes[-1][:, skip:],
+            logits=logits,
+            pred_boxes=decoded.boxes[-1][:, skip:],
             plan=plan,
-            memory=memory,
-            proposal_boxes=queries.proposal_boxes,
+            memory=memory.tokens,
+            proposal_boxes=decoded.initial_boxes,
             spatial_shapes=geometry.shapes,
             level_sizes=geometry.sizes,
         )
@@ -177,66 +161,9 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         levels = self.level_embedding.repeat_interleave(lengths, 0, output_size=geometry.num_tokens)
         return positions.to(tokens.dtype) + levels
 
-    def plan(self, tokens: Tensor, positions: Tensor, geometry: Geometry) -> TokenPlan | None:
-        """Score every token and keep the foreground; None for the dense policy."""
-        if self.selector is None:
-            return None
-        # Scores decide by their order, and half precision changes it: this part stays in full precision.
-        with torch.autocast(tokens.device.type, enabled=False):
-            full = tokens.float() if tokens.dtype.itemsize < 4 else tokens
-            _, proposing = self.proposals.anchors(geometry)
-            features = self.proposals.transform(full + positions.to(full.dtype), proposing)
-            scores = self.selector(features, geometry, use_padding=self.quirks.padded_statistics)
-        return plan_tokens(
-            scores,
-            geometry,
-            self.config.keep_ratio,
-            self.config.cascade,
-            batch_counts=self.quirks.batch_counts,
-            batch_fill=self.quirks.batch_fill,
-        )
-
-    def encode(self, tokens: Tensor, positions: Tensor, geometry: Geometry, plan: TokenPlan | None) -> Tensor:
-        """Tokens (B,N,C) to memory (B,N,C): the plan's tokens, or all."""
-        dtype = tokens.dtype if tokens.dtype.itemsize >= 4 else torch.float32
-        references = geometry.references(dtype)
-        if plan is None:
-            return self.encoder.forward_dense(tokens, positions, references, geometry)
-        return self.encoder(
-            tokens,
-            positions,
-            references,
-            geometry,
-            plan,
-            self.proposals.class_head,
-            frozen_values=self.quirks.frozen_values,
-            raw_category_product=self.quirks.raw_category_product,
-            padded_fine_tokens=self.quirks.padded_fine_tokens,
-        )
-
-    def decode(
-        self, queries: Queries, denoising: DenoisingQueries | None, memory: Tensor, geometry: Geometry
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Class logits and boxes_cxcywh of every decoder layer; denoising queries come first."""
-        content, boxes, mask = queries.content, queries.boxes, None
-        if denoising is not None:
-            mask = denoising.attention_mask(content.shape[1])
-            content = torch.cat([denoising.content.to(content.dtype), content], 1)
-            boxes = torch.cat([denoising.boxes.to(boxes.dtype).sigmoid(), boxes], 1)
-        allowed = self_attention_mask(mask, queries.valid)
-        return self.decoder(content, boxes, memory, geometry, allowed, self.quirks.canvas_query_position)
-
-    def _draw_denoising(self, labels: Labels) -> DenoisingQueries | None:
-        c = self.config
-        return make_denoising_queries(
-            labels, self.label_embedding, c.denoising_queries, c.label_noise, c.box_noise
-        )
-
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         initialize(module)
         if module is self:
             start(self)
             init.normal_(self.level_embedding)
-            init.xavier_uniform_(self.query_content.weight)
-            init.normal_(self.label_embedding.weight)

@@ -1,14 +1,8 @@
-"""Encoder: executes a token plan with dual attention (paper section 3.3), or works on every token.
-
-The kept tokens of all layers are prefixes of one sort. They are gathered once into a compact buffer; layer j
-works on its first K_j rows, and rows that a layer leaves behind are finished. Shapes are static, and no image
-is treated on its own.
-"""
+"""The encoder layer that token policies stack: dual attention (paper section 3.3) or deformable alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +10,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import DeformableAttention, FeedForward, SelfAttention
 from focus_detr.models.geometry import Geometry
-from focus_detr.models.scoring import category_priority
-from focus_detr.models.selection import TokenPlan, descending
+from focus_detr.models.selection import descending
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
 
 
 class EncoderLayer(GradientCheckpointingLayer):
@@ -62,79 +58,20 @@ class EncoderLayer(GradientCheckpointingLayer):
         return self.ffn_norm(tokens + self.dropout(self.ffn(tokens)))
 
 
-class Encoder(nn.Module):
-    """A stack of layers over all tokens, or over those of a plan.
-
-    Args:
-        class_head: tokens -> class logits; ranks fine-grained tokens. Shared with query selection (spec 1.6).
-    """
-
-    def __init__(self, layers: list[EncoderLayer], num_fine_tokens: int) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-        self.num_fine_tokens = num_fine_tokens
-
-    def stack(self) -> list[EncoderLayer]:
-        """The layers, first to last."""
-        return cast(list[EncoderLayer], list(self.layers))
-
-    def forward_dense(
-        self, tokens: Tensor, positions: Tensor, references: Tensor, geometry: Geometry
-    ) -> Tensor:
-        """Every token in every layer (DINO): tokens, positions (B,N,C), references (B,N,L,2) -> (B,N,C)."""
-        for layer in self.stack():
-            value = layer.deformable_attention.project(tokens, geometry.valid)
-            tokens = layer(tokens, positions, references, value, geometry.shapes)
-        return tokens
-
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        references: Tensor,
-        geometry: Geometry,
-        plan: TokenPlan,
-        class_head: Callable[[Tensor], Tensor],
-        *,
-        frozen_values: bool = False,
-        raw_category_product: bool = False,
-        padded_fine_tokens: bool = False,
-    ) -> Tensor:
-        """The tokens of ``plan`` only: tokens, positions (B,N,C), references (B,N,L,2) -> memory (B,N,C)."""
-        kept, kept_positions = take(tokens, plan.indices), take(positions, plan.indices)
-        kept_references = take(references.flatten(2), plan.indices).unflatten(-1, references.shape[2:])
-        foreground = plan_scores(plan, geometry, padded_fine_tokens)
-        memory = tokens
-        finished: list[Tensor] = []  # rows that no later layer works on, the last first
-        for j, layer in enumerate(self.stack()):
-            count = plan.counts[j]
-            kept, left = kept[:, :count], kept[:, count:]
-            finished.insert(0, left)
-            rows = plan.rows(j)
-            priority = category_priority(class_head(kept), foreground[:, :count], raw_category_product)
-            if rows is not None and not padded_fine_tokens:
-                priority = priority.masked_fill(~rows, float("-inf"))
-            value = layer.deformable_attention.project(memory, geometry.valid)
-            updated = layer.attend_fine_tokens(
-                kept, kept_positions[:, :count], priority, self.num_fine_tokens
-            )
-            updated = layer(
-                updated, kept_positions[:, :count], kept_references[:, :count], value, geometry.shapes
-            )
-            kept = updated if rows is None else torch.where(rows[..., None], updated, kept)
-            if not frozen_values:
-                memory = put(memory, plan.indices[:, :count], kept)
-        if frozen_values:
-            memory = put(tokens, plan.indices, torch.cat([kept, *finished], 1))
-        return memory
+def encoder_layers(config: FocusDetrConfig, dual: bool = False) -> list[EncoderLayer]:
+    """As many layers as ``config`` says."""
+    c = config
+    return [
+        EncoderLayer(
+            c.d_model, c.attention_heads, c.num_levels, c.num_points, c.encoder_ffn_dim, c.dropout, dual
+        )
+        for _ in range(c.encoder_layers)
+    ]
 
 
-def plan_scores(plan: TokenPlan, geometry: Geometry, padded: bool) -> Tensor:
-    """(B,K_0) foreground logits of the kept tokens; as released, ``padded`` ones have the batch's lowest."""
-    scores = plan.scores.detach()
-    if padded and geometry.valid is not None:
-        scores = torch.where(geometry.valid, scores, scores.min())
-    return scores.gather(1, plan.indices)
+def reference_points(tokens: Tensor, geometry: Geometry) -> Tensor:
+    """(B,N,L,2): the place of each of tokens (B,N,C) on each canvas; at least float32."""
+    return geometry.references(tokens.dtype if tokens.dtype.itemsize >= 4 else torch.float32)
 
 
 def take(tokens: Tensor, indices: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from transformers import initialization as init
 
 from focus_detr.models.attention import MLP, DeformableAttention, SelfAttention
 from focus_detr.models.decoder import Decoder
+from focus_detr.models.hosts.dino import DinoHost
 from focus_detr.models.queries import Proposals
 from focus_detr.models.scoring import ForegroundSelector
 
@@ -46,6 +47,9 @@ def _start(module: nn.Module) -> None:
         _start_heads([module.class_head], [module.box_head])
     elif isinstance(module, Decoder):
         _start_heads(module.class_heads, module.box_heads)
+    elif isinstance(module, DinoHost):
+        init.xavier_uniform_(module.query_content.weight)
+        init.normal_(module.label_embedding.weight)
 
 
 def _start_heads(class_heads: Iterable[nn.Module], box_heads: Iterable[nn.Module]) -> None:

@@ -1,0 +1,70 @@
+"""What every host is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from focus_detr.models.memory import Decoded, Memory
+from focus_detr.models.policies.base import NoOptions
+from focus_detr.models.queries import DenoisingQueries, Proposals
+from focus_detr.models.registry import Registry, read_options
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+Labels = list[dict[str, Tensor]]
+
+
+class Host(nn.Module):
+    """Everything after the encoder: makes queries, decodes them, and knows their losses.
+
+    It is registered by ``@HOSTS.register(name)``, and chosen by
+    ``FocusDetrConfig(host=name, host_options={...})``.
+
+    Attributes:
+        options_class: dataclass of its own options.
+    """
+
+    options_class: ClassVar[type] = NoOptions
+
+    def __init__(self, config: FocusDetrConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.options: Any = read_options(self.options_class, config.host_options, "host_options")
+
+    @classmethod
+    def check(cls, config: FocusDetrConfig) -> None:
+        """Raise FocusDetrError where ``config`` cannot be used with this host."""
+        read_options(cls.options_class, config.host_options, "host_options")
+
+    @classmethod
+    def two_stage(cls, config: FocusDetrConfig) -> bool:
+        """Whether its queries come from the memory's proposals."""
+        return True
+
+    def forward(
+        self,
+        memory: Memory,
+        proposals: Proposals | None,
+        labels: Labels | None = None,
+        denoising: DenoisingQueries | None = None,
+        *,
+        with_samples: bool = False,
+    ) -> Decoded:
+        """Predictions of every decoder layer.
+
+        Args:
+            labels: ground truth to draw denoising queries from.
+            denoising: the denoising queries to use instead.
+            with_samples: also tell where each layer sampled the memory.
+        """
+        raise NotImplementedError
+
+    def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+        """The parts of the loss, already weighted."""
+        raise NotImplementedError
+
+
+HOSTS: Registry[Host] = Registry("host")

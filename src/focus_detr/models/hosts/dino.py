@@ -1,0 +1,71 @@
+"""DINO: two-stage mixed query selection, contrastive denoising, look-forward-twice (spec 1.7, 1.8, 1.11)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from focus_detr.losses.objective import Objective
+from focus_detr.models.decoder import Decoder, decoder_layers, self_attention_mask
+from focus_detr.models.hosts.base import HOSTS, Host, Labels
+from focus_detr.models.memory import Decoded, Memory
+from focus_detr.models.queries import DenoisingQueries, Proposals, make_denoising_queries
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+
+@HOSTS.register("dino")
+class DinoHost(Host):
+    """The best tokens propose boxes, learned contents search there; denoising queries teach in training."""
+
+    def __init__(self, config: FocusDetrConfig) -> None:
+        super().__init__(config)
+        c = config
+        assert c.num_labels is not None  # filled in by the configuration
+        self.query_content = nn.Embedding(c.num_queries, c.d_model)
+        self.label_embedding = nn.Embedding(c.num_labels, c.d_model)
+        self.decoder = Decoder(decoder_layers(c), c.d_model, c.num_labels)
+        self.objective = Objective(c)
+        self.quirks = c.switches
+
+    def forward(
+        self,
+        memory: Memory,
+        proposals: Proposals | None,
+        labels: Labels | None = None,
+        denoising: DenoisingQueries | None = None,
+        *,
+        with_samples: bool = False,
+    ) -> Decoded:
+        assert proposals is not None
+        tokens, geometry = memory.tokens, memory.geometry
+        queries = proposals.select(tokens, geometry, self.query_content.weight, self.quirks.padded_queries)
+        if labels is not None and denoising is None:
+            denoising = self._draw_denoising(labels)
+        content, boxes, mask = queries.content, queries.boxes, None
+        if denoising is not None:
+            mask = denoising.attention_mask(content.shape[1])
+            content = torch.cat([denoising.content.to(content.dtype), content], 1)
+            boxes = torch.cat([denoising.boxes.to(boxes.dtype).sigmoid(), boxes], 1)
+        allowed = self_attention_mask(mask, queries.valid)
+        decoded = self.decoder(
+            content, boxes, tokens, geometry, allowed, self.quirks.canvas_query_position, with_samples
+        )
+        logits, all_boxes, samples = decoded
+        return Decoded(logits, all_boxes, queries.boxes, queries.valid, queries, denoising, samples)
+
+    def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+        parts = self.objective(decoded, labels)
+        if decoded.denoising is None and self.training:
+            # Distributed training wants every parameter in every step, also in one without objects.
+            parts["loss_class"] = parts["loss_class"] + 0.0 * self.label_embedding.weight.sum()
+        return parts
+
+    def _draw_denoising(self, labels: Labels) -> DenoisingQueries | None:
+        c = self.config
+        return make_denoising_queries(
+            labels, self.label_embedding, c.denoising_queries, c.label_noise, c.box_noise
+        )

@@ -1,0 +1,77 @@
+"""What every token policy is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+
+from focus_detr.models.geometry import Geometry
+from focus_detr.models.memory import Decoded, Memory
+from focus_detr.models.queries import Proposals
+from focus_detr.models.registry import Registry, read_options
+from focus_detr.models.selection import TokenPlan
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+
+@dataclass(frozen=True)
+class NoOptions:
+    """For a policy or host without options of its own."""
+
+
+class TokenPolicy(nn.Module):
+    """An encoder: scores tokens, plans which of them each layer works on, and executes the plan.
+
+    A policy overrides `forward`, and what else it does otherwise. It is registered by
+    ``@POLICIES.register(name)``, and chosen by ``FocusDetrConfig(token_policy=name, policy_options={...})``.
+
+    Attributes:
+        hosts: names of the hosts it works with.
+        options_class: dataclass of its own options.
+        needs_proposals: whether it uses the proposal transform or the encoder's class head.
+        needs_samples: whether its losses look at where the decoder sampled.
+    """
+
+    hosts: ClassVar[tuple[str, ...]] = ("dino", "deformable-detr", "dn-deformable-detr")
+    options_class: ClassVar[type] = NoOptions
+    needs_proposals: ClassVar[bool] = False
+    needs_samples: ClassVar[bool] = False
+
+    def __init__(self, config: FocusDetrConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.options: Any = read_options(self.options_class, config.policy_options, "policy_options")
+
+    @classmethod
+    def check(cls, config: FocusDetrConfig) -> None:
+        """Raise FocusDetrError where ``config`` cannot be used with this policy."""
+        read_options(cls.options_class, config.policy_options, "policy_options")
+
+    def plan(
+        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
+    ) -> TokenPlan | None:
+        """Which of tokens (B,N,C) at positions (B,N,C) each layer works on; None for all of them."""
+        return None
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        geometry: Geometry,
+        plan: TokenPlan | None,
+        proposals: Proposals | None,
+    ) -> Memory:
+        """Tokens (B,N,C) at positions (B,N,C) to the memory the decoder looks at."""
+        raise NotImplementedError
+
+    def losses(
+        self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """What teaches the policy, already weighted; ``strides`` are input pixels a cell of each level."""
+        return {}
+
+
+POLICIES: Registry[TokenPolicy] = Registry("token_policy")

@@ -1,0 +1,132 @@
+"""Focus: the foreground, in a cascade, with dual attention (paper section 3).
+
+The kept tokens of all layers are prefixes of one sort. They are gathered once into a compact buffer; layer j
+works on its first K_j rows, and rows that a layer leaves behind are finished. Shapes are static, and no image
+is treated on its own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.losses.foreground import foreground_loss, foreground_targets
+from focus_detr.models.encoder import EncoderLayer, encoder_layers, put, reference_points, take
+from focus_detr.models.geometry import Geometry
+from focus_detr.models.memory import Decoded, Memory
+from focus_detr.models.policies.base import POLICIES, TokenPolicy
+from focus_detr.models.queries import Proposals
+from focus_detr.models.scoring import ForegroundSelector, category_priority
+from focus_detr.models.selection import TokenPlan, plan_tokens
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+
+@POLICIES.register("focus")
+class FocusPolicy(TokenPolicy):
+    """Foreground selection with top-down modulation, cascade and dual attention."""
+
+    needs_proposals = True
+
+    def __init__(self, config: FocusDetrConfig) -> None:
+        super().__init__(config)
+        self.selector = ForegroundSelector(config.d_model, config.num_levels)
+        self.layers = nn.ModuleList(encoder_layers(config, dual=True))
+        self.num_fine_tokens = config.num_fine_tokens
+        self.quirks = config.switches
+
+    @classmethod
+    def check(cls, config: FocusDetrConfig) -> None:
+        super().check(config)
+        check_cascade(config)
+
+    def plan(
+        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
+    ) -> TokenPlan:
+        """Score every token and keep the foreground."""
+        assert proposals is not None
+        # Scores decide by their order, and half precision changes it: this part stays in full precision.
+        with torch.autocast(tokens.device.type, enabled=False):
+            full = tokens.float() if tokens.dtype.itemsize < 4 else tokens
+            _, proposing = proposals.anchors(geometry)
+            features = proposals.transform(full + positions.to(full.dtype), proposing)
+            scores = self.selector(features, geometry, use_padding=self.quirks.padded_statistics)
+        return plan_tokens(
+            scores,
+            geometry,
+            self.config.keep_ratio,
+            self.config.cascade,
+            batch_counts=self.quirks.batch_counts,
+            batch_fill=self.quirks.batch_fill,
+        )
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        geometry: Geometry,
+        plan: TokenPlan | None,
+        proposals: Proposals | None,
+    ) -> Memory:
+        assert plan is not None and proposals is not None
+        quirks, references = self.quirks, reference_points(tokens, geometry)
+        kept, kept_positions = take(tokens, plan.indices), take(positions, plan.indices)
+        kept_references = take(references.flatten(2), plan.indices).unflatten(-1, references.shape[2:])
+        foreground = plan_scores(plan, geometry, quirks.padded_fine_tokens)
+        memory = tokens
+        finished: list[Tensor] = []  # rows that no later layer works on, the last first
+        for j, layer in enumerate(cast(list[EncoderLayer], list(self.layers))):
+            count = plan.counts[j]
+            kept, left = kept[:, :count], kept[:, count:]
+            finished.insert(0, left)
+            rows = plan.rows(j)
+            category = proposals.class_head(kept)
+            priority = category_priority(category, foreground[:, :count], quirks.raw_category_product)
+            if rows is not None and not quirks.padded_fine_tokens:
+                priority = priority.masked_fill(~rows, float("-inf"))
+            value = layer.deformable_attention.project(memory, geometry.valid)
+            where, seen = kept_positions[:, :count], kept_references[:, :count]
+            updated = layer.attend_fine_tokens(kept, where, priority, self.num_fine_tokens)
+            updated = layer(updated, where, seen, value, geometry.shapes)
+            kept = updated if rows is None else torch.where(rows[..., None], updated, kept)
+            if not quirks.frozen_values:
+                memory = put(memory, plan.indices[:, :count], kept)
+        if quirks.frozen_values:
+            memory = put(tokens, plan.indices, torch.cat([kept, *finished], 1))
+        return Memory(memory, geometry, plan)
+
+    def losses(
+        self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The foreground selector's loss, from the boxes (spec 1.9)."""
+        c, quirks, geometry = self.config, self.config.switches, memory.geometry
+        assert memory.plan is not None
+        targets = foreground_targets(geometry, strides, c.foreground_ranges, labels)
+        valid = None if quirks.padded_foreground_loss else geometry.valid
+        loss = foreground_loss(
+            memory.plan.scores, targets, valid, c.focal_alpha, c.focal_gamma, quirks.naive_focal
+        )
+        return {"loss_foreground": c.foreground_loss_coefficient * loss}
+
+
+def check_cascade(config: FocusDetrConfig) -> None:
+    """Refuse a cascade that does not fit the encoder."""
+    cascade = list(config.cascade)
+    if len(cascade) != config.encoder_layers:
+        raise FocusDetrError(
+            f"cascade={cascade}: needs one share for each of the {config.encoder_layers} encoder layers"
+        )
+    if any(not 0 < share <= 1 for share in cascade) or cascade != sorted(cascade, reverse=True):
+        raise FocusDetrError(f"cascade={cascade}: shares must lie in (0, 1] and must not increase")
+
+
+def plan_scores(plan: TokenPlan, geometry: Geometry, padded: bool) -> Tensor:
+    """(B,K_0) foreground logits of the kept tokens; as released, ``padded`` ones have the batch's lowest."""
+    scores = plan.scores.detach()
+    if padded and geometry.valid is not None:
+        scores = torch.where(geometry.valid, scores, scores.min())
+    return scores.gather(1, plan.indices)

@@ -1,0 +1,76 @@
+"""Registries of token policies and hosts: names to classes, and each class's own options, strictly read."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+from focus_detr.errors import FocusDetrError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Classes by name. ``kind`` names what they are in messages, as the configuration's field does."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._classes: dict[str, type[T]] = {}
+
+    def register(self, name: str) -> Callable[[type[T]], type[T]]:
+        """Decorator: makes a class known as ``name``, which no other may have."""
+
+        def add(registered: type[T]) -> type[T]:
+            if self._classes.get(name, registered) is not registered:
+                raise FocusDetrError(f"{self.kind} {name!r} is already registered; choose another name")
+            self._classes[name] = registered
+            return registered
+
+        return add
+
+    def names(self) -> list[str]:
+        """All names, in the order they were registered."""
+        return list(self._classes)
+
+    def __getitem__(self, name: str) -> type[T]:
+        if name not in self._classes:
+            close = difflib.get_close_matches(str(name), self._classes, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            raise FocusDetrError(f"{self.kind}={name!r}: not known{hint}; known: {', '.join(self._classes)}")
+        return self._classes[name]
+
+
+def read_options(options: type[T], values: dict[str, Any], where: str) -> T:
+    """An instance of the dataclass ``options``; unknown names and values of another type are refused.
+
+    Every field needs a default, which says what kind of value it takes.
+
+    Args:
+        where: how messages name the values, as in ``policy_options``.
+    """
+    fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
+    for name, value in values.items():
+        if name not in fields:
+            close = difflib.get_close_matches(name, fields, n=1)
+            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            known = ", ".join(fields) or "none"
+            raise FocusDetrError(f"{where}: unknown key {name!r}{hint}; known: {known}")
+        default = fields[name].default
+        if not _alike(value, default):
+            raise FocusDetrError(
+                f"{where}[{name!r}]={value!r}: must be of the kind of its default, {default!r}"
+            )
+    # JSON knows lists only; a default that is a tuple asks for one.
+    return options(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _alike(value: Any, default: Any) -> bool:
+    if isinstance(default, bool) or isinstance(value, bool):
+        return isinstance(value, bool) and isinstance(default, bool)
+    if isinstance(default, float):
+        return isinstance(value, int | float)
+    if isinstance(default, tuple):
+        return isinstance(value, list | tuple) and all(_alike(item, default[0]) for item in value)
+    return isinstance(value, type(default))
