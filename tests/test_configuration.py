@@ -60,12 +60,19 @@ CHANGED = {
         ({"attention_heads": 7}, "d_model=256: must be a multiple"),
         ({"d_model": 30, "attention_heads": 5}, "d_model=30: must be a multiple of 4"),
         ({"num_queries": 0}, "num_queries=0: must be at least 1"),
-        ({"foreground_ranges": [64.0]}, "needs 3 increasing bounds"),
-        ({"foreground_ranges": [64.0, 32.0, 256.0]}, "needs 3 increasing bounds"),
+        ({"foreground_ranges": [64.0]}, "needs 3 increasing positive bounds"),
+        ({"foreground_ranges": [64.0, 32.0, 256.0]}, "needs 3 increasing positive bounds"),
         ({"quirks": "modern"}, "quirks='modern': not known; use 'original', 'corrected' or a dict"),
         ({"quirks": {"batch_fil": True}}, "unknown switch 'batch_fil' .did you mean 'batch_fill'"),
         ({"quirks": {"batch_fill": 1}}, "quirks.'batch_fill'.=1: must be true or false"),
         ({"num_labels": 3, "category_ids": [1, 7]}, "category_ids has 2 entries for 3 classes"),
+        ({"num_labels": 2, "category_ids": [7, 7]}, "an id stands for two classes"),
+        ({"foreground_ranges": [64.0, 64.0, 128.0]}, "needs 3 increasing positive bounds"),
+        ({"foreground_ranges": [-1.0, 64.0, 128.0]}, "needs 3 increasing positive bounds"),
+        ({"num_levels": 2}, "num_levels=2: the backbone gives 3 maps"),
+        ({"num_labels": 0}, "at least one class"),
+        ({"giou_cost": -1.0}, "giou_cost=-1.0"),
+        ({"focal_gamma": -2.0}, "focal_gamma=-2.0"),
     ],
 )
 def test_unusable_values_are_refused(values, message):
@@ -120,7 +127,9 @@ def test_a_saved_file_is_read_as_strictly(tmp_path):
 
 @pytest.mark.parametrize("levels", [1, 3, 5])
 def test_ranges_follow_the_levels(levels):
-    assert FocusDetrConfig(num_levels=levels).foreground_ranges == [64.0, 128.0, 256.0, 512.0][: levels - 1]
+    backbone = {"model_type": "resnet", "out_features": ["stage2", "stage3", "stage4"][-levels:]}
+    config = FocusDetrConfig(num_levels=levels, backbone_config=backbone)
+    assert config.foreground_ranges == [64.0, 128.0, 256.0, 512.0][: levels - 1]
 
 
 def test_the_names_of_transformers_work():

@@ -7,6 +7,7 @@ names, position encoding, token policy, quirks. An unknown key or an unusable va
 import dataclasses
 import difflib
 import math
+from itertools import pairwise
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -157,7 +158,7 @@ class FocusDetrConfig(PreTrainedConfig):
     focal_gamma: float | int = 2.0
 
     category_ids: list[int] | None = None
-    score_threshold: float | None = None
+    score_threshold: float | int | None = None
     training_recipe: dict | None = None
     quirks: str | dict[str, Any] = "corrected"
 
@@ -200,17 +201,26 @@ class FocusDetrConfig(PreTrainedConfig):
         if not 0 < self.keep_ratio <= 1:
             raise FocusDetrError(f"keep_ratio={self.keep_ratio}: must lie in (0, 1]; the paper uses 0.5")
         self._check_pair()
-        if len(self.foreground_ranges) != self.num_levels - 1 or list(self.foreground_ranges) != sorted(
-            self.foreground_ranges
-        ):
+        bounds = [0.0, *self.foreground_ranges]
+        if len(bounds) != self.num_levels or any(b <= a for a, b in pairwise(bounds)):
             raise FocusDetrError(
                 f"foreground_ranges={list(self.foreground_ranges)}: needs {self.num_levels - 1} increasing "
-                f"bounds, one for each of the {self.num_levels} levels but the last"
+                f"positive bounds, one for each of the {self.num_levels} levels but the last"
             )
         if self.category_ids is not None and len(self.category_ids) != self.num_labels:
             raise FocusDetrError(
                 f"category_ids has {len(self.category_ids)} entries for {self.num_labels} classes; "
                 "needs one each"
+            )
+        if self.category_ids is not None and len(set(self.category_ids)) != len(self.category_ids):
+            raise FocusDetrError(f"category_ids={self.category_ids}: an id stands for two classes")
+        if not self.num_labels:
+            raise FocusDetrError("num_labels=0: a detector needs at least one class")
+        outputs = len(getattr(self.backbone_config, "out_features", None) or ())
+        if outputs > self.num_levels:
+            raise FocusDetrError(
+                f"num_levels={self.num_levels}: the backbone gives {outputs} maps (out_features="
+                f"{self.backbone_config.out_features}); use as many levels, or name fewer of them"  # type: ignore[union-attr]
             )
 
     def _check_pair(self) -> None:
@@ -239,6 +249,14 @@ _RANGES = {
     "denoising_queries": (0, math.inf),
     "freeze_stages": (0, math.inf),
     "focal_alpha": (0, 1),
+    "focal_gamma": (0, math.inf),
+    "class_cost": (0, math.inf),
+    "bbox_cost": (0, math.inf),
+    "giou_cost": (0, math.inf),
+    "class_loss_coefficient": (0, math.inf),
+    "bbox_loss_coefficient": (0, math.inf),
+    "giou_loss_coefficient": (0, math.inf),
+    "foreground_loss_coefficient": (0, math.inf),
     "score_threshold": (0, 1),
 }
 

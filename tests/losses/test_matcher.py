@@ -75,3 +75,12 @@ def test_nor_where_there_are_more_objects_than_queries_that_count():
     logits, boxes, label = scene(4, 3)
     valid = torch.tensor([[True, False, False, False]])
     assert MATCHER(logits, boxes, [label], valid)[0][0].tolist() == [0]
+
+
+def test_predictions_that_are_not_numbers_are_left_to_the_loss():
+    logits, boxes, label = scene(4, 2)
+    boxes[0, 1] = float("nan")
+    ((query, obj),) = MATCHER(logits, boxes, [label])
+    assert 1 not in query.tolist() and sorted(obj.tolist()) == [0, 1]
+    ((query, obj),) = MATCHER(logits, boxes * float("nan"), [label])
+    assert len(set(query.tolist())) == 2 and sorted(obj.tolist()) == [0, 1]

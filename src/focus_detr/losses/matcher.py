@@ -42,7 +42,9 @@ class HungarianMatcher:
         for i, cost in enumerate(costs):
             block = flat[start : start + cost.numel()].reshape(cost.shape)
             start += cost.numel()
-            rows, columns = linear_sum_assignment(block.double().numpy())
+            # Predictions that are not numbers are matched anyhow: the loss, not finite then, tells of them.
+            costs_of_image = block.double().nan_to_num(_NEVER, _NEVER, -_NEVER).numpy()
+            rows, columns = linear_sum_assignment(costs_of_image)
             device = boxes.device
             match = torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)
             if valid is not None:  # objects beyond an image's own queries stay unmatched
