@@ -103,7 +103,7 @@ def test_an_image_is_an_island(sizes: list[tuple[int, int]], divisor: int) -> No
 @pytest.mark.parametrize("size", [{"shortest_edge": 96, "longest_edge": 160}, {"height": 64, "width": 96}])
 def test_saved_and_loaded(tmp_path: Path, size: dict[str, int]) -> None:
     saved = FocusDetrImageProcessor(
-        size=size, image_mean=(0.5, 0.4, 0.3), image_std=(0.2, 0.3, 0.4), pad_divisor=32
+        size=size, image_mean=(0.5, 0.4, 0.3), image_std=(0.2, 0.3, 0.4), pad_divisor=32, nms_threshold=0.6
     )
     saved.save_pretrained(tmp_path)
     loaded = FocusDetrImageProcessor.from_pretrained(tmp_path)
@@ -144,6 +144,8 @@ def test_auto_classes_and_pipelines_load_it(tmp_path: Path) -> None:
         ({"image_mean": [0.5]}, "image_mean"),
         ({"image_std": [0.5, 0, 1]}, "image_std"),
         ({"pad_divisor": 0}, "pad_divisor"),
+        ({"nms_threshold": 0.0}, "nms_threshold"),
+        ({"nms_threshold": 1.5}, "nms_threshold"),
     ],
 )
 def test_unusable_settings_are_refused(options: dict, named: str, tmp_path: Path) -> None:
@@ -189,6 +191,25 @@ def test_post_process_takes_the_best_pairs_of_query_and_class() -> None:
     torch.testing.assert_close(fractions["boxes"], torch.tensor([[0.7, 0.0, 1.0, 0.3]]))
     with pytest.raises(FocusDetrError, match="target_sizes"):
         FocusDetrImageProcessor().post_process_object_detection(outputs, 0.5, [(1, 1), (2, 2)])
+
+
+def test_duplicates_go_where_the_settings_say_so() -> None:
+    box, near, far = [0.5, 0.5, 0.4, 0.4], [0.52, 0.5, 0.4, 0.4], [0.2, 0.2, 0.2, 0.2]
+    outputs = outputs_of([[-9.0, 2.0], [-9.0, 3.0], [1.0, -9.0], [-9.0, 0.5]], [box, near, box, far])
+    found = {
+        threshold: FocusDetrImageProcessor(nms_threshold=threshold).post_process_object_detection(outputs)[0]
+        for threshold in (None, 0.8, 0.95)
+    }
+    assert found[None]["labels"].tolist() == found[0.95]["labels"].tolist() == [1, 1, 0, 1]
+    # The worse of two boxes of class 1 goes; that of class 0 at the same place stays.
+    assert found[0.8]["labels"].tolist() == [1, 0, 1]
+    torch.testing.assert_close(found[0.8]["scores"], torch.tensor([3.0, 1.0, 0.5]).sigmoid())
+
+
+def test_a_suppressed_box_suppresses_none() -> None:
+    outputs = outputs_of([[3.0], [2.0], [1.0]], [[x, 0.5, 0.4, 0.4] for x in (0.40, 0.50, 0.60)])
+    processor = FocusDetrImageProcessor(nms_threshold=0.5)
+    assert len(processor.post_process_object_detection(outputs)[0]["scores"]) == 2
 
 
 def test_post_process_treats_each_image_of_a_batch_alone() -> None:

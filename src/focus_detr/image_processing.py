@@ -12,6 +12,7 @@ from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
 from focus_detr.data.images import check_size, target_size, to_rgb
 from focus_detr.errors import FocusDetrError
+from focus_detr.suppression import without_duplicates
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -37,6 +38,7 @@ class FocusDetrImageProcessorKwargs(TypedDict, total=False):
     image_mean: Sequence[float]
     image_std: Sequence[float]
     pad_divisor: int
+    nms_threshold: float | None
 
 
 class FocusDetrImageProcessor(BaseImageProcessor):
@@ -47,6 +49,8 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         rescale_factor, image_mean, image_std: a pixel 0..255 becomes (pixel * rescale_factor - mean) / std.
         pad_divisor: a batch is padded (zeros, right and below) to multiples of it.
         do_resize, do_rescale, do_normalize: False skips that step.
+        nms_threshold: of boxes of one class whose intersection over union exceeds it, only the best is given;
+            None gives all, as DETRs do.
     """
 
     model_input_names = ["pixel_values", "pixel_mask"]
@@ -62,6 +66,7 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         image_mean: Sequence[float] = IMAGENET_MEAN,
         image_std: Sequence[float] = IMAGENET_STD,
         pad_divisor: int = 1,
+        nms_threshold: float | None = None,
         **kwargs: Any,
     ) -> None:
         _refuse_unknown(set(kwargs) - _WRITTEN_BY_TRANSFORMERS)
@@ -74,10 +79,13 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         self.image_mean = _three("image_mean", image_mean)
         self.image_std = _three("image_std", image_std)
         self.pad_divisor = pad_divisor
+        self.nms_threshold = nms_threshold
         if min(self.image_std) <= 0:
             raise FocusDetrError(f"image_std={self.image_std}: every value must be above 0.")
         if type(pad_divisor) is not int or pad_divisor < 1:
             raise FocusDetrError(f"pad_divisor={pad_divisor!r}: must be a whole number, 1 or more.")
+        if nms_threshold is not None and not 0 < nms_threshold <= 1:
+            raise FocusDetrError(f"nms_threshold={nms_threshold!r}: must lie in (0, 1], or be null for none.")
 
     @classmethod
     def from_pretrained(
@@ -123,8 +131,9 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         (T,), `labels` (T,), `boxes` (T,4) xyxy, best first.
 
         The `top_k` best of all Q x k pairs of query and class are taken (so a query may give several
-        objects), then those above `threshold`. Boxes are pixels of `target_sizes` (B,2) height and width,
-        clipped to it, or fractions of the image without it; empty ones are dropped.
+        objects), then those above `threshold`, without duplicates if `nms_threshold` is set. Boxes are pixels
+        of `target_sizes` (B,2) height and width, clipped to it, or fractions of the image without it; empty
+        ones are dropped.
         """
         logits, boxes = (
             # Half precision has too few digits for ranks and pixels; double keeps its own.
@@ -145,9 +154,16 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
         pixels = corners * sizes.flip(1).repeat(1, 2)[:, None]
         kept = (scores > threshold) & (pixels[..., 2:] > pixels[..., :2]).all(dim=-1)
-        return [
+        results = [
             {"scores": scores[i, keep], "labels": labels[i, keep], "boxes": pixels[i, keep]}
             for i, keep in enumerate(kept)
+        ]
+        if self.nms_threshold is None:
+            return results
+        return [
+            {name: value[best] for name, value in found.items()}
+            for found in results
+            for best in [without_duplicates(found["boxes"], found["labels"], self.nms_threshold)]
         ]
 
     def _with(self, overrides: Mapping[str, Any]) -> FocusDetrImageProcessor:

@@ -21,6 +21,7 @@ def evaluate_batches(
     ground_truth: Mapping[str, Any],
     *,
     max_detections: int | None = None,
+    processor: FocusDetrImageProcessor | None = None,
 ) -> dict[str, float]:
     """COCO measures and foreground recall of a model in evaluation mode.
 
@@ -32,6 +33,7 @@ def evaluate_batches(
         ground_truth: COCO json dictionary, its categories in label order (`DetectionDataset.to_coco()`);
             only the images that came are scored.
         max_detections: kept of each image; by default the model's own number, else 300.
+        processor: turns outputs into detections; by default one of no particular settings.
 
     Returns the measures of `CocoMetrics.summary` and `ForegroundRecall.summary`; those that are not defined,
     for want of objects, are left out.
@@ -41,7 +43,7 @@ def evaluate_batches(
     category_ids = [category["id"] for category in ground_truth["categories"]]
     names = [category["name"] for category in ground_truth["categories"]]
     device = next(model.parameters()).device
-    post_process = FocusDetrImageProcessor().post_process_object_detection
+    post_process = (processor or FocusDetrImageProcessor()).post_process_object_detection
     recall = ForegroundRecall()
     predictions: list[dict[str, Any]] = []
     seen: set[int] = set()

@@ -42,6 +42,6 @@ def coco_evaluator(
         loader: DataLoader[Any] = DataLoader(
             dataset, batch_size, sampler=order, num_workers=workers, collate_fn=collate
         )
-        return evaluate_batches(model, loader, ground_truth)
+        return evaluate_batches(model, loader, ground_truth, processor=processor)
 
     return evaluate

@@ -68,6 +68,10 @@ class Recipe:
     shortest_edge: int = 800
     longest_edge: int = 1333
     """Images are resized, aspect ratio kept, for evaluation and use of the model; pixels."""
+    nms_threshold: float | None = None
+    """Of boxes of one class that overlap by more (IoU), the trained model gives the best only.
+
+    null keeps the model's own setting, which is at first to give all."""
     augmentation: str = "detr"
     """Preset of `focus_detr.data.build_transforms`."""
     augmentation_options: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -170,6 +174,8 @@ class Recipe:
             refuse("ema_warmup_steps", "must be at least 1")
         if self.longest_edge < self.shortest_edge:
             refuse("longest_edge", f"must be at least shortest_edge={self.shortest_edge}")
+        if self.nms_threshold is not None and not 0 < self.nms_threshold <= 1:
+            refuse("nms_threshold", "must lie in (0, 1], or be null")
         for key in ("backbone_learning_rate_factor", "lr_final_factor", "warmup_factor"):
             if not 0 <= getattr(self, key) <= 1:
                 refuse(key, "must lie in [0, 1]")

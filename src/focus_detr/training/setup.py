@@ -194,6 +194,9 @@ def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -
     from focus_detr.pretrained import resolve_model
 
     size = {"shortest_edge": recipe.shortest_edge, "longest_edge": recipe.longest_edge}
+    settings: dict[str, Any] = {"size": size}
+    if recipe.nms_threshold is not None:  # else a trained model keeps its own
+        settings["nms_threshold"] = recipe.nms_threshold
     if isinstance(model, PreTrainedModel) or str(model) in list_presets():
-        return FocusDetrImageProcessor(size=size)
-    return FocusDetrImageProcessor.from_pretrained(resolve_model(model), size=size)
+        return FocusDetrImageProcessor(**settings)
+    return FocusDetrImageProcessor.from_pretrained(resolve_model(model), **settings)
