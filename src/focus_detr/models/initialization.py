@@ -41,7 +41,8 @@ def _start(module: nn.Module) -> None:
     if isinstance(module, DeformableAttention):
         module.reset_parameters()
     elif isinstance(module, ForegroundSelector):
-        init.uniform_(module.modulation, -0.3, 0.3)
+        if module.modulation is not None:
+            init.uniform_(module.modulation, -0.3, 0.3)
         init.constant_(_bias(module.score[-1]), _RARE)
     elif isinstance(module, Proposals):
         _start_heads([module.class_head], [module.box_head])

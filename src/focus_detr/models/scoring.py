@@ -46,13 +46,16 @@ class ForegroundSelector(TokenScorer):
     """Scores every level with one scorer, from coarse to fine, each modulated by the level above (spec 1.4).
 
     s_L = score(Z_L);  s_l = score(Z_l * (1 + alpha_l * up(s_{l+1})))
+
+    Args:
+        top_down: False scores each level by itself.
     """
 
-    def __init__(self, channels: int, num_levels: int) -> None:
+    modulation: nn.Parameter | None  # alpha, the coarsest modulated level first
+
+    def __init__(self, channels: int, num_levels: int, top_down: bool = True) -> None:
         super().__init__(channels)
-        self.modulation = nn.Parameter(
-            torch.empty(num_levels - 1)
-        )  # alpha, the coarsest modulated level first
+        self.modulation = nn.Parameter(torch.empty(num_levels - 1)) if top_down else None
 
     def forward(self, tokens: Tensor, geometry: Geometry, use_padding: bool = False) -> Tensor:  # type: ignore[override]
         """Foreground logits (B,N) of proposal features ``tokens`` (B,N,C).
@@ -64,6 +67,9 @@ class ForegroundSelector(TokenScorer):
         masks: list[Tensor | None] = [None] * len(levels)
         if geometry.valid is not None and not use_padding:
             masks = list(geometry.split(geometry.valid))
+        if self.modulation is None:
+            alone = [TokenScorer.forward(self, z, m) for z, m in zip(levels, masks, strict=True)]
+            return torch.cat(alone, 1)
         scores = [super().forward(levels[-1], masks[-1])]
         for level in reversed(range(len(levels) - 1)):
             above = scores[0].unflatten(1, geometry.shapes[level + 1])  # (B,H,W)

@@ -7,6 +7,7 @@ is treated on its own.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -26,16 +27,30 @@ if TYPE_CHECKING:
     from focus_detr.configuration import FocusDetrConfig
 
 
+@dataclass(frozen=True)
+class FocusOptions:
+    """Parts of the paper that can be left out, to see what each is worth."""
+
+    top_down: bool = True
+    """Scores of a level modulate those of the next finer one; otherwise each level is scored by itself."""
+    dual_attention: bool = True
+    """Fine-grained tokens attend to one another; otherwise there is deformable attention alone."""
+    category_score: bool = True
+    """Fine-grained tokens have the best category times foreground score; otherwise foreground score alone."""
+
+
 @POLICIES.register("focus")
 class FocusPolicy(TokenPolicy):
     """Foreground selection with top-down modulation, cascade and dual attention."""
 
     needs_proposals = True
+    options_class = FocusOptions
+    options: FocusOptions
 
     def __init__(self, config: FocusDetrConfig) -> None:
         super().__init__(config)
-        self.selector = ForegroundSelector(config.d_model, config.num_levels)
-        self.layers = nn.ModuleList(encoder_layers(config, dual=True))
+        self.selector = ForegroundSelector(config.d_model, config.num_levels, self.options.top_down)
+        self.layers = nn.ModuleList(encoder_layers(config, dual=self.options.dual_attention))
         self.num_fine_tokens = config.num_fine_tokens
         self.quirks = config.switches
 
@@ -84,13 +99,12 @@ class FocusPolicy(TokenPolicy):
             kept, left = kept[:, :count], kept[:, count:]
             finished.insert(0, left)
             rows = plan.rows(j)
-            category = proposals.class_head(kept)
-            priority = category_priority(category, foreground[:, :count], quirks.raw_category_product)
-            if rows is not None and not quirks.padded_fine_tokens:
-                priority = priority.masked_fill(~rows, float("-inf"))
             value = layer.deformable_attention.project(memory, geometry.valid)
             where, seen = kept_positions[:, :count], kept_references[:, :count]
-            updated = layer.attend_fine_tokens(kept, where, priority, self.num_fine_tokens)
+            updated = kept
+            if self.options.dual_attention:
+                priority = self._priority(kept, foreground[:, :count], rows, proposals)
+                updated = layer.attend_fine_tokens(kept, where, priority, self.num_fine_tokens)
             updated = layer(updated, where, seen, value, geometry.shapes)
             kept = updated if rows is None else torch.where(rows[..., None], updated, kept)
             if not quirks.frozen_values:
@@ -98,6 +112,18 @@ class FocusPolicy(TokenPolicy):
         if quirks.frozen_values:
             memory = put(tokens, plan.indices, torch.cat([kept, *finished], 1))
         return Memory(memory, geometry, plan)
+
+    def _priority(
+        self, kept: Tensor, foreground: Tensor, rows: Tensor | None, proposals: Proposals
+    ) -> Tensor:
+        # (B,K): how fine-grained each kept token is.
+        priority = foreground
+        if self.options.category_score:
+            category = proposals.class_head(kept)
+            priority = category_priority(category, foreground, self.quirks.raw_category_product)
+        if rows is not None and not self.quirks.padded_fine_tokens:
+            priority = priority.masked_fill(~rows, float("-inf"))
+        return priority
 
     def losses(
         self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
