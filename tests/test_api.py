@@ -36,6 +36,15 @@ def test_a_saved_model_predicts_the_same(tiny_model, images, tmp_path):
         np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
 
 
+def test_a_deployed_model_predicts_the_same(tiny_model, images):
+    plain = FocusDetr(tiny_model, device="cpu").predict(images, threshold=0.0)
+    model = FocusDetr(tiny_model, device="cpu", deploy=True)
+    assert type(model.predictor.model).__name__ == "DeployedFocusDetr"
+    for one, other in zip(plain, model.predict(images, threshold=0.0, batch_size=2), strict=True):
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+        np.testing.assert_allclose(one.boxes_xyxy, other.boxes_xyxy, atol=0.05)
+
+
 def test_a_preset_must_be_trained_before_it_predicts(images):
     model = FocusDetr("focus-detr-lite0")
     for use in (lambda: model.predict(images), lambda: model.evaluate("data"), lambda: model.save("folder")):

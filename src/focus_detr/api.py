@@ -25,16 +25,17 @@ class FocusDetr:
         name: a trained model (`list_models()`, a folder, a hub id), or a preset (`list_presets()`): a
             configuration without weights, which has to be trained before it predicts.
         device: "cpu", "cuda", "mps" ...; by default a GPU where there is one.
+        deploy: predict and evaluate with a copy made for speed; see `focus_detr.inference.deploy`.
 
     Raises:
         FocusDetrError: nothing of that name.
     """
 
-    def __init__(self, name: str | Path, device: str | None = None) -> None:
+    def __init__(self, name: str | Path, device: str | None = None, *, deploy: bool = False) -> None:
         from focus_detr.presets import list_presets
         from focus_detr.pretrained import resolve_model
 
-        self.device = device
+        self.device, self.deploy = device, deploy
         self.preset = str(name) if str(name) in list_presets() else None
         self.folder = None if self.preset else resolve_model(name)
         self._predictor: Predictor | None = None
@@ -45,7 +46,9 @@ class FocusDetr:
         if self._predictor is None:
             from focus_detr.inference import Predictor
 
-            self._predictor = Predictor.from_pretrained(str(self._trained()), device=self.device)
+            self._predictor = Predictor.from_pretrained(
+                str(self._trained()), device=self.device, deploy=self.deploy
+            )
         return self._predictor
 
     @property
@@ -86,7 +89,8 @@ class FocusDetr:
         """Average precision and more on a labelled data set; see `focus_detr.evaluation.evaluate`."""
         from focus_detr.evaluation import evaluate
 
-        return evaluate(self._trained(), data, split=split, device=self.device, **options)
+        model = self.predictor if self.deploy else self._trained()
+        return evaluate(model, data, split=split, device=self.device, **options)
 
     def train(self, data: str | Path | DetectionDataset, **options: Any) -> FocusDetr:
         """Train on a data set (fine-tune, where this is a trained model), and return the trained model.
@@ -97,7 +101,7 @@ class FocusDetr:
         from focus_detr.training import train
 
         result = train(data, model=self.preset or str(self.folder), device=self.device, **options)
-        return FocusDetr(result.model, device=self.device)
+        return FocusDetr(result.model, device=self.device, deploy=self.deploy)
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and its image processor to a folder that `FocusDetr(folder)` reads."""

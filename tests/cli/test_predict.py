@@ -90,6 +90,23 @@ def test_exit_code_1_when_no_image_could_be_read(folder, stand_in):
     assert "error" in json.loads(result.stdout)[0]
 
 
+def test_deploy_gives_the_same_objects(folder, tiny_model, monkeypatch):
+    from focus_detr.inference import deploy
+
+    made, deployed = [], deploy.deploy
+    monkeypatch.setattr(
+        deploy, "deploy", lambda model, **options: made.append(1) or deployed(model, **options)
+    )
+    arguments = [str(tiny_model), str(folder / "images" / "one.png"), "--threshold", "0", "--json"]
+    found = []
+    for extra, times in ([], 0), (["--deploy"], 1):
+        result = CliRunner().invoke(app, ["predict", *arguments, "--device", "cpu", *extra])
+        found.append(json.loads(result.stdout)[0]["objects"])
+        assert len(made) == times
+    for one, other in zip(*found, strict=True):
+        assert one["label"] == other["label"] and abs(one["score"] - other["score"]) < 1e-4
+
+
 def test_a_heatmap_shows_where_a_real_model_looked(folder, tiny_model):
     arguments = [
         "--output",

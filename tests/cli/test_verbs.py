@@ -60,6 +60,18 @@ def test_evaluate_scores_the_split_asked_for_and_writes_the_report(data, tiny_mo
     assert run(*arguments).stdout.startswith("data, split 'test'")
 
 
+def test_evaluate_deploys_where_asked(data, tiny_model, monkeypatch):
+    from focus_detr.inference import deploy
+
+    made, deployed = [], deploy.deploy
+    monkeypatch.setattr(
+        deploy, "deploy", lambda model, **options: made.append(1) or deployed(model, **options)
+    )
+    for extra, times in ([], 0), (["--deploy"], 1):
+        result = run("evaluate", tiny_model, data, "--device", "cpu", *extra, "--json")
+        assert result.exit_code == 0 and len(made) == times
+
+
 @pytest.fixture
 def training(monkeypatch):
     import focus_detr.training

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import DataArgument, DeviceOption, ModelArgument
+from focus_detr.cli.options import DataArgument, DeployOption, DeviceOption, ModelArgument
 from focus_detr.cli.output import JsonFlag, print_json
 from focus_detr.pretrained import resolve_model
 
@@ -21,14 +21,17 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 4,
     device: DeviceOption = None,
+    deploy: DeployOption = False,
     json: JsonFlag = False,
 ) -> None:
     """Measure average precision, per class and by size, and what the token selection keeps."""
     folder = resolve_model(model)  # a wrong name is said before torch is loaded
 
     from focus_detr.evaluation import evaluate as run
+    from focus_detr.inference import Predictor
 
+    predictor = Predictor.from_pretrained(folder, device=device, deploy=deploy)
     report = run(
-        folder, data, split=split, output=output, batch_size=batch_size, device=device, progress=not json
+        predictor, data, split=split, output=output, batch_size=batch_size, device=device, progress=not json
     )
     print_json(report.to_dict()) if json else typer.echo(report.summary())

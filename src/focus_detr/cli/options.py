@@ -22,6 +22,9 @@ DataArgument = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option(help="cpu, cuda, cuda:1, mps ...; the best one there is when not given.")
 ]
+DeployOption = Annotated[
+    bool, typer.Option("--deploy", help="Bring the model into the form that infers fastest, first.")
+]
 
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from focus_detr.cli.options import DeviceOption, ModelArgument, split_names
+from focus_detr.cli.options import DeployOption, DeviceOption, ModelArgument, split_names
 from focus_detr.cli.output import JsonFlag, note, print_json
 from focus_detr.cli.pictures import Pictures
 from focus_detr.errors import FocusDetrError
@@ -43,6 +43,7 @@ def predict(
         bool, typer.Option("--heatmap", help="Write pictures of where the model looked, too.")
     ] = False,
     device: DeviceOption = None,
+    deploy: DeployOption = False,
     json: JsonFlag = False,
 ) -> None:
     """Find objects in pictures; draw and count them.
@@ -57,7 +58,7 @@ def predict(
 
     from focus_detr.inference import Detections, Predictor
 
-    predictor = Predictor.from_pretrained(folder, device=device)
+    predictor = Predictor.from_pretrained(folder, device=device, deploy=deploy)
     stream = predictor.predict(
         sources,
         threshold=threshold,

@@ -80,22 +80,28 @@ class Predictor:
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        deploy: bool = False,
     ) -> Predictor:
         """A predictor for a bundled model, a folder, or a model on the hub.
 
         Args:
             device: by default a GPU where there is one.
             dtype: of the weights, as in `"float16"`; by default as stored.
+            deploy: bring the model into the form that infers fastest (see `deploy`), in ``dtype``.
         """
         from focus_detr.image_processing import FocusDetrImageProcessor
         from focus_detr.models import FocusDetrForObjectDetection
         from focus_detr.pretrained import resolve_model
 
         folder = resolve_model(name_or_path)
-        dtype = "auto" if dtype is None else dtype
-        model: nn.Module = FocusDetrForObjectDetection.from_pretrained(folder, dtype=dtype)
-        processor = FocusDetrImageProcessor.from_pretrained(folder)
-        return cls(model.to(_checked_device(device)), processor)
+        stored = "auto" if dtype is None or deploy else dtype
+        model: Any = FocusDetrForObjectDetection.from_pretrained(folder, dtype=stored)
+        model = model.to(_checked_device(device))
+        if deploy:
+            from focus_detr.inference.deploy import deploy as deployed
+
+            model = deployed(model, dtype=dtype)
+        return cls(model, FocusDetrImageProcessor.from_pretrained(folder))
 
     @property
     def device(self) -> torch.device:

@@ -1,0 +1,66 @@
+"""Matrix products and convolutions in half precision; everything that decides by order or place in full."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from focus_detr.inference.fusion import FusedConv2d
+from focus_detr.models.attention import DeformableAttention, FeedForward, SelfAttention
+
+
+class HalfPrecision(nn.Module):
+    """A module whose weights and inputs are of ``dtype``; its output is, too, and sums promote it again."""
+
+    def __init__(self, module: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.module = module.to(dtype)
+        self.dtype = dtype
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return self.module(*(self._narrow(each) for each in inputs))
+
+    def _narrow(self, value: Any) -> Any:
+        floating = isinstance(value, Tensor) and value.is_floating_point()
+        return value.to(self.dtype) if floating else value
+
+
+class _FullOutput(HalfPrecision):
+    """As above, but the output is float32: what follows is a norm."""
+
+    def forward(self, *inputs: Any) -> Tensor:
+        return super().forward(*inputs).float()
+
+
+def to_half_precision(model: nn.Module, dtype: torch.dtype) -> None:
+    """Convert, in place, what may be coarse in a detector: its backbone, its neck and the bulk of its layers.
+
+    These stay float32: norms, sampling offsets and weights (coordinates and softmax), the foreground scorer,
+    the proposals, the heads and the residual stream of tokens and queries.
+    """
+    backbone = model.get_submodule("backbone")
+    _replace(backbone, (FusedConv2d, nn.Conv2d, nn.Linear), HalfPrecision, dtype)
+    _replace(model.get_submodule("neck"), (FusedConv2d, nn.Conv2d), _FullOutput, dtype)
+    for part in list(model.modules()):
+        if isinstance(part, FeedForward):
+            _replace(part, (nn.Linear,), HalfPrecision, dtype)
+        elif isinstance(part, DeformableAttention):
+            part.value_proj = HalfPrecision(part.value_proj, dtype)  # type: ignore[assignment]
+            part.output_proj = HalfPrecision(part.output_proj, dtype)  # type: ignore[assignment]
+    for part in list(model.modules()):
+        if not isinstance(part, HalfPrecision):
+            for name, child in part.named_children():
+                if isinstance(child, SelfAttention):
+                    setattr(part, name, HalfPrecision(child, dtype))
+
+
+def _replace(
+    module: nn.Module, kinds: tuple[type[nn.Module], ...], wrapper: type[HalfPrecision], dtype: torch.dtype
+) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, kinds):
+            setattr(module, name, wrapper(child, dtype))
+        else:
+            _replace(child, kinds, wrapper, dtype)
