@@ -6,7 +6,7 @@ import copy
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,10 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.inference.fusion import computes_natively, fuse_convolutions
 from focus_detr.inference.precision import to_half_precision
 from focus_detr.models import FocusDetrForObjectDetection
-from focus_detr.models.attention import FeedForward
+from focus_detr.models.attention import DeformableAttention, FeedForward
 from focus_detr.models.detector import FocusDetrOutput
 from focus_detr.models.geometry import Geometry
+from focus_detr.ops import multi_scale_deformable_attention_of_projections, takes_projections
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Rows whose hidden layer is made at once: it then stays in a processor's cache, and 4K images in memory.
@@ -71,6 +72,9 @@ def deploy(
     for part in list(deployed.modules()):
         if isinstance(part, FeedForward):
             part.__class__ = RowwiseFeedForward
+        elif isinstance(part, DeformableAttention):
+            part.__class__ = ProjectedAttention
+            cast(ProjectedAttention, part).prepare()
     if precision != torch.float32:
         to_half_precision(deployed, precision)
     if compile or cuda_graphs:
@@ -141,6 +145,36 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         self._positions.clear()
         super()._apply(fn, recurse)
         return self
+
+
+class ProjectedAttention(DeformableAttention):
+    """Deformable attention with one projection for offsets and weights, and their use in one operator."""
+
+    joint_weight: Tensor
+    joint_bias: Tensor
+
+    def prepare(self) -> None:
+        """Join the two projections; to be called once, on a module made by the base class."""
+        parts = self.sampling_offsets, self.attention_weights
+        self.register_buffer("joint_weight", torch.cat([part.weight for part in parts]), persistent=False)
+        self.register_buffer("joint_bias", torch.cat([part.bias for part in parts]), persistent=False)
+
+    def sample(
+        self, queries: Tensor, references: Tensor, shapes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """What `gather` needs: references (B,Q,L,2 or 4) and projections (B,Q,3hLP), or as the base class."""
+        if not takes_projections(queries):
+            return super().sample(queries, references, shapes)
+        return references, F.linear(queries, self.joint_weight, self.joint_bias)
+
+    def gather(
+        self, value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+    ) -> Tensor:
+        if weights.dim() != 3:
+            return super().gather(value, shapes, locations, weights)
+        return self.output_proj(
+            multi_scale_deformable_attention_of_projections(value, shapes, locations, weights, self.points)
+        )
 
 
 class RowwiseFeedForward(FeedForward):

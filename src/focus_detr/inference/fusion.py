@@ -61,18 +61,17 @@ class FusedConv2d(nn.Module):
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x (B,C,H,W), residual (B,C',H',W') -> (B,C',H',W')."""
-        weight, padding = self.weight, self.padding
-        if self.same and self.stride[0] == 2:
-            x, padding = pad_same(x, weight.shape[-1])
-        if not _has_fused_convolution(x, weight) or type(self.activation) not in _ACTIVATIONS:
-            x = F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
+        geometry = self.padding, self.stride, self.dilation, self.groups
+        if not _has_fused_convolution(x, self.weight) or type(self.activation) not in _ACTIVATIONS:
+            x = F.conv2d(
+                x, self._weight_for(x), self.bias, self.stride, self.padding, self.dilation, self.groups
+            )
             return self.activation(x if residual is None else x.add_(residual))
-        geometry = (padding, self.stride, self.dilation, self.groups)
-        key = (*x.shape, *padding)
+        key = tuple(x.shape)
         if key not in self._packed:
             pack: Any = torch.ops.mkldnn._reorder_convolution_weight
             # One layout at a time: sizes mostly repeat, and layouts hardly differ between them.
-            self._packed = {key: pack(weight, *geometry, list(x.shape))}
+            self._packed = {key: pack(self._weight_for(x), *geometry, list(key))}
         fused: Any = torch.ops.mkldnn._convolution_pointwise
         name, scalars = _ACTIVATIONS[type(self.activation)]
         if residual is None:
@@ -82,6 +81,14 @@ class FusedConv2d(nn.Module):
         x = fused.binary(x, residual, self._packed[key], self.bias, *geometry, "add", 1.0, unary, [], "")
         return x if unary else self.activation(x)
 
+    def _weight_for(self, x: Tensor) -> Tensor:
+        # SAME padding has one pixel less left of and above even sizes: a kernel with a zero there moves it.
+        # A padded copy of x would cost more than the convolution.
+        if not self.same or self.stride[0] != 2:
+            return self.weight
+        even_height, even_width = x.shape[-2] % 2 == 0, x.shape[-1] % 2 == 0
+        return F.pad(self.weight, (int(even_width), 0, int(even_height), 0))
+
     def _apply(self, fn: Any, recurse: bool = True) -> FusedConv2d:
         self._packed = {}  # made of weights that are about to move
         super()._apply(fn, recurse)
@@ -89,15 +96,6 @@ class FusedConv2d(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_packed": {}}  # oneDNN's layouts can be neither copied nor saved
-
-
-def pad_same(x: Tensor, kernel: int) -> tuple[Tensor, list[int]]:
-    """TensorFlow's SAME padding for stride 2: x (B,C,H,W), padded where uneven; what is even, as padding."""
-    half = kernel // 2
-    even_height, even_width = x.shape[-2] % 2 == 0, x.shape[-1] % 2 == 0
-    if not (even_height or even_width):
-        return x, [half, half]
-    return F.pad(x, (half - even_width, half, half - even_height, half)), [0, 0]
 
 
 class FusedResNetLayer(nn.Module):

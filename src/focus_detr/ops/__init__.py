@@ -5,7 +5,17 @@ from focus_detr.ops.dispatch import (
     Backend,
     describe_backends,
     multi_scale_deformable_attention,
+    multi_scale_deformable_attention_of_projections,
+    takes_projections,
     use_backend,
 )
 
-__all__ = ["BACKENDS", "Backend", "describe_backends", "multi_scale_deformable_attention", "use_backend"]
+__all__ = [
+    "BACKENDS",
+    "Backend",
+    "describe_backends",
+    "multi_scale_deformable_attention",
+    "multi_scale_deformable_attention_of_projections",
+    "takes_projections",
+    "use_backend",
+]

@@ -67,6 +67,33 @@ def multi_scale_deformable_attention(
     return function(computed, spatial_shapes, locations, weights).to(value.dtype)
 
 
+def multi_scale_deformable_attention_of_projections(
+    value: Tensor,
+    spatial_shapes: Sequence[tuple[int, int]],
+    references: Tensor,
+    projections: Tensor,
+    points: int,
+) -> Tensor:
+    """The operator with softmax and locations inside: what there is of a query never passes through memory.
+
+    value (B,N,h,C/h), references (B,Q,L,2) points or (B,Q,L,4) boxes_cxcywh, projections (B,Q,3*h*L*P): the
+    sampling offsets (h,L,P,2), then the logits of the attention weights (h,L,P) -> (B,Q,C).
+    It has no gradient, and is there only where `takes_projections(value)`.
+    """
+    flat = [size for shape in spatial_shapes for size in shape]
+    exact = torch.float64 if value.dtype == torch.float64 else torch.float32
+    computed = value if value.dtype in _FUNCTIONS["cpu"][1] else value.to(exact)
+    result = cpu.msda_cpu_projected(computed, flat, references.to(exact), projections.to(exact), points)
+    return result.to(value.dtype)
+
+
+def takes_projections(value: Tensor) -> bool:
+    """Whether the form above can be had: eagerly, on a CPU with the compiled library, without a gradient."""
+    if value.device.type != "cpu" or torch.is_grad_enabled() or _mode() != "eager":
+        return False
+    return _choose(_forced, "cpu", value.dtype, "eager", False) == "cpu"
+
+
 @dataclass(frozen=True)
 class Backend:
     """One way to compute the operator: whether it can be had here, whether it is the one used, and why."""

@@ -145,6 +145,67 @@ MSDA_TARGET static void forward_block(const Problem& p, const T* value, const A*
     }
 }
 
+// e^x for x <= 0, to about two units in the last place; without branches, so that a loop of it is vectorised.
+MSDA_TARGET MSDA_INLINE float exponential(float x) {
+    x = x < -87.0f ? -87.0f : x;  // NaN stays
+    const float halves = x * 1.44269504f + 12582912.0f;  // the addend moves the rounded integer to the low bits
+    const float power = halves - 12582912.0f;
+    const float rest = (x - power * 0.693359375f) + power * 2.12194440e-4f;
+    float sum = 1.9875691500e-4f;
+    sum = sum * rest + 1.3981999507e-3f;
+    sum = sum * rest + 8.3334519073e-3f;
+    sum = sum * rest + 4.1665795894e-2f;
+    sum = sum * rest + 1.6666665459e-1f;
+    sum = sum * rest + 5.0000001201e-1f;
+    sum = sum * rest * rest + rest + 1.0f;
+    uint32_t bits;
+    std::memcpy(&bits, &halves, sizeof bits);
+    bits = (bits + 127u) << 23;
+    float scale;
+    std::memcpy(&scale, &bits, sizeof scale);
+    return sum * scale;
+}
+MSDA_TARGET MSDA_INLINE double exponential(double x) { return std::exp(x); }
+
+// As forward_block, from what the queries' projection gives: offsets (h,L,P,2), then logits (h,L,P), a query.
+// References are points (L,2) or boxes_cxcywh (L,4) a query.
+template <class T, class A, int V>
+MSDA_TARGET static void projected_block(const Problem& p, const T* value, const A* references, int64_t numbers,
+                                        const A* projected, T* result, int64_t image, int64_t first, int64_t last,
+                                        void* scratch) {
+    const int64_t reads = p.levels * p.points;
+    Corner<A>* corners = static_cast<Corner<A>*>(scratch);
+    A* sums = reinterpret_cast<A*>(corners + 4 * reads + 1);
+    A* weights = sums + p.width;
+    A* locations = weights + reads;
+    const T* rows = value + image * p.tokens * p.row_stride;
+    for (int64_t query = first; query < last; ++query) {
+        const int64_t row = image * p.queries + query;
+        const A* reference = references + row * p.levels * numbers;
+        for (int64_t head = 0; head < p.heads; ++head) {
+            const A* offsets = projected + row * p.heads * reads * 3 + head * reads * 2;
+            const A* logits = projected + (row * 3 + 2) * p.heads * reads + head * reads;
+            A largest = logits[0], total = 0;
+            for (int64_t i = 1; i < reads; ++i) largest = logits[i] > largest ? logits[i] : largest;
+            for (int64_t i = 0; i < reads; ++i) weights[i] = exponential(logits[i] - largest);
+            for (int64_t i = 0; i < reads; ++i) total += weights[i];
+            for (int64_t i = 0; i < reads; ++i) weights[i] /= total;
+            for (int64_t level = 0; level < p.levels; ++level) {
+                const A* at = reference + level * numbers;
+                const A width = A(p.widths[level]), height = A(p.heights[level]);
+                for (int64_t i = level * p.points; i < (level + 1) * p.points; ++i) {
+                    const A x = offsets[2 * i], y = offsets[2 * i + 1];
+                    locations[2 * i] = at[0] + (numbers == 2 ? x / width : x / A(p.points) * at[2] * A(0.5));
+                    locations[2 * i + 1] = at[1] + (numbers == 2 ? y / height : y / A(p.points) * at[3] * A(0.5));
+                }
+            }
+            const int64_t count = list_corners(p, locations, weights, corners);
+            sum_rows<T, A, V>(rows + head * p.width, corners, count, p.width, sums,
+                              result + (row * p.heads + head) * p.width);
+        }
+    }
+}
+
 // One corner of the backward pass: adds weight * grad to the row's gradient and gives the lanes of grad . row.
 template <class T, class A, int V>
 MSDA_TARGET MSDA_INLINE void corner_backward(const typename VectorOf<A>::type* grad, const T* grad_row,
@@ -250,6 +311,7 @@ MSDA_TARGET static void backward_level(const Problem& p, const T* grad, const T*
 // The instance whose V registers are exactly one row, or the one for any width.
 template <class T, class A> struct Kernels {
     typedef decltype(&forward_block<T, A, 0>) Forward;
+    typedef decltype(&projected_block<T, A, 0>) Projected;
     typedef decltype(&backward_level<T, A, 0>) Backward;
     static Forward forward(int64_t width) {
         switch (width % lanes<A>() ? 0 : width / lanes<A>()) {
@@ -258,6 +320,15 @@ template <class T, class A> struct Kernels {
             case 4: return &forward_block<T, A, 4>;
             case 8: return &forward_block<T, A, 8>;
             default: return &forward_block<T, A, 0>;
+        }
+    }
+    static Projected projected(int64_t width) {
+        switch (width % lanes<A>() ? 0 : width / lanes<A>()) {
+            case 1: return &projected_block<T, A, 1>;
+            case 2: return &projected_block<T, A, 2>;
+            case 4: return &projected_block<T, A, 4>;
+            case 8: return &projected_block<T, A, 8>;
+            default: return &projected_block<T, A, 0>;
         }
     }
     static Backward backward(int64_t width) {

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 INSTRUCTION_SETS = ("baseline", "avx2", "avx512")
-_VERSION = 1  # of the C interface; msda.cpp holds the same number
+_VERSION = 2  # of the C interface; msda.cpp holds the same number
 _TYPES = {torch.float32: 0, torch.bfloat16: 1, torch.float64: 2}
 
 # Tests set this to run the code of a lesser processor; the library never goes above what this one has.
@@ -41,7 +41,7 @@ def best_instruction_set() -> str:
 
 
 def call(name: str, spatial_shapes: list[int], sizes: tuple[int, ...], tensors: tuple[Tensor, ...]) -> None:
-    """Run the library's `forward` or `backward` on dense CPU tensors; the first gives the storage type."""
+    """Run the library's functions by name on dense CPU tensors; the first gives the storage type."""
     function = getattr(load(), f"focus_detr_msda_{name}")
     status = function(
         ctypes.c_int(_TYPES[tensors[0].dtype]),

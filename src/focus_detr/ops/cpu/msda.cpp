@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -135,6 +136,28 @@ void forward(const Problem& p, int set, int64_t threads, const void* value, cons
 }
 
 template <class T, class A>
+void projected(const Problem& p, int set, int64_t threads, const void* value, const void* references, int64_t numbers,
+               const void* projections, void* result) {
+    auto block = baseline::Kernels<T, A>::projected(p.width);
+#if defined(__x86_64__)
+    if (set == AVX2) block = avx2::Kernels<T, A>::projected(p.width);
+    if (set == AVX512) block = avx512::Kernels<T, A>::projected(p.width);
+#endif
+    const int64_t blocks = (p.queries + QUERIES_A_TASK - 1) / QUERIES_A_TASK, tasks = p.batch * blocks;
+    threads = useful_threads(p, tasks, threads);
+    const int64_t reads = p.levels * p.points;
+    // As in forward, and behind it the weights and locations of one query and head.
+    const int64_t room = ((4 * reads + 1) * 16 + (p.width + 3 * reads) * sizeof(A) + 63) / 64 * 64;
+    std::unique_ptr<char[]> scratch(new char[room * threads]);
+    in_parallel(tasks, threads, [&](int64_t task, int64_t worker) {
+        const int64_t image = task / blocks, first = task % blocks * QUERIES_A_TASK;
+        block(p, static_cast<const T*>(value), static_cast<const A*>(references), numbers,
+              static_cast<const A*>(projections), static_cast<T*>(result), image, first,
+              std::min(first + QUERIES_A_TASK, p.queries), scratch.get() + worker * room);
+    });
+}
+
+template <class T, class A>
 void backward(const Problem& p, int set, int64_t threads, const void* grad, const void* value,
               const void* locations, const void* weights, void* grad_value, void* grad_locations,
               void* grad_weights) {
@@ -183,11 +206,11 @@ struct Sized : Problem {
 extern "C" {
 
 // Changed whenever a signature below changes: an older library left in a checkout is then refused, not called.
-int focus_detr_msda_version() { return 1; }
+int focus_detr_msda_version() { return 2; }
 
 int focus_detr_msda_instruction_set() { return best_instruction_set(); }
 
-// Both return 0, or 1 when memory for the work space is refused, or 2 for an unknown storage type.
+// All return 0, or 1 when memory for the work space is refused, or 2 for an unknown storage type.
 int focus_detr_msda_forward(int type, int set, int threads, const int64_t* sizes, const int64_t* shapes,
                             const void* value, const void* locations, const void* weights, void* result) try {
     const Sized p(sizes, shapes);
@@ -196,6 +219,26 @@ int focus_detr_msda_forward(int type, int set, int threads, const int64_t* sizes
         case FLOAT32: forward<float, float>(p, set, threads, value, locations, weights, result); return 0;
         case BFLOAT16: forward<uint16_t, float>(p, set, threads, value, locations, weights, result); return 0;
         case FLOAT64: forward<double, double>(p, set, threads, value, locations, weights, result); return 0;
+        default: return 2;
+    }
+} catch (const std::bad_alloc&) {
+    return 1;
+}
+
+// sizes has one more: numbers a reference, 2 for points, 4 for boxes.
+int focus_detr_msda_projected(int type, int set, int threads, const int64_t* sizes, const int64_t* shapes,
+                              const void* value, const void* references, const void* projections,
+                              void* result) try {
+    const Sized p(sizes, shapes);
+    set = std::min(set, best_instruction_set());
+    switch (type) {
+        case FLOAT32: projected<float, float>(p, set, threads, value, references, sizes[7], projections, result); return 0;
+        case BFLOAT16:
+            projected<uint16_t, float>(p, set, threads, value, references, sizes[7], projections, result);
+            return 0;
+        case FLOAT64:
+            projected<double, double>(p, set, threads, value, references, sizes[7], projections, result);
+            return 0;
         default: return 2;
     }
 } catch (const std::bad_alloc&) {

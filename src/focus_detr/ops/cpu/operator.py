@@ -2,6 +2,7 @@
 
 `focus_detr::msda_cpu`           forward; value in float32, bfloat16 or float64
 `focus_detr::msda_cpu_backward`  the three gradients
+`focus_detr::msda_cpu_projected` forward from the queries' projections, without a gradient
 
 Positions and weights are float32, or float64 with a float64 value. `shapes` is H, W of each level, flat.
 """
@@ -52,6 +53,29 @@ def _(
 ) -> tuple[Tensor, Tensor, Tensor]:
     to_value, to_locations, to_weights = (t.new_empty(t.shape) for t in (value, locations, weights))
     return to_value, to_locations, to_weights
+
+
+@torch.library.custom_op("focus_detr::msda_cpu_projected", mutates_args=(), device_types="cpu")
+def msda_cpu_projected(
+    value: Tensor, shapes: Sequence[int], references: Tensor, projections: Tensor, points: int
+) -> Tensor:
+    """value (B,N,h,D), references (B,Q,L,2 or 4), projections (B,Q,3*h*L*P) -> (B,Q,h*D).
+
+    Projections hold the offsets (h,L,P,2), then the logits of the weights (h,L,P). References and projections
+    are float32, or float64 with a float64 value.
+    """
+    batch, queries, levels, numbers = references.shape
+    heads, width = value.shape[2:]
+    result = value.new_empty(batch, queries, heads * width)
+    tensors = value.contiguous(), references.contiguous(), projections.contiguous(), result
+    sizes = (*value.shape, queries, levels, points, numbers)
+    library.call("projected", list(shapes), sizes, tensors)
+    return result
+
+
+@msda_cpu_projected.register_fake
+def _(value: Tensor, shapes: Sequence[int], references: Tensor, projections: Tensor, points: int) -> Tensor:
+    return value.new_empty(value.shape[0], references.shape[1], value.shape[2] * value.shape[3])
 
 
 def _save(ctx: Any, inputs: tuple[Tensor, Sequence[int], Tensor, Tensor], output: Tensor) -> None:
