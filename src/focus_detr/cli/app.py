@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from focus_detr import __version__
+from focus_detr.cli.benchmark import benchmark
 from focus_detr.cli.check import check
 from focus_detr.cli.convert import convert
 from focus_detr.cli.evaluate import evaluate
@@ -41,7 +42,7 @@ def _root(
     """Focus-DETR: object detection that looks closely only where objects are."""
 
 
-for _verb in (predict, train, evaluate, check, convert, models, presets, recipes):
+for _verb in (predict, train, evaluate, check, convert, models, presets, recipes, benchmark):
     app.command()(_verb)
 
 

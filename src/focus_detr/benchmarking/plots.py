@@ -1,0 +1,71 @@
+"""The picture of a benchmark: what models give against the time they take."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    from focus_detr.benchmarking.report import Row
+
+_INK, _FAINT = "#1f2933", "#e4e7eb"
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#6a51a3")
+
+File = str | os.PathLike[str]
+
+
+def plot_against_time(rows: Sequence[Row], file: File) -> None:
+    """AP, or the share of tokens worked on where no AP was measured, against the median for an image.
+
+    Rows of one model are joined: what its budgets or sizes trade.
+    """
+    accuracy = any(row.AP is not None for row in rows)
+    figure, axes = new_figure(
+        "Accuracy against time" if accuracy else "Tokens against time",
+        "milliseconds an image, median",
+        "AP" if accuracy else "tokens encoder layers work on",
+    )
+    for place, model in enumerate(dict.fromkeys(row.model for row in rows)):
+        points = [
+            (row.median_ms / row.batch_size, row.AP if accuracy else _worked_on(row), row)
+            for row in rows
+            if row.model == model
+        ]
+        known = sorted(
+            ((x, y, row) for x, y, row in points if y is not None), key=lambda point: (point[1], point[0])
+        )
+        color = _COLORS[place % len(_COLORS)]
+        axes.plot([x for x, _, _ in known], [y for _, y, _ in known], "o-", color=color, label=model)
+        for x, y, row in known:
+            note = row.size if row.keep_ratio is None else f"{row.size} keep {row.keep_ratio:g}"
+            axes.annotate(note, (x, y), (5, 5), textcoords="offset points", fontsize=7, color=_INK)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=150, facecolor="white")
+
+
+def new_figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
+    """An empty figure in the project's look, left out of the caller's plotting state and screen."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes: Any = figure.add_subplot()
+    axes.set_title(title, loc="left", color=_INK, fontweight="bold")
+    axes.set_xlabel(x, color=_INK)
+    axes.set_ylabel(y, color=_INK)
+    axes.grid(color=_FAINT)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure, axes
+
+
+def _worked_on(row: Row) -> float | None:
+    # An exported file does not say which tokens it keeps.
+    return None if row.tokens is None or row.kept is None else row.tokens * row.kept

@@ -1,0 +1,215 @@
+"""benchmark(): measure models alike."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from focus_detr.benchmarking.environment import describe_environment, limited_threads
+from focus_detr.benchmarking.macs import Cost, count_macs
+from focus_detr.benchmarking.memory import PeakMemory, peak_memory
+from focus_detr.benchmarking.report import BenchmarkReport, Row, rounded
+from focus_detr.benchmarking.subjects import (
+    USUAL_PICTURE,
+    Order,
+    Subject,
+    load_subject,
+    prepare,
+    selects_tokens,
+)
+from focus_detr.benchmarking.timing import take_turns
+from focus_detr.errors import FocusDetrError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+    from focus_detr.data import DetectionDataset
+
+logger = logging.getLogger(__name__)
+
+Size = tuple[int, int]  # height, width
+
+
+def benchmark(
+    models: Sequence[str],
+    *,
+    sizes: Sequence[Size] = (),
+    batch_size: int = 1,
+    keep_ratios: Sequence[float] = (),
+    threads: int | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    warmup: int = 2,
+    runs: int = 10,
+    pause: float = 0.0,
+    memory: bool = True,
+    data: str | os.PathLike[str] | None = None,
+    split: str = "test",
+    limit: int | None = None,
+    progress: bool = False,
+) -> BenchmarkReport:
+    """Time, memory, operations and, given data, AP of models; their runs take turns.
+
+    Args:
+        models: see `Order`.
+        sizes: height and width of the images; by default what each model's image processor makes of the first
+            image of the data, or of a 640x480 picture.
+        keep_ratios: in place of the models' own, one row each; models that select no tokens have one row.
+        threads: of torch, and cores of everything else; as it is when not given.
+        dtype: of the weights; of a ``deployed:`` model, of its matrix products.
+        warmup, runs, pause: see `take_turns`.
+        memory: measure it, in one fresh process a row.
+        data: labelled images to measure AP on; ``limit`` takes the first of its ``split``.
+
+    Raises:
+        FocusDetrError: a model, size or option that cannot be used.
+    """
+    if not models:
+        raise FocusDetrError("benchmark: names no model; give a bundled name, a folder, a preset or a file")
+    if batch_size < 1:
+        raise FocusDetrError(f"batch_size={batch_size}: must be at least 1")
+    for height, width in sizes:
+        if min(height, width) < 32:
+            raise FocusDetrError(f"size {height}x{width}: sides must be 32 pixels or more")
+    with limited_threads(threads):
+        subjects = _subjects(models, keep_ratios, device, dtype)
+        pictures = [_pictures(subject, data, split, limit) for subject in subjects]
+        cases = [
+            (subject, size, dataset)
+            for subject, (dataset, picture) in zip(subjects, pictures, strict=True)
+            for size in (sizes or [_usual_size(subject, picture)])
+        ]
+        timings = take_turns(
+            {
+                str(place): _explained(subject, size, batch_size)
+                for place, (subject, size, _) in enumerate(cases)
+            },
+            runs,
+            warmup=warmup,
+            pause=pause,
+            finish=subjects[0].finish,
+        )
+        first = timings["0"].median
+        rows = []
+        for place, (subject, size, dataset) in enumerate(cases):
+            taken = timings[str(place)]
+            row = Row(
+                model=subject.order.name,
+                keep_ratio=subject.order.keep_ratio or getattr(subject.config, "keep_ratio", None)
+                if selects_tokens(subject.config)
+                else None,
+                size=f"{size[0]}x{size[1]}",
+                batch_size=batch_size,
+                median_ms=1e3 * taken.median,
+                p95_ms=1e3 * taken.p95,
+                best_ms=1e3 * taken.best,
+                cpu_ms=1e3 * taken.cpu_median,
+                images_per_second=batch_size / taken.median,
+                times_faster=first / taken.median,
+                **_memory(peak_memory(prepare, subject.order, size, batch_size, threads) if memory else None),
+                **_cost(count_macs(subject.config, *size) if subject.config is not None else None),
+                **_accuracy(subject, dataset, size if sizes else None, batch_size, progress),
+            )
+            rows.append(rounded(row))
+        return BenchmarkReport(rows, describe_environment(str(subjects[0].predictor.device)))
+
+
+def _subjects(
+    models: Sequence[str], keep_ratios: Sequence[float], device: str | None, dtype: str | None
+) -> list[Subject]:
+    subjects = []
+    for name in models:
+        first = load_subject(Order(name, None, device, dtype))
+        if not keep_ratios or not selects_tokens(first.config):
+            subjects.append(first)
+        else:
+            subjects += [load_subject(Order(name, ratio, device, dtype)) for ratio in keep_ratios]
+    if keep_ratios and not any(selects_tokens(subject.config) for subject in subjects):
+        raise FocusDetrError(
+            f"keep ratios {', '.join(map(str, keep_ratios))}: no model here selects tokens by one "
+            f"({', '.join(models)}); leave them out"
+        )
+    return subjects
+
+
+def _pictures(
+    subject: Subject, data: str | os.PathLike[str] | None, split: str, limit: int | None
+) -> tuple[DetectionDataset | None, Image.Image]:
+    """The images to measure AP on, and a typical picture."""
+    from PIL import Image
+
+    if data is None:
+        if limit is not None:
+            raise FocusDetrError(f"limit={limit}: limits the images of data, and none is given")
+        return None, Image.new("RGB", USUAL_PICTURE)
+    if not subject.trained:
+        raise FocusDetrError(f"{subject.order.name}: has random weights, and so no AP; leave out the data")
+    if limit is not None and limit < 1:
+        raise FocusDetrError(f"limit={limit}: must be at least 1")
+    from focus_detr.data import DetectionDataset, load_dataset
+
+    found = load_dataset(os.fspath(data), split, classes=list(subject.predictor.class_names))
+    chosen = DetectionDataset(
+        found.records[:limit],
+        found.class_names,
+        found.category_ids,
+        name=found.name,
+        split=found.split,
+        format=found.format,
+    )
+    return chosen, chosen[0].image
+
+
+def _usual_size(subject: Subject, picture: Image.Image) -> Size:
+    height, width = subject.predictor.processor(images=[picture])["pixel_values"].shape[2:]
+    return height, width
+
+
+def _explained(subject: Subject, size: Size, batch: int) -> Any:
+    """The subject's work, whose errors name the model."""
+    work = subject.work(size, batch)
+
+    def run() -> None:
+        try:
+            work()
+        except FocusDetrError as error:
+            raise FocusDetrError(f"{subject.order.name}: {error}") from error
+
+    return run
+
+
+def _memory(measured: PeakMemory | None) -> dict[str, Any]:
+    if measured is None:
+        return {}
+    return {
+        "memory_mib": measured.growth,
+        "peak_mib": measured.peak,
+        "device_memory_mib": measured.device,
+    }
+
+
+def _cost(cost: Cost | None) -> dict[str, Any]:
+    if cost is None:
+        return {}
+    return {
+        "gmacs": cost.total / 1e9,
+        **{f"{name}_gmacs": macs / 1e9 for name, macs in cost.parts().items()},
+        "parameters_m": cost.parameters / 1e6,
+        "tokens": cost.tokens,
+        "kept": cost.kept_share,
+    }
+
+
+def _accuracy(
+    subject: Subject, dataset: DetectionDataset | None, size: Size | None, batch_size: int, progress: bool
+) -> dict[str, Any]:
+    if dataset is None:
+        return {}
+    from focus_detr.evaluation import evaluate
+
+    if size is not None and subject.config is not None:
+        subject.predictor.processor.size = {"height": size[0], "width": size[1]}
+    metrics = evaluate(subject.predictor, dataset, batch_size=batch_size, progress=progress).metrics.summary
+    return {"AP": metrics["AP"], "AP50": metrics["AP50"]}

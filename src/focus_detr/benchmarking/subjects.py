@@ -1,0 +1,165 @@
+"""Subjects: what is measured, from what people write on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from focus_detr.errors import FocusDetrError
+
+if TYPE_CHECKING:
+    import torch
+
+    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.inference import Predictor
+
+PRESET, DEPLOYED = "preset:", "deployed:"
+# What a size is by default: that which the model's image processor makes of such a picture.
+USUAL_PICTURE = (640, 480)
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is asked for.
+
+    Attributes:
+        name: a bundled model, a folder, a preset (random weights; also ``preset:NAME``), an exported file;
+            ``deployed:NAME`` is the model as `focus_detr.inference.deploy` makes it.
+        keep_ratio: in place of the model's own.
+    """
+
+    name: str
+    keep_ratio: float | None = None
+    device: str | None = None
+    dtype: str | None = None
+
+
+@dataclass
+class Subject:
+    """A model ready to run.
+
+    Attributes:
+        config: None for exported files, whose operations cannot be counted.
+        trained: False for presets.
+    """
+
+    order: Order
+    predictor: Predictor
+    config: FocusDetrConfig | None
+    trained: bool
+
+    def work(self, size: tuple[int, int], batch: int) -> Callable[[], Any]:
+        """One forward pass for a batch of random images of ``size`` (height, width)."""
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        pixel_values = torch.randn(batch, 3, *size, generator=generator)
+        pixel_mask = torch.ones(batch, *size, dtype=torch.int64)
+        model = self.predictor.model
+        if not isinstance(model, torch.nn.Module):
+            return lambda: model.infer(pixel_values, pixel_mask)
+        pixel_values = pixel_values.to(self.predictor.device, self.predictor.dtype)
+        pixel_mask = pixel_mask.to(self.predictor.device)
+
+        @torch.inference_mode()
+        def run() -> Any:
+            return model(pixel_values=pixel_values, pixel_mask=pixel_mask)
+
+        return run
+
+    def finish(self) -> None:
+        """Wait until the GPUs have done all they were given."""
+        import torch
+
+        if torch.cuda.is_initialized():
+            torch.cuda.synchronize()
+
+
+def load_subject(order: Order) -> Subject:
+    """Find and load what is asked for.
+
+    Raises:
+        FocusDetrError: no such model, or it cannot be had in this form.
+    """
+    import torch
+
+    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.inference import Predictor
+    from focus_detr.presets import list_presets
+    from focus_detr.pretrained import list_models
+
+    name, deployed = order.name.removeprefix(DEPLOYED), order.name.startswith(DEPLOYED)
+    known = name in list_presets() and name not in list_models()
+    _dtype(order.dtype)
+    dtype = None if deployed else order.dtype
+    if name.startswith(PRESET) or known:
+        predictor, trained = _from_preset(name.removeprefix(PRESET), order.device, dtype), False
+    else:
+        predictor, trained = Predictor.from_pretrained(name, device=order.device, dtype=dtype), True
+    config = getattr(predictor.model, "config", None)
+    config = config if isinstance(config, FocusDetrConfig) else None
+    if config is None and (order.dtype is not None or deployed):
+        asked = "deployed" if deployed else f"dtype={order.dtype!r}"
+        raise FocusDetrError(f"{name}: {asked} is settled in an exported file; export the model anew")
+    if order.keep_ratio is not None:
+        _set_keep_ratio(name, predictor.model, order.keep_ratio)
+    if deployed:
+        from focus_detr.inference.deploy import deploy
+
+        assert isinstance(predictor.model, torch.nn.Module)
+        predictor.model = deploy(predictor.model, dtype=order.dtype)  # type: ignore[arg-type]
+    return Subject(order, predictor, config, trained)
+
+
+def selects_tokens(config: FocusDetrConfig | None) -> bool:
+    """Whether a keep ratio means anything to such a model."""
+    if config is None:
+        return False
+    from focus_detr.models.policies import POLICIES
+    from focus_detr.models.policies.base import TokenPolicy
+
+    return POLICIES[config.token_policy].plan is not TokenPolicy.plan
+
+
+def prepare(order: Order, size: tuple[int, int], batch: int, threads: int | None) -> Callable[[], Any]:
+    """Load a subject and give its work; for a process of its own (`peak_memory`)."""
+    import torch
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+    return load_subject(order).work(size, batch)
+
+
+def _from_preset(name: str, device: str | None, dtype: str | None) -> Predictor:
+    import torch
+
+    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.image_processing import FocusDetrImageProcessor
+    from focus_detr.inference import Predictor
+    from focus_detr.models import FocusDetrForObjectDetection
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model: torch.nn.Module = FocusDetrForObjectDetection(FocusDetrConfig.from_preset(name))
+    kind = _dtype(dtype)
+    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return Predictor(model.to(target, kind), FocusDetrImageProcessor())
+
+
+def _dtype(name: str | None) -> torch.dtype:
+    import torch
+
+    known = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name is not None and name not in known:
+        raise FocusDetrError(f"dtype={name!r}: not known; use one of {', '.join(known)}")
+    return known[name or "float32"]
+
+
+def _set_keep_ratio(name: str, model: Any, keep_ratio: float) -> None:
+    config: Any = getattr(model, "config", None)
+    if not 0 < keep_ratio <= 1:
+        raise FocusDetrError(f"keep_ratio={keep_ratio}: must lie in (0, 1]; the paper uses 0.5")
+    if not selects_tokens(config):
+        raise FocusDetrError(f"{name}: has no keep ratio to set: it selects no tokens, or is exported")
+    config.keep_ratio = keep_ratio
