@@ -1,6 +1,5 @@
 """Models holding the fixtures' weights, made through the converter as a user would."""
 
-import json
 import sys
 from pathlib import Path
 
@@ -14,19 +13,11 @@ from focus_detr.models import FocusDetrForObjectDetection
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from parity_weights import make  # noqa: E402
+from checkpoints import checkpoint  # noqa: E402
 
 DATA = Path(__file__).parents[1] / "data" / "parity"
 NAMES = ["focus_detr_r50", "focus_detr_swin_tiny_224", "dino_r50"]
 _cache = {}
-
-
-def checkpoint(name, folder):
-    layout = json.loads((DATA / f"{name}.layout.json").read_text())
-    state = {key: torch.from_numpy(make(key, shape, kind)) for key, (shape, kind) in layout.items()}
-    path = folder / f"{name}.pth"
-    torch.save({"model": state}, path)
-    return path
 
 
 @pytest.fixture(params=NAMES)

@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from focus_detr.configuration import FocusDetrConfig, Quirks
-from focus_detr.convert import detrex, dino
+from focus_detr.convert import deformable, detrex, dino
 from focus_detr.convert.backbones import detect_backbone
 from focus_detr.convert.checkpoint import open_checkpoint
 from focus_detr.convert.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
+from focus_detr.convert.dino import COCO_ROWS
 from focus_detr.convert.report import ConversionReport
 from focus_detr.convert.rules import Rule, apply_rules
 from focus_detr.errors import FocusDetrError
@@ -34,6 +35,12 @@ class Layout:
     temperature: float
     offset: float
     quirks: dict[str, bool]
+    host: str = "dino"
+    host_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
+    adapt: Callable[[dict[str, Tensor], int | None], tuple[dict[str, Tensor], list[str]]] = (
+        lambda state, num_labels: (state, [])
+    )
+    fields: dict[str, Any] = field(default_factory=dict)
 
 
 def _quirks(*off: str) -> dict[str, bool]:
@@ -43,7 +50,25 @@ def _quirks(*off: str) -> dict[str, bool]:
 _FOCUS = Layout("focus-detr (detrex)", detrex.rules, "focus", 10000.0, -0.5, _quirks())
 _DETREX_DINO = Layout("dino (detrex)", detrex.rules, "dense", 10000.0, -0.5, _quirks("frozen_values"))
 _DINO = Layout(
-    "dino (original)", dino.rules, "dense", 20.0, 0.0, _quirks("frozen_values", "unmasked_evaluation")
+    "dino (original)",
+    dino.rules,
+    "dense",
+    20.0,
+    0.0,
+    _quirks("frozen_values", "unmasked_evaluation"),
+    adapt=dino.adapt,
+)
+_DEFORMABLE = Layout(
+    "deformable-detr (original)",
+    deformable.rules,
+    "dense",
+    10000.0,
+    -0.5,
+    {"padded_backbone": True, "padded_queries": True},
+    host="deformable-detr",
+    host_options=deformable.host_options,
+    adapt=deformable.adapt,
+    fields={"dropout": 0.1, "class_loss_coefficient": 2.0, "num_detections": 100, "denoising_queries": 0},
 )
 
 
@@ -93,14 +118,14 @@ def convert_checkpoint(
     found = detect_backbone(renaming.state, source)
     if backbone is not None and backbone != found:
         raise FocusDetrError(f"{source}: its backbone is {found!r} and not backbone={backbone!r}")
-    state, notes = dino.adapt(renaming.state, num_labels) if layout is _DINO else (renaming.state, [])
+    state, notes = layout.adapt(renaming.state, num_labels)
 
     names = _class_names(class_names, state, num_labels, source)
     encoding = {
         "position_temperature": layout.temperature if temperature is None else temperature,
         "position_offset": layout.offset if offset is None else offset,
     }
-    config = _config(state, layout, found, names, encoding, source)
+    config = _config(state, layout, layout.host_options(foreign), found, names, encoding, source)
     _check_complete(state, config, source)
     _save(state, config, found, output)
     default = f"default of {layout.name}; the checkpoint does not say"
@@ -123,8 +148,11 @@ def _detect_layout(state: dict[str, Tensor], source: str) -> Layout:
         return _DINO
     if detrex.is_detrex(state):
         return _FOCUS if detrex.is_focus(state) else _DETREX_DINO
+    if deformable.is_deformable(state):
+        return _DEFORMABLE
     raise FocusDetrError(
-        f"{source}: not a checkpoint of Focus-DETR (detrex) or two-stage DINO (detrex, original); "
+        f"{source}: not a checkpoint of Focus-DETR (detrex), two-stage DINO (detrex, original) or Deformable "
+        "DETR (original); "
         f"its keys begin {', '.join(list(state)[:3])}"
     )
 
@@ -132,7 +160,7 @@ def _detect_layout(state: dict[str, Tensor], source: str) -> Layout:
 def _class_names(
     given: Sequence[str] | str | Path | None, state: dict[str, Tensor], num_labels: int | None, source: str
 ) -> list[str]:
-    rows = len(_tensor(state, "proposals.class_head.weight", source))
+    rows = len(_tensor(state, "host.decoder.class_heads.0.weight", source))
     if num_labels is not None and num_labels != rows:
         raise FocusDetrError(f"{source}: has {rows} classes and not num_labels={num_labels}")
     if isinstance(given, str | Path):
@@ -141,6 +169,9 @@ def _class_names(
         lines = Path(given).read_text(encoding="utf-8").splitlines()
         given = [line.strip() for line in lines if line.strip()]
     if given is None:
+        if rows == COCO_ROWS:  # one for each category id, used or not
+            used = dict(zip(COCO_CATEGORY_IDS, COCO_CLASS_NAMES, strict=True))
+            return [used.get(i, f"unused {i}") for i in range(rows)]
         coco = rows == len(COCO_CLASS_NAMES)
         return list(COCO_CLASS_NAMES) if coco else [f"class {label}" for label in range(rows)]
     if len(given) != rows:
@@ -151,6 +182,7 @@ def _class_names(
 def _config(
     state: dict[str, Tensor],
     layout: Layout,
+    host_options: dict[str, Any],
     backbone: str,
     names: list[str],
     encoding: dict[str, float],
@@ -162,6 +194,8 @@ def _config(
     fields: dict[str, Any] = {
         "backbone_config": backbone_config(backbone),
         "freeze_stem": not backbone.startswith("swin"),
+        "host": layout.host,
+        "host_options": host_options,
         "token_policy": layout.token_policy,
         "num_levels": levels,
         "d_model": width,
@@ -171,12 +205,18 @@ def _config(
         "decoder_layers": decoder,
         "encoder_ffn_dim": len(_tensor(state, "encoder.layers.0.ffn.linear1.weight", source)),
         "decoder_ffn_dim": len(_tensor(state, "host.decoder.layers.0.ffn.linear1.weight", source)),
-        "num_queries": len(_tensor(state, "host.query_content.weight", source)),
         "id2label": dict(enumerate(names)),
         "label2id": {name: label for label, name in enumerate(names)},
         "quirks": layout.quirks,
         **encoding,
+        **layout.fields,
     }
+    if "host.query_content.weight" in state:
+        fields["num_queries"] = len(state["host.query_content.weight"])
+    elif layout.host != "dino":
+        fields["num_queries"] = 300  # of proposals; the checkpoint does not say, the releases have as many
+    if len(names) == COCO_ROWS and names[-1] == COCO_CLASS_NAMES[-1]:
+        fields["category_ids"] = list(range(COCO_ROWS))
     if tuple(names) == COCO_CLASS_NAMES:
         fields["category_ids"] = list(COCO_CATEGORY_IDS)
     config = FocusDetrConfig(**fields)

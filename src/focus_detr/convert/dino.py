@@ -18,8 +18,8 @@ def is_dino(state: dict[str, Tensor]) -> bool:
     return "transformer.enc_out_class_embed.weight" in state and "transformer.level_embed" in state
 
 
-def rules(state: dict[str, Tensor]) -> list[Rule]:
-    """Rules from the original DINO's names to ours."""
+def transformer_rules() -> list[Rule]:
+    """Rules that Deformable DETR's code and all that grew from it share: neck, encoder, decoder layers."""
     encoder, decoder = r"transformer\.encoder\.layers\.(\d+)\.", r"transformer\.decoder\.layers\.(\d+)\."
     return [
         Rule(r"transformer\.decoder\.((?:class|bbox)_embed\..*)", alias_of=r"\1"),
@@ -38,10 +38,17 @@ def rules(state: dict[str, Tensor]) -> list[Rule]:
         Rule(decoder + r"norm3\.(.*)", r"host.decoder.layers.\1.ffn_norm.\2"),
         Rule(encoder + r"(linear[12]\..*)", r"encoder.layers.\1.ffn.\2"),
         Rule(decoder + r"(linear[12]\..*)", r"host.decoder.layers.\1.ffn.\2"),
-        Rule(r"transformer\.decoder\.ref_point_head\.(layers\..*)", r"host.decoder.position_mlp.\1"),
-        Rule(r"transformer\.decoder\.norm\.(.*)", r"host.decoder.norm.\1"),
         Rule(r"transformer\.enc_output\.(.*)", r"proposals.projection.\1"),
         Rule(r"transformer\.enc_output_norm\.(.*)", r"proposals.norm.\1"),
+    ]
+
+
+def rules(state: dict[str, Tensor]) -> list[Rule]:
+    """Rules from the original DINO's names to ours."""
+    return [
+        *transformer_rules(),
+        Rule(r"transformer\.decoder\.ref_point_head\.(layers\..*)", r"host.decoder.position_mlp.\1"),
+        Rule(r"transformer\.decoder\.norm\.(.*)", r"host.decoder.norm.\1"),
         Rule(r"transformer\.enc_out_class_embed\.(.*)", r"proposals.class_head.\1"),
         Rule(r"transformer\.enc_out_bbox_embed\.(layers\..*)", r"proposals.box_head.\1"),
         Rule(r"transformer\.tgt_embed\.weight", "host.query_content.weight"),

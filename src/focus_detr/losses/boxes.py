@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_EPS = 1e-6  # in the denominators of the overlaps, as in the original
+EPS = 1e-6  # in the denominators of the overlaps, as in the original
 
 
 def cxcywh_to_xyxy(boxes: Tensor) -> Tensor:
@@ -20,8 +20,8 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     return torch.cat([(low + high) / 2, high - low], -1)
 
 
-def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
-    """GIoU of corner boxes that broadcast, (...,4) with (...,4) -> (...)."""
+def generalized_iou(a: Tensor, b: Tensor, eps: float = EPS) -> Tensor:
+    """GIoU of corner boxes that broadcast, (...,4) with (...,4) -> (...); ``eps`` joins areas divided by."""
     area_a = (a[..., 2:] - a[..., :2]).prod(-1)
     area_b = (b[..., 2:] - b[..., :2]).prod(-1)
     shared = (
@@ -31,4 +31,4 @@ def generalized_iou(a: Tensor, b: Tensor) -> Tensor:
     hull = (
         (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
     )
-    return shared / (union + _EPS) - (hull - union) / (hull + _EPS)
+    return shared / (union + eps) - (hull - union) / (hull + eps)

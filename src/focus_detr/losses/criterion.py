@@ -93,7 +93,7 @@ class SetCriterion:
         focal = sigmoid_focal_loss(logits, truth, self.alpha, self.gamma)
         if valid is not None:
             focal = focal.masked_fill(~valid[..., None], 0.0)
-        overlap = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target))
+        overlap = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target), self.matcher.eps)
         return {
             f"loss_class{suffix}": self.weights.classes * focal.sum() / count,
             f"loss_bbox{suffix}": self.weights.bbox * (predicted - target).abs().sum() / count,
@@ -103,7 +103,13 @@ class SetCriterion:
 
 def num_boxes(labels: Labels, device: torch.device) -> Tensor:
     """Objects of a step, at least 1, averaged over the processes."""
-    count = torch.tensor(float(sum(len(label["class_labels"]) for label in labels)), device=device)
+    return mean_of_processes(
+        torch.tensor(float(sum(len(label["class_labels"]) for label in labels)), device=device)
+    )
+
+
+def mean_of_processes(count: Tensor) -> Tensor:
+    """A count that sums of a step are divided by, at least 1, averaged over the processes."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(count)
         # At least one object in all processes together, not in each: several then train as one does.

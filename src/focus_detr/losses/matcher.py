@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from focus_detr.losses.boxes import cxcywh_to_xyxy, generalized_iou
+from focus_detr.losses.boxes import EPS, cxcywh_to_xyxy, generalized_iou
 
 Match = tuple[Tensor, Tensor]  # queries and objects of one image, both (min(Q,T),) int64
 
@@ -20,10 +20,16 @@ class HungarianMatcher:
     """
 
     def __init__(
-        self, class_cost: float, bbox_cost: float, giou_cost: float, alpha: float = 0.25, gamma: float = 2.0
+        self,
+        class_cost: float,
+        bbox_cost: float,
+        giou_cost: float,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        eps: float = EPS,
     ) -> None:
         self.class_cost, self.bbox_cost, self.giou_cost = class_cost, bbox_cost, giou_cost
-        self.alpha, self.gamma = alpha, gamma
+        self.alpha, self.gamma, self.eps = alpha, gamma, eps
 
     @torch.no_grad()
     def __call__(
@@ -61,5 +67,5 @@ class HungarianMatcher:
         boxes = boxes.to(probability.dtype)
         targets = targets.to(probability.dtype)
         distance = torch.cdist(boxes, targets, p=1)
-        overlap = generalized_iou(cxcywh_to_xyxy(boxes)[:, None], cxcywh_to_xyxy(targets)[None])
+        overlap = generalized_iou(cxcywh_to_xyxy(boxes)[:, None], cxcywh_to_xyxy(targets)[None], self.eps)
         return self.class_cost * (present - absent) + self.bbox_cost * distance - self.giou_cost * overlap

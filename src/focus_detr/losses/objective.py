@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
+from focus_detr.losses.boxes import EPS
 from focus_detr.losses.criterion import Labels, SetCriterion, Weights, num_boxes
 from focus_detr.losses.matcher import HungarianMatcher
 
@@ -16,12 +18,16 @@ if TYPE_CHECKING:
 
 class Objective:
     """Losses of the proposals (``_enc``), of each decoder layer (``_0``, ...; none for the last) and of the
-    denoising queries (``_dn``)."""
+    denoising queries (``_dn``).
 
-    def __init__(self, config: FocusDetrConfig) -> None:
+    Args:
+        eps: added to the areas that overlaps are divided by.
+    """
+
+    def __init__(self, config: FocusDetrConfig, eps: float = EPS) -> None:
         c = config
         self.criterion = SetCriterion(
-            HungarianMatcher(c.class_cost, c.bbox_cost, c.giou_cost, c.focal_alpha, c.focal_gamma),
+            HungarianMatcher(c.class_cost, c.bbox_cost, c.giou_cost, c.focal_alpha, c.focal_gamma, eps),
             Weights(c.class_loss_coefficient, c.bbox_loss_coefficient, c.giou_loss_coefficient),
             c.focal_alpha,
             c.focal_gamma,
@@ -34,8 +40,10 @@ class Objective:
         losses: dict[str, Tensor] = {}
         if decoded.queries is not None:
             proposed = decoded.queries
+            counting = proposed.valid if proposed.proposing is None else proposed.proposing
+            told = as_one_class(labels) if proposed.one_class else labels
             losses |= criterion.matched(
-                proposed.class_logits, proposed.proposal_boxes, labels, count, "_enc", proposed.valid
+                proposed.class_logits, proposed.proposal_boxes, told, count, "_enc", counting
             )
         skip = 0 if denoising is None else denoising.content.shape[1]
         for j, (logits, boxes) in enumerate(zip(decoded.logits, decoded.boxes, strict=True)):
@@ -47,3 +55,8 @@ class Objective:
                     logits[:, :skip], boxes[:, :skip], labels, count, f"_dn{suffix}", slots, groups
                 )
         return losses
+
+
+def as_one_class(labels: Labels) -> Labels:
+    """The same objects, all of class 0."""
+    return [{**label, "class_labels": torch.zeros_like(label["class_labels"])} for label in labels]

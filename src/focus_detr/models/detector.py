@@ -144,6 +144,12 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         self, pixel_values: Tensor, pixel_mask: Tensor | None
     ) -> tuple[list[Tensor], Geometry]:
         """Images (B,3,H,W) to levels (B,C,H_l,W_l) and where in them the images are."""
+        levels, geometry = self._extract(pixel_values, pixel_mask)
+        if self.host.coordinates_in_own_precision and pixel_values.dtype.itemsize > 4:
+            geometry.precision = pixel_values.dtype
+        return levels, geometry
+
+    def _extract(self, pixel_values: Tensor, pixel_mask: Tensor | None) -> tuple[list[Tensor], Geometry]:
         if pixel_mask is None or (self.quirks.unmasked_evaluation and not self.training):
             return levels_of_canvas(self._levels, pixel_values, None)
         if self.quirks.padded_backbone:

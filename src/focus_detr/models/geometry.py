@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Coordinates are made in float32 whatever the model's dtype, as in the original.
+# Coordinates are made in float32 whatever the model's dtype, as in the original Focus-DETR and DINO.
 COORDINATE_DTYPE = torch.float32
 
 
@@ -21,12 +21,14 @@ class Geometry:
         valid: (B,N) bool, True where a token is image; None when no canvas has padding.
         rounded: ratios of image to canvas are rounded to float32, as in the original: locations that this
             moves over the edge of a pixel have other gradients. Independence of the batch needs exact ones.
+        precision: dtype that coordinates are made in.
     """
 
     shapes: list[tuple[int, int]]
     sizes: Tensor
     valid: Tensor | None
     rounded: bool = False
+    precision: torch.dtype = COORDINATE_DTYPE
 
     @classmethod
     def unpadded(cls, shapes: list[tuple[int, int]], batch: int, device: torch.device) -> Geometry:
@@ -61,18 +63,18 @@ class Geometry:
     def valid_ratios(self, dtype: torch.dtype) -> Tensor:
         """(B,L,2): the image's share of each canvas, as (width, height)."""
         canvas = torch.tensor(self.shapes, device=self.sizes.device)
-        precision = COORDINATE_DTYPE if self.rounded else dtype
+        precision = self.precision if self.rounded else dtype
         return (self.sizes.to(precision) / canvas.to(precision)).flip(-1).to(dtype)
 
     def centres(self) -> Tensor:
-        """(B,N,2): token centres (x, y) relative to their image, 0..1 inside it; float32."""
-        return self._grid(self.sizes.flip(-1).to(COORDINATE_DTYPE))
+        """(B,N,2): token centres (x, y) relative to their image, 0..1 inside it; in ``precision``."""
+        return self._grid(self.sizes.flip(-1).to(self.precision))
 
     def references(self, dtype: torch.dtype) -> Tensor:
         """(B,N,L,2): every token's centre (x, y) on each level's canvas, 0..1 inside it."""
         if not self.rounded:
             return self.centres().to(dtype)[:, :, None] * self.valid_ratios(dtype)[:, None]
-        ratios = self.valid_ratios(COORDINATE_DTYPE)
+        ratios = self.valid_ratios(self.precision)
         canvas = torch.tensor(self.shapes, device=ratios.device).flip(-1)
         return (self._grid(ratios * canvas)[:, :, None] * ratios[:, None]).to(dtype)
 

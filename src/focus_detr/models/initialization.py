@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import cast
 
+import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
 from focus_detr.models.attention import MLP, DeformableAttention, SelfAttention
 from focus_detr.models.decoder import Decoder
+from focus_detr.models.hosts.deformable import DeformableDecoder, DeformableHost
 from focus_detr.models.hosts.dino import DinoHost
+from focus_detr.models.policies.base import TokenPolicy
 from focus_detr.models.queries import Proposals
 from focus_detr.models.scoring import ForegroundSelector
 
@@ -33,7 +37,8 @@ def initialize(module: nn.Module) -> None:
 
 def start(model: nn.Module) -> None:
     """What composite parts set otherwise than their layers do; transformers asks layers and the whole."""
-    for module in model.modules():
+    # Parts before the wholes that hold them, which may have a say in how their parts start.
+    for module in reversed(list(model.modules())):
         _start(module)
 
 
@@ -48,9 +53,19 @@ def _start(module: nn.Module) -> None:
         _start_heads([module.class_head], [module.box_head])
     elif isinstance(module, Decoder):
         _start_heads(module.class_heads, module.box_heads)
+    elif isinstance(module, DeformableDecoder):
+        _start_heads(module.class_heads, module.box_heads)
+    elif isinstance(module, DeformableHost) and not module.options.two_stage:
+        init.normal_(module.query_content.weight)
+        init.normal_(module.query_position.weight)
+        # Small boxes to begin with, where there is no proposal to begin from.
+        head = cast(MLP, module.decoder.box_heads[0])
+        init.copy_(_bias(head.layers[-1]), torch.tensor([0.0, 0.0, -2.0, -2.0]))
     elif isinstance(module, DinoHost):
         init.xavier_uniform_(module.query_content.weight)
         init.normal_(module.label_embedding.weight)
+    elif isinstance(module, TokenPolicy):
+        module.start()
 
 
 def _start_heads(class_heads: Iterable[nn.Module], box_heads: Iterable[nn.Module]) -> None:

@@ -16,16 +16,16 @@ def token_positions(geometry: Geometry, channels: int, temperature: float, offse
     Args:
         temperature, offset: the released schedules use (10000, -0.5) or (20, 0).
     """
-    per_level = []
+    per_level, dtype = [], geometry.precision
     for level, (height, width) in enumerate(geometry.shapes):
-        size = geometry.sizes[:, level].to(COORDINATE_DTYPE)  # (B,2)
+        size = geometry.sizes[:, level].to(dtype)  # (B,2)
         # Beyond the image the count of its pixels no longer grows, as with the original's cumulative mask.
-        rows = torch.arange(1, height + 1, device=size.device, dtype=COORDINATE_DTYPE).minimum(size[:, :1])
-        columns = torch.arange(1, width + 1, device=size.device, dtype=COORDINATE_DTYPE).minimum(size[:, 1:])
+        rows = torch.arange(1, height + 1, device=size.device, dtype=dtype).minimum(size[:, :1])
+        columns = torch.arange(1, width + 1, device=size.device, dtype=dtype).minimum(size[:, 1:])
         y = (rows + offset) / (size[:, :1] + 1e-6) * (2 * math.pi)  # (B,H)
         x = (columns + offset) / (size[:, 1:] + 1e-6) * (2 * math.pi)  # (B,W)
-        y = sine(y, channels // 2, temperature)[:, :, None].expand(-1, -1, width, -1)
-        x = sine(x, channels // 2, temperature)[:, None].expand(-1, height, -1, -1)
+        y = sine(y, channels // 2, temperature, dtype)[:, :, None].expand(-1, -1, width, -1)
+        x = sine(x, channels // 2, temperature, dtype)[:, None].expand(-1, height, -1, -1)
         per_level.append(torch.cat([y, x], -1).flatten(1, 2))
     return torch.cat(per_level, 1)
 
@@ -36,8 +36,18 @@ def box_positions(boxes_cxcywh: Tensor, channels: int) -> Tensor:
     return torch.cat([sine(value, channels // 2, 10000.0) for value in (y, x, w, h)], -1)
 
 
-def sine(angles: Tensor, channels: int, temperature: float) -> Tensor:
-    """Sines (even channels) and cosines (odd) of angles (...) over falling frequencies, (..., channels)."""
-    exponents = 2 * torch.arange(channels // 2, device=angles.device, dtype=COORDINATE_DTYPE) / channels
+def sine_of_boxes(boxes_cxcywh: Tensor, channels: int) -> Tensor:
+    """Sine encoding of boxes (..., 4) as Deformable DETR's proposals have it, (..., 2C): x, y, w, h."""
+    dtype = boxes_cxcywh.dtype if boxes_cxcywh.dtype.itemsize >= 4 else COORDINATE_DTYPE
+    angles = boxes_cxcywh.to(dtype) * (2 * math.pi)
+    return sine(angles, channels // 2, 10000.0, dtype).flatten(-2)
+
+
+def sine(angles: Tensor, channels: int, temperature: float, dtype: torch.dtype = COORDINATE_DTYPE) -> Tensor:
+    """Sines (even channels) and cosines (odd) of angles (...) over falling frequencies, (..., channels).
+
+    Frequencies are made in ``dtype``.
+    """
+    exponents = 2 * torch.arange(channels // 2, device=angles.device, dtype=dtype) / channels
     scaled = angles[..., None] / temperature**exponents
     return torch.stack([scaled.sin(), scaled.cos()], -1).flatten(-2)

@@ -32,6 +32,8 @@ class Queries:
         content: (B,Q,C); boxes: (B,Q,4) boxes_cxcywh, detached.
         class_logits (B,Q,k), proposal_boxes (B,Q,4): the encoder's own predictions, for its loss.
         valid: (B,Q), queries that stand for a token of the image; None when all do.
+        proposing: (B,N), where every token predicts, those that do; None when ``valid`` says it, or all do.
+        one_class: the predictions tell objects from the rest, in the first logit, and not classes.
     """
 
     content: Tensor
@@ -39,6 +41,8 @@ class Queries:
     class_logits: Tensor
     proposal_boxes: Tensor
     valid: Tensor | None
+    proposing: Tensor | None = None
+    one_class: bool = False
 
 
 class Proposals(nn.Module):

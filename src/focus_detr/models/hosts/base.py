@@ -25,9 +25,11 @@ class Host(nn.Module):
 
     Attributes:
         options_class: dataclass of its own options.
+        coordinates_in_own_precision: in double precision, coordinates are too; else they are always float32.
     """
 
     options_class: ClassVar[type] = NoOptions
+    coordinates_in_own_precision: ClassVar[bool] = False
 
     def __init__(self, config: FocusDetrConfig) -> None:
         super().__init__()

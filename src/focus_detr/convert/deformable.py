@@ -1,0 +1,68 @@
+"""Layout of the original Deformable DETR (fundamentalvision): single-stage, refined, two-stage."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from focus_detr.convert.dino import transformer_rules
+from focus_detr.convert.rules import Rule
+
+
+def is_deformable(state: dict[str, Tensor]) -> bool:
+    """Whether ``state`` has the original Deformable DETR's names."""
+    queries = "transformer.pos_trans.weight" in state or "transformer.reference_points.weight" in state
+    return queries and "transformer.level_embed" in state and "input_proj.0.0.weight" in state
+
+
+def is_two_stage(state: dict[str, Tensor]) -> bool:
+    """Whether queries come from proposals."""
+    return "transformer.pos_trans.weight" in state
+
+
+def is_refined(state: dict[str, Tensor]) -> bool:
+    """Whether each decoder layer refines the boxes of the one before."""
+    return "transformer.decoder.bbox_embed.0.layers.0.weight" in state
+
+
+def host_options(state: dict[str, Tensor]) -> dict[str, Any]:
+    """The variant, as options of the host."""
+    return {"two_stage": is_two_stage(state), "box_refinement": is_refined(state)}
+
+
+def rules(state: dict[str, Tensor]) -> list[Rule]:
+    """Rules from the original's names to ours."""
+    heads = sum(key.startswith("class_embed.") and key.endswith(".weight") for key in state)
+    rules = transformer_rules()
+    if is_two_stage(state):
+        last = heads - 1
+        rules += [
+            Rule(r"transformer\.pos_trans\.(.*)", r"host.query_projection.\1"),
+            Rule(r"transformer\.pos_trans_norm\.(.*)", r"host.query_norm.\1"),
+            Rule(rf"class_embed\.{last}\.(.*)", r"proposals.class_head.\1"),
+            Rule(rf"bbox_embed\.{last}\.(layers\..*)", r"proposals.box_head.\1"),
+        ]
+    else:
+        rules += [
+            Rule(r"transformer\.reference_points\.(.*)", r"host.query_point.\1"),
+            Rule(r"query_embed\.weight", r"host.query_position_and_content.weight"),
+        ]
+    if not is_refined(state):
+        # All layers have one head, saved once for each of them.
+        rules.append(Rule(r"((?:class|bbox)_embed)\.[1-9]\d*\.(.*)", alias_of=r"\1.0.\2"))
+    rules += [
+        Rule(r"class_embed\.(\d+)\.(.*)", r"host.decoder.class_heads.\1.\2"),
+        Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"host.decoder.box_heads.\1.\2"),
+    ]
+    return rules
+
+
+def adapt(state: dict[str, Tensor], num_labels: int | None) -> tuple[dict[str, Tensor], list[str]]:
+    """Make a renamed state dict ours: learned queries are two tables, of positions and of contents."""
+    state = dict(state)
+    both = state.pop("host.query_position_and_content.weight", None)
+    if both is None:
+        return state, []
+    position, content = (part.contiguous() for part in torch.chunk(both, 2, dim=1))
+    state |= {"host.query_position.weight": position, "host.query_content.weight": content}
+    return state, ["query_embed.weight: its first half are the queries' positions, its second their contents"]

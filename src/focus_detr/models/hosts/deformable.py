@@ -1,0 +1,187 @@
+"""Deformable DETR: learned queries or proposals, boxes refined layer by layer (spec 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+
+from focus_detr.losses.objective import Objective
+from focus_detr.models.attention import MLP
+from focus_detr.models.decoder import DecoderLayer, Samples, decoder_layers, self_attention_mask
+from focus_detr.models.encoder import take
+from focus_detr.models.geometry import Geometry
+from focus_detr.models.hosts.base import HOSTS, Host, Labels
+from focus_detr.models.memory import Decoded, Memory
+from focus_detr.models.position import sine_of_boxes
+from focus_detr.models.queries import DenoisingQueries, Proposals, Queries, inverse_sigmoid
+from focus_detr.models.selection import descending
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+_EPS = 1e-5  # how near to 0 and 1 the logit of a coordinate is taken
+
+
+@dataclass(frozen=True)
+class DeformableOptions:
+    """Variants of Deformable DETR; all off is the plain, single-stage one."""
+
+    two_stage: bool = False
+    """Queries are the memory's best proposals; otherwise learned, with learned points to start from."""
+    box_refinement: bool = False
+    """Each layer starts from the boxes of the one before, and has heads of its own."""
+    content_from_memory: bool = False
+    """Two-stage queries start with the contents of their tokens (Efficient DETR), as in Sparse DETR."""
+    class_proposals: bool = False
+    """Proposals are ranked by their best class and learn classes; otherwise all objects are one class."""
+
+
+@HOSTS.register("deformable-detr")
+class DeformableHost(Host):
+    """Queries with fixed positions search the memory; denoising is not part of it."""
+
+    options_class = DeformableOptions
+    options: DeformableOptions
+    coordinates_in_own_precision = True
+
+    def __init__(self, config: FocusDetrConfig) -> None:
+        super().__init__(config)
+        c, options = config, self.options
+        width = c.d_model
+        if options.two_stage:
+            content = 1 if options.content_from_memory else 2  # positions alone, or contents too
+            self.query_projection = nn.Linear(2 * width, content * width)
+            self.query_norm = nn.LayerNorm(content * width)
+        else:
+            self.query_content = nn.Embedding(c.num_queries, width)
+            self.query_position = nn.Embedding(c.num_queries, width)
+            self.query_point = nn.Linear(width, 2)
+        self.decoder = DeformableDecoder(c, options.box_refinement)
+        self.objective = Objective(c, eps=1e-12)  # the original adds nothing, and fails on empty boxes
+        self.quirks = c.switches
+
+    @classmethod
+    def two_stage(cls, config: FocusDetrConfig) -> bool:
+        return bool(config.host_options.get("two_stage", False))
+
+    def forward(
+        self,
+        memory: Memory,
+        proposals: Proposals | None,
+        labels: Labels | None = None,
+        denoising: DenoisingQueries | None = None,
+        *,
+        with_samples: bool = False,
+    ) -> Decoded:
+        queries = None
+        if self.options.two_stage:
+            assert proposals is not None
+            queries = self._propose(memory, proposals)
+            content, positions, start = self._from_proposals(queries)
+            valid = queries.valid
+        else:
+            batch = len(memory.tokens)
+            content = self.query_content.weight.expand(batch, -1, -1)
+            positions = self.query_position.weight.expand(batch, -1, -1)
+            start, valid = self.query_point(positions).sigmoid(), None
+            if proposals is not None and self.training:
+                # No query comes from the proposals, but a token policy uses their heads, which learn here.
+                table, padded = self.query_content.weight, self.quirks.padded_queries
+                queries = proposals.select(memory.tokens, memory.geometry, table, padded)
+        allowed = self_attention_mask(None, valid)
+        logits, boxes, samples = self.decoder(content, positions, start, memory, allowed, with_samples)
+        return Decoded(logits, boxes, start, valid, queries, None, samples)
+
+    def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+        return self.objective(decoded, labels)
+
+    def _propose(self, memory: Memory, proposals: Proposals) -> Queries:
+        # Every token's class logits and box, all of which are taught; the best become queries.
+        tokens, geometry = memory.tokens, memory.geometry
+        anchors, proposing = proposals.anchors(geometry)
+        features = proposals.transform(tokens, proposing)
+        logits = proposals.class_head(features)
+        boxes = proposals.box_head(features) + anchors.to(features.dtype)
+        score = logits.amax(-1) if self.options.class_proposals else logits[..., 0]
+        count = min(self.config.num_queries, geometry.num_tokens)
+        valid = every = None
+        if geometry.valid is not None and not self.quirks.padded_queries:
+            every = geometry.valid
+            score = score.masked_fill(~every, torch.finfo(score.dtype).min)
+            valid = torch.arange(count, device=score.device) < geometry.valid_counts()[:, None]
+        chosen = descending(score.detach(), count)
+        return Queries(
+            content=take(features if self.options.content_from_memory else tokens, chosen),
+            boxes=take(boxes, chosen).detach().sigmoid(),
+            class_logits=logits,
+            proposal_boxes=boxes.sigmoid(),
+            valid=valid,
+            proposing=every,
+            one_class=not self.options.class_proposals,
+        )
+
+    def _from_proposals(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
+        encoded = sine_of_boxes(queries.boxes, self.config.d_model)
+        made = self.query_norm(self.query_projection(encoded.to(queries.content.dtype)))
+        if self.options.content_from_memory:
+            return queries.content.detach(), made, queries.boxes
+        positions, content = made.chunk(2, -1)
+        return content, positions, queries.boxes
+
+
+class DeformableDecoder(nn.Module):
+    """Layers over queries whose positions stay; heads of their own if ``refine``, else shared."""
+
+    def __init__(self, config: FocusDetrConfig, refine: bool) -> None:
+        super().__init__()
+        assert config.num_labels is not None
+        width, labels = config.d_model, config.num_labels
+        self.refine = refine
+        self.layers = nn.ModuleList(decoder_layers(config))
+        heads = config.decoder_layers if refine else 1
+        self.class_heads = nn.ModuleList(nn.Linear(width, labels) for _ in range(heads))
+        self.box_heads = nn.ModuleList(MLP(width, width, width, 4) for _ in range(heads))
+
+    def forward(
+        self,
+        content: Tensor,
+        positions: Tensor,
+        start: Tensor,
+        memory: Memory,
+        allowed: Tensor | None = None,
+        with_samples: bool = False,
+    ) -> tuple[list[Tensor], list[Tensor], list[Samples]]:
+        """Class logits (B,Q,k) and boxes_cxcywh (B,Q,4) of every layer; where it sampled.
+
+        Args:
+            content, positions: (B,Q,C); start: (B,Q,2) points or (B,Q,4) boxes_cxcywh.
+            allowed: True where a query may attend to another; broadcasts to (B,h,Q,Q).
+        """
+        geometry: Geometry = memory.geometry
+        ratios = geometry.valid_ratios(start.dtype)[:, None]  # (B,1,L,2)
+        all_logits, all_boxes = [], []
+        samples: list[Samples] = []
+        states, reference = content, start
+        for j, layer in enumerate(cast(list[DecoderLayer], list(self.layers))):
+            canvas = reference[:, :, None] * ratios.repeat(1, 1, 1, reference.shape[-1] // 2)
+            value = layer.cross_attention.project(memory.tokens, geometry.valid)
+            states, sampled = layer(states, positions, canvas, value, geometry.shapes, allowed)
+            if with_samples:
+                samples.append(sampled)
+            head = j if self.refine else 0
+            all_logits.append(self.class_heads[head](states))
+            all_boxes.append(moved(self.box_heads[head](states), reference))
+            if self.refine:
+                reference = all_boxes[-1].detach()
+        return all_logits, all_boxes, samples
+
+
+def moved(delta: Tensor, reference: Tensor) -> Tensor:
+    """Boxes (B,Q,4): reference (B,Q,2) points or (B,Q,4) boxes_cxcywh moved by delta (B,Q,4), as logits."""
+    logit = inverse_sigmoid(reference, _EPS)
+    if logit.shape[-1] == 2:
+        logit = torch.cat([logit, torch.zeros_like(logit)], -1)
+    return (delta + logit).sigmoid()

@@ -1,0 +1,114 @@
+"""Outputs, losses and gradients of the relatives' originals, from their weights (spec section 4)."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import checkpoint
+from safetensors.torch import load_file
+
+from focus_detr.convert import convert_checkpoint
+from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.losses.boxes import xyxy_to_cxcywh
+from focus_detr.models import FocusDetrForObjectDetection
+
+DATA = Path(__file__).parents[1] / "data" / "parity"
+NAMES = ["deformable_detr_two_stage_r50"]
+MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)[:, None, None]
+STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64)[:, None, None]
+_cache = {}
+
+
+@pytest.fixture(params=NAMES)
+def relative(request, tmp_path_factory):
+    """(name, model in float64 without dropout, tensors of the original, conversion report)."""
+    name = request.param
+    if name not in _cache:
+        folder = tmp_path_factory.mktemp(name)
+        path = checkpoint(name, folder)
+        report = convert_checkpoint(path, folder / "model")
+        path.unlink()
+        model = FocusDetrForObjectDetection.from_pretrained(
+            folder / "model", dtype=torch.float64, dropout=0.0
+        )
+        _cache.clear()
+        _cache[name] = (name, model, load_file(DATA / f"{name}.safetensors"), report)
+    return _cache[name]
+
+
+def normalised(image):
+    return (image.double() / 255 - MEAN) / STD
+
+
+def close(actual, expected, atol=1e-6):
+    torch.testing.assert_close(actual, expected.to(actual.dtype), rtol=0, atol=atol)
+
+
+@torch.no_grad()
+def test_detections(relative):
+    name, model, tensors, report = relative
+    golden = {key[6:]: value for key, value in tensors.items() if key.startswith("eval0.")}
+    output = model.eval()(normalised(golden["image"])[None])
+    if "backbone_topk_proposals" in golden:
+        close(output.plan.scores, golden["backbone_mask_prediction"])
+        kept = output.plan.indices.sort().values
+        assert torch.equal(kept, golden["backbone_topk_proposals"].sort().values)
+    close(output.logits, golden["pred_logits"])
+    close(output.pred_boxes, golden["pred_boxes"])
+    found = FocusDetrImageProcessor().post_process_object_detection(
+        output, threshold=0.0, target_sizes=[golden["image"].shape[1:]], top_k=100
+    )[0]
+    close(found["scores"], golden["det_scores"])
+    assert torch.equal(found["labels"], golden["det_labels"])
+    # Boxes are clipped to the image here and not there.
+    height, width = golden["image"].shape[1:]
+    limits = torch.tensor([width, height, width, height])
+    close(found["boxes"], golden["det_boxes"].clamp(min=0).minimum(limits), atol=1e-3)  # pixels
+
+
+def training_batch(golden):
+    images = [normalised(golden[f"image_{i}"]) for i in range(2)]
+    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
+    pixels = torch.zeros(2, 3, height, width, dtype=torch.float64)
+    mask = torch.zeros(2, height, width, dtype=torch.long)
+    labels = []
+    for i, image in enumerate(images):
+        h, w = image.shape[1:]
+        pixels[i, :, :h, :w], mask[i, :h, :w] = image, 1
+        boxes = xyxy_to_cxcywh(golden[f"boxes_{i}"]) / torch.tensor([w, h, w, h])
+        labels.append({"class_labels": golden[f"labels_{i}"], "boxes": boxes, "size": torch.tensor([h, w])})
+    return pixels, mask, labels
+
+
+def test_losses_and_gradients(relative):
+    name, model, tensors, report = relative
+    golden = {key[7:]: value for key, value in tensors.items() if key.startswith("train0.")}
+    model.train()
+    model.zero_grad()
+    output = model(*training_batch(golden))
+
+    metrics = r"class_error|cardinality_error|corr"
+    expected = {
+        ours(key.removeprefix("loss.")): value.squeeze()
+        for key, value in golden.items()
+        if key.startswith("loss.") and not re.match(rf"loss\.({metrics})", key)
+    }
+    assert output.loss_dict.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(output.loss_dict[key], value, rtol=1e-6, atol=0, msg=key)
+    torch.testing.assert_close(output.loss, sum(expected.values()), rtol=1e-6, atol=0)
+
+    output.loss.backward()
+    keys = json.loads((DATA / f"{name}.train0.grad_keys.json").read_text())
+    parameters = dict(model.named_parameters())
+    for key, value in zip(keys, golden["grad_norms"], strict=True):
+        names = report.renamed[re.sub(r"^transformer\.(?:de|en)coder\.(class_embed|bbox_embed)", r"\1", key)]
+        norm = torch.stack([parameters[name].grad.norm() for name in names]).norm()
+        torch.testing.assert_close(norm, value, rtol=1e-5, atol=1e-12, msg=f"{key}: {norm} {value}")
+
+
+def ours(key):
+    """Our name of a loss of theirs."""
+    return key.replace("loss_ce", "loss_class").replace("loss_mask_prediction", "loss_token_scores")
