@@ -76,9 +76,21 @@ def reference_points(tokens: Tensor, geometry: Geometry) -> Tensor:
 
 def take(tokens: Tensor, indices: Tensor) -> Tensor:
     """Rows (B,K) of tokens (B,N,C) -> (B,K,C)."""
-    return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
+    if torch.compiler.is_exporting():
+        return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
+    # Whole rows are copied several times faster than gathered element by element.
+    return tokens.flatten(0, 1).index_select(0, _rows(indices, tokens)).unflatten(0, indices.shape)
 
 
 def put(tokens: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     """A copy of tokens (B,N,C) with rows (B,K,C) written at indices (B,K)."""
-    return tokens.scatter(1, indices[..., None].expand(-1, -1, tokens.shape[-1]), rows.to(tokens.dtype))
+    rows = rows.to(tokens.dtype)
+    if torch.compiler.is_exporting():
+        return tokens.scatter(1, indices[..., None].expand(-1, -1, tokens.shape[-1]), rows)
+    return tokens.flatten(0, 1).index_copy(0, _rows(indices, tokens), rows.flatten(0, 1)).view_as(tokens)
+
+
+def _rows(indices: Tensor, tokens: Tensor) -> Tensor:
+    # Indices (B,K) of rows of each image as rows of all images, (B*K).
+    first = torch.arange(len(indices), device=indices.device) * tokens.shape[1]
+    return (indices + first[:, None]).flatten()
