@@ -1,9 +1,9 @@
 """Focus-DETR and DINO as one would first write them down: the baseline of the benchmarks.
 
 One line of the definition is one line here, with nothing done to be quick: every tensor of every step is
-made, heads run on every token, images are treated one by one, deformable attention is one `grid_sample` a level,
-attention two products and a softmax. It computes what the released models compute for images of one size
-(quirks "original"), with the weights of one of our models, so that outputs can be compared.
+made, heads run on every token, images are treated one by one, deformable attention is one `grid_sample` a
+level, attention two products and a softmax. It computes what the released models compute for images of one
+size (quirks "original"), with the weights of one of our models, so that outputs can be compared.
 """
 
 from __future__ import annotations
