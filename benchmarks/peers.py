@@ -1,0 +1,149 @@
+"""Other detectors on the same input: those of transformers with random weights, and ONNX files.
+
+    python benchmarks/peers.py --threads 2 --onnx FOLDER
+
+Two comparisons, each in turns on one image. Small, at 416x416: focus-detr-lite0, eager, deployed and as ONNX
+in ONNX Runtime, against PicoDet-S 416 (`picodet_s_416_coco.onnx`) and YOLOX-nano (`yolox_nano.onnx`) of the
+folder given. Middle, at 640x640: focus-detr-r50 at keep ratio 0.3, eager and deployed, against RT-DETR v2 R50,
+Deformable DETR R50 (two-stage), D-FINE and others that transformers builds here without torchvision, timm or
+the network, all eager. Forward passes alone: what comes after (suppression, for PicoDet and YOLOX) is not in
+it. Speed is half of a comparison: the weights here are random; AP is what `focus-detr evaluate` measures.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from common import main, parser, random_images, random_model, timing_columns, write
+from transformers import ResNetConfig
+
+from focus_detr.benchmarking import take_turns
+from focus_detr.export import export, load_exported
+from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.inference.deploy import deploy
+
+Work = Callable[[], object]
+PEERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "RT-DETR v2 R50": ("RTDetrV2", {}),
+    "Deformable DETR R50": ("DeformableDetr", {"two_stage": True, "with_box_refine": True}),
+    "D-FINE L": ("DFine", {}),
+    "RF-DETR": ("RfDetr", {}),
+    "LW-DETR": ("LwDetr", {}),
+}
+ONNX_PEERS = {"PicoDet-S": "picodet_s_416_coco.onnx", "YOLOX-nano": "yolox_nano.onnx"}
+
+
+def run(options: argparse.Namespace) -> None:
+    rows: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory() as folder:
+        groups = {
+            "small": lambda: small_works(options, Path(folder)),
+            "middle": lambda: middle_works(options),
+        }
+        for name in options.groups.split(","):
+            works, parameters, side = groups[name]()
+            timings = take_turns(works, options.runs, warmup=options.warmup, pause=options.pause)
+            first = next(iter(timings.values()))
+            for label, timing in timings.items():
+                columns = timing_columns(timing, first)
+                rows.append({
+                    "group": name, "model": label, "size": f"{side}x{side}",
+                    "parameters_m": parameters.get(label, ""), **columns,
+                })  # fmt: skip
+    write("peers", rows, options.output)
+
+
+def small_works(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Work], dict[str, float], int]:
+    """Models for edge boxes, at 416x416."""
+    side = 416
+    model, images = random_model("focus-detr-lite0"), random_images(side, side)
+    works: dict[str, Work] = ours("focus-detr-lite0", model, images)
+    if options.export:
+        processor = FocusDetrImageProcessor(size={"height": side, "width": side})
+        path = export(
+            model, folder / "lite0.onnx", image_size=(side, side), batch_size=1, processor=processor
+        )
+        detector = load_exported(path)
+        works["focus-detr-lite0 onnxruntime"] = lambda: detector.infer(images)
+    for name, file in ONNX_PEERS.items():
+        if options.onnx is None or not (options.onnx / file).is_file():
+            print(f"{name}: left out, {file} is not in the folder of --onnx", flush=True)
+        else:
+            works[f"{name} onnxruntime"] = onnx_work(options.onnx / file, options.threads, side)
+    return works, {label: millions(model) for label in works if label.startswith("focus")}, side
+
+
+def middle_works(options: argparse.Namespace) -> tuple[dict[str, Work], dict[str, float], int]:
+    """Models of about 40 million parameters, at 640x640."""
+    side = 640
+    images = random_images(side, side)
+    model = random_model("focus-detr-r50", keep_ratio=0.3)
+    works: dict[str, Work] = ours("focus-detr-r50 keep 0.3", model, images)
+    parameters = {label: millions(model) for label in works}
+    for name, (family, fields) in PEERS.items():
+        try:
+            peer = transformers_peer(family, fields)
+            peer(images)
+        except Exception as error:  # whatever they raise: a peer that this input does not suit is no result
+            print(f"{name}: left out: {type(error).__name__}: {str(error)[:120]}", flush=True)
+            continue
+        works[name] = lambda peer=peer: peer(images)  # type: ignore[misc]
+        parameters[name] = millions(peer)
+    return works, parameters, side
+
+
+def ours(name: str, model: Any, images: torch.Tensor) -> dict[str, Work]:
+    """Eager first, which the others are compared with, then deployed."""
+    quick = deploy(model)
+    return {f"{name} eager": lambda: model(images), f"{name} deployed": lambda: quick(images)}
+
+
+def transformers_peer(family: str, fields: dict[str, Any]) -> torch.nn.Module:
+    """A detector of transformers for 80 classes, by its default configuration, with random weights."""
+    settings = {"num_labels": 80, **fields}
+    if family == "DeformableDetr":
+        backbone = ResNetConfig(out_features=["stage2", "stage3", "stage4"])
+        settings |= {
+            "backbone_config": backbone,
+            "use_timm_backbone": False,
+            "use_pretrained_backbone": False,
+        }
+    config = getattr(transformers, f"{family}Config")(**settings)
+    torch.manual_seed(0)
+    return getattr(transformers, f"{family}ForObjectDetection")(config).eval()
+
+
+def onnx_work(path: Path, threads: int, side: int) -> Work:
+    """A pass of an ONNX file, for zeros where it wants more than the image."""
+    import numpy
+    import onnxruntime
+
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    feeds = {}
+    for each in session.get_inputs():
+        shape = [length if isinstance(length, int) else 1 for length in each.shape]
+        if len(shape) == 4:
+            feeds[each.name] = random_images(side, side).numpy()
+        else:
+            feeds[each.name] = numpy.ones(shape, numpy.float32)
+    return lambda: session.run(None, feeds)
+
+
+def millions(model: torch.nn.Module) -> float:
+    return round(sum(parameter.numel() for parameter in model.parameters()) / 1e6, 2)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__)
+    arguments.add_argument("--onnx", type=Path, help="folder of the ONNX peers")
+    arguments.add_argument("--groups", default="small,middle")
+    arguments.add_argument("--export", action=argparse.BooleanOptionalAction, default=True)
+    main(run, arguments.parse_args())
