@@ -14,6 +14,11 @@ MODELS = {
     "swin": lambda: small_model(SWIN),
     "lite": lambda: small_model(LITE),
     "dense": lambda: small_model(token_policy="dense"),
+    "interleaved": lambda: small_model(token_policy="interleaved"),
+    "interleaved, key-aware": lambda: small_model(
+        token_policy="interleaved", policy_options={"high_levels": 2, "blocks": 1, "key_aware": True}
+    ),
+    "salience": lambda: small_model(token_policy="salience"),
     "frozen values": lambda: small_model(quirks={"frozen_values": True}),
 }
 _models = {}
@@ -80,7 +85,7 @@ def test_padding_alone_changes_nothing():
     check_same(model_of("resnet"), [image(96, 80)], (37, 70))
 
 
-@pytest.mark.parametrize("name", ["resnet", "dense"])
+@pytest.mark.parametrize("name", ["resnet", "dense", "interleaved", "salience"])
 def test_an_image_with_fewer_tokens_than_queries(name):
     model = small_model(num_queries=200, num_fine_tokens=100, token_policy=model_of(name).config.token_policy)
     check_same(model, [image(64, 64), image(130, 140, seed=1)], (0, 0))

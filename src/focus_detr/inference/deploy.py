@@ -72,7 +72,7 @@ def deploy(
     for part in list(deployed.modules()):
         if isinstance(part, FeedForward):
             part.__class__ = RowwiseFeedForward
-        elif isinstance(part, DeformableAttention):
+        elif type(part) is DeformableAttention:  # others have other projections
             part.__class__ = ProjectedAttention
             cast(ProjectedAttention, part).prepare()
     if precision != torch.float32:
@@ -210,9 +210,8 @@ def _clone(output: FocusDetrOutput) -> FocusDetrOutput:
     plan = output.plan
     if plan is not None:
         valid_counts = None if plan.valid_counts is None else plan.valid_counts.clone()
-        plan = replace(
-            plan, scores=plan.scores.clone(), indices=plan.indices.clone(), valid_counts=valid_counts
-        )
+        scores = None if plan.scores is None else plan.scores.clone()
+        plan = replace(plan, scores=scores, indices=plan.indices.clone(), valid_counts=valid_counts)
     tensors: dict[str, Any] = {
         name: value.clone() for name, value in output.items() if isinstance(value, Tensor)
     }

@@ -25,31 +25,42 @@ def foreground_targets(
         ranges: upper bounds in pixels of each level but the last.
     """
     device = geometry.sizes.device
-    bounds = [-1.0, *ranges, 999999.0]
-    centres, low, high = [], [], []
+    centres = []
     for level, (height, width) in enumerate(geometry.shapes):
         stride = strides[level]
         y = torch.arange(height, device=device) * stride + stride // 2
         x = torch.arange(width, device=device) * stride + stride // 2
         centres.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).reshape(-1, 2))
-        low.append(torch.full((height * width,), bounds[level], device=device))
-        high.append(torch.full((height * width,), bounds[level + 1], device=device))
     centre = torch.cat(centres)
-    lowest, highest = torch.cat(low)[:, None], torch.cat(high)[:, None]
     targets = []
     for label in labels:
         size = label["size"].to(device).flip(0).repeat(2)
         boxes = (
             cxcywh_to_xyxy(label["boxes"].to(device)) * size
         )  # (T,4) boxes_xyxy, pixels of the resized image
-        point = centre.to(boxes.dtype)[:, None]
-        sides = torch.cat(
-            [point - boxes[:, :2], boxes[:, 2:] - point], -1
-        )  # (N,T,4): left, top, right, bottom
-        largest = sides.amax(-1)
-        inside = (sides.amin(-1) > 0) & (largest > lowest) & (largest <= highest)
+        sides = distances_to_sides(centre.to(boxes.dtype), boxes)
+        inside = (sides.amin(-1) > 0) & answers_for(geometry, ranges, sides.amax(-1))
         targets.append(inside.any(1))
     return torch.stack(targets)
+
+
+def distances_to_sides(points: Tensor, boxes_xyxy: Tensor) -> Tensor:
+    """(N,T,4): how far points (N,2) lie inside boxes (T,4), from the left, top, right and bottom."""
+    return torch.cat([points[:, None] - boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - points[:, None]], -1)
+
+
+def answers_for(geometry: Geometry, ranges: Sequence[float], largest: Tensor) -> Tensor:
+    """(N,T): whether ``largest`` (N,T), a token's distance to a box's farthest side, is in its level's range.
+
+    Args:
+        ranges: upper bounds in pixels of each level but the last.
+    """
+    bounds = [-1.0, *ranges, 999999.0]
+    lowest, highest = (
+        torch.cat([largest.new_full((n, 1), b) for n, b in zip(geometry.lengths, side, strict=True)])
+        for side in (bounds[:-1], bounds[1:])
+    )
+    return (largest > lowest) & (largest <= highest)
 
 
 def foreground_loss(

@@ -65,23 +65,19 @@ class DeformableAttention(nn.Module):
         self, queries: Tensor, references: Tensor, shapes: list[tuple[int, int]]
     ) -> tuple[Tensor, Tensor]:
         """Where queries look, and how much it counts: locations (B,Q,h,L,P,2), weights (B,Q,h,L,P)."""
-        shape = (self.heads, self.levels, self.points)
-        offsets = self.sampling_offsets(queries).unflatten(-1, (*shape, 2))
-        weights = (
-            self.attention_weights(queries)
-            .unflatten(-1, (self.heads, -1))
-            .softmax(-1)
-            .unflatten(-1, shape[1:])
-        )
+        weights = self.attention_weights(queries).unflatten(-1, (self.heads, -1)).softmax(-1)
+        return self.locate(queries, references, shapes), weights.unflatten(-1, (self.levels, self.points))
+
+    def locate(self, queries: Tensor, references: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """Where queries (B,Q,C) look: (B,Q,h,L,P,2)."""
+        offsets = self.sampling_offsets(queries).unflatten(-1, (self.heads, self.levels, self.points, 2))
         # Coordinates need float32: half precision cannot tell neighbouring pixels of a large map apart.
         offsets = offsets.to(references.dtype)
         references = references[:, :, None, :, None]  # (B,Q,1,L,1,2 or 4)
         if references.shape[-1] == 2:
             scale = torch.tensor([(width, height) for height, width in shapes], device=offsets.device)
-            locations = references + offsets / scale.to(offsets.dtype)[:, None]
-        else:
-            locations = references[..., :2] + offsets / self.points * references[..., 2:] * 0.5
-        return locations, weights
+            return references + offsets / scale.to(offsets.dtype)[:, None]
+        return references[..., :2] + offsets / self.points * references[..., 2:] * 0.5
 
     def gather(
         self, value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
@@ -90,19 +86,20 @@ class DeformableAttention(nn.Module):
         return self.output_proj(multi_scale_deformable_attention(value, shapes, locations, weights))
 
     def reset_parameters(self) -> None:
-        """Deformable DETR's start: each head looks along its own direction, each point one cell further."""
+        """Deformable DETR's start: equal weights, and offsets as `reset_offsets` has them."""
+        self.reset_offsets()
+        init.zeros_(self.attention_weights.weight)
+        init.zeros_(self.attention_weights.bias)
+
+    def reset_offsets(self) -> None:
+        """Each head looks along its own direction, each point one cell further."""
         angles = torch.arange(self.heads, dtype=torch.float32) * (2.0 * math.pi / self.heads)
         directions = torch.stack([angles.cos(), angles.sin()], -1)
         directions = directions / directions.abs().max(-1, keepdim=True).values
         steps = torch.arange(1, self.points + 1, dtype=torch.float32)
         offsets = directions[:, None, None] * steps[:, None]  # (h,1,P,2)
         init.copy_(self.sampling_offsets.bias, offsets.expand(-1, self.levels, -1, -1).flatten())
-        for zeroed in (
-            self.sampling_offsets.weight,
-            self.attention_weights.weight,
-            self.attention_weights.bias,
-        ):
-            init.zeros_(zeroed)
+        init.zeros_(self.sampling_offsets.weight)
 
 
 class FeedForward(nn.Module):

@@ -15,6 +15,7 @@ from focus_detr.models.decoder import Decoder
 from focus_detr.models.hosts.deformable import DeformableDecoder, DeformableHost
 from focus_detr.models.hosts.dino import DinoHost
 from focus_detr.models.policies.base import TokenPolicy
+from focus_detr.models.policies.sparse import SparsePolicy
 from focus_detr.models.queries import Proposals
 from focus_detr.models.scoring import ForegroundSelector
 
@@ -53,7 +54,7 @@ def _start(module: nn.Module) -> None:
         _start_heads([module.class_head], [module.box_head])
     elif isinstance(module, Decoder):
         _start_heads(module.class_heads, module.box_heads)
-    elif isinstance(module, DeformableDecoder):
+    elif isinstance(module, DeformableDecoder | SparsePolicy):
         _start_heads(module.class_heads, module.box_heads)
     elif isinstance(module, DeformableHost) and not module.options.two_stage:
         init.normal_(module.query_content.weight)

@@ -21,13 +21,13 @@ class TokenPlan:
     The sets are nested: layer j works on the first ``counts[j]`` of one descending sort.
 
     Attributes:
-        scores: (B,N) foreground logits, unmasked.
+        scores: (B,N) foreground logits, unmasked; None where tokens are chosen by their level alone.
         indices: (B,K_0) kept tokens, best first.
         counts: rows each layer works on, static.
         valid_counts: (B, layers) rows of each image that are its own; None when all are, for every image.
     """
 
-    scores: Tensor
+    scores: Tensor | None
     indices: Tensor
     counts: tuple[int, ...]
     valid_counts: Tensor | None
@@ -92,3 +92,51 @@ def plan_tokens(
     counts = tuple(max(1, share(ratio, largest)) for ratio in cascade)
     # The first layer may be told to work on less than the whole foreground, which is then never visited.
     return TokenPlan(scores, descending(ranked, counts[0]), counts, valid_counts)
+
+
+def plan_by_quotas(
+    scores: Tensor,
+    geometry: Geometry,
+    quotas: tuple[float, ...],
+    cascade: list[float] | tuple[float, ...],
+    *,
+    batch_counts: bool = False,
+    batch_fill: bool = False,
+) -> TokenPlan:
+    """Keep the best share of each level, and of these in one sort ever fewer layer by layer (spec 4.5).
+
+    A level keeps at least one token, also where floor(quota * H * W) is none.
+
+    Args:
+        scores: (B,N) foreground logits.
+        quotas: share of each level's tokens, fine to coarse.
+        batch_counts, batch_fill: as released; see `Quirks`.
+    """
+    best, places, largest, start = [], [], 0, 0
+    own = None if geometry.valid is None else torch.zeros_like(geometry.sizes[:, 0, 0])
+    valid = [None] * len(quotas) if geometry.valid is None else geometry.split(geometry.valid)
+    for level, ranked in enumerate(geometry.split(scores.detach())):
+        count = max(1, share(quotas[level], geometry.lengths[level]))
+        inside = valid[level]
+        if inside is not None and own is not None:
+            fill = ranked.min() if batch_fill else torch.finfo(ranked.dtype).min
+            ranked = torch.where(inside, ranked, fill)
+            of_image = share(quotas[level], geometry.sizes[:, level].prod(-1)).clamp(min=1)  # (B,)
+            count = int(of_image.max()) if batch_counts else count
+            own = own + of_image
+        chosen = descending(ranked, count)
+        ranked = ranked.gather(1, chosen)
+        if inside is not None and not batch_counts:
+            # What the canvas has room for beyond an image's own quota comes after all quotas.
+            beyond = torch.arange(count, device=ranked.device) >= of_image[:, None]
+            ranked = ranked.masked_fill(beyond, torch.finfo(ranked.dtype).min)
+        best.append(ranked)
+        places.append(chosen + start)
+        largest, start = largest + count, start + geometry.lengths[level]
+    counts = tuple(max(1, share(ratio, largest)) for ratio in cascade)
+    valid_counts = None
+    if own is not None:
+        of_layers = [own if batch_counts else share(ratio, own) for ratio in cascade]
+        valid_counts = torch.stack(of_layers, 1).clamp(min=1)
+    order = descending(torch.cat(best, 1), counts[0])
+    return TokenPlan(scores, torch.cat(places, 1).gather(1, order), counts, valid_counts)

@@ -50,6 +50,9 @@ class TokenPolicy(nn.Module):
         """Raise FocusDetrError where ``config`` cannot be used with this policy."""
         read_options(cls.options_class, config.policy_options, "policy_options")
 
+    def start(self) -> None:
+        """Set parameters that belong to no layer; `focus_detr.models.initialization` does the rest."""
+
     def plan(
         self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
     ) -> TokenPlan | None:

@@ -63,13 +63,22 @@ class FocusPolicy(TokenPolicy):
         self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
     ) -> TokenPlan:
         """Score every token and keep the foreground."""
+        return self.select(self.score(tokens, positions, geometry, proposals), geometry)
+
+    def score(
+        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
+    ) -> Tensor:
+        """Foreground logits (B,N)."""
         assert proposals is not None
         # Scores decide by their order, and half precision changes it: this part stays in full precision.
         with torch.autocast(tokens.device.type, enabled=False):
             full = tokens.float() if tokens.dtype.itemsize < 4 else tokens
             _, proposing = proposals.anchors(geometry)
             features = proposals.transform(full + positions.to(full.dtype), proposing)
-            scores = self.selector(features, geometry, use_padding=self.quirks.padded_statistics)
+            return self.selector(features, geometry, use_padding=self.quirks.padded_statistics)
+
+    def select(self, scores: Tensor, geometry: Geometry) -> TokenPlan:
+        """The plan that foreground logits (B,N) make."""
         return plan_tokens(
             scores,
             geometry,
@@ -130,7 +139,7 @@ class FocusPolicy(TokenPolicy):
     ) -> dict[str, Tensor]:
         """The foreground selector's loss, from the boxes (spec 1.9)."""
         c, quirks, geometry = self.config, self.config.switches, memory.geometry
-        assert memory.plan is not None
+        assert memory.plan is not None and memory.plan.scores is not None
         targets = foreground_targets(geometry, strides, c.foreground_ranges, labels)
         valid = None if quirks.padded_foreground_loss else geometry.valid
         loss = foreground_loss(
@@ -152,6 +161,7 @@ def check_cascade(config: FocusDetrConfig) -> None:
 
 def plan_scores(plan: TokenPlan, geometry: Geometry, padded: bool) -> Tensor:
     """(B,K_0) foreground logits of the kept tokens; as released, ``padded`` ones have the batch's lowest."""
+    assert plan.scores is not None
     scores = plan.scores.detach()
     if padded and geometry.valid is not None:
         scores = torch.where(geometry.valid, scores, scores.min())

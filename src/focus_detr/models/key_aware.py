@@ -1,0 +1,56 @@
+"""Key-aware deformable attention: weights from keys sampled where the values are (Lite-DETR; spec 4.4)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focus_detr.models.attention import DeformableAttention
+
+
+class KeyAwareAttention(DeformableAttention):
+    """softmax(q k / sqrt(C/h)) over the L*P sampled points, where deformable attention predicts weights.
+
+    In plain torch: it holds a key and a value for every point, and is slower than deformable attention.
+    """
+
+    def __init__(self, channels: int, heads: int, levels: int, points: int) -> None:
+        super().__init__(channels, heads, levels, points)
+        del self.attention_weights
+        self.query_proj = nn.Linear(channels, channels)
+        self.key_proj = nn.Linear(channels, channels)
+
+    def project(self, memory: Tensor, valid: Tensor | None) -> Tensor:
+        """Values and keys (B,N,h,2C/h) of memory (B,N,C); padding gives zeros."""
+        key = self.key_proj(memory)
+        if valid is not None:
+            key = key.masked_fill(~valid[..., None], 0.0)
+        return torch.cat([super().project(memory, valid), key.unflatten(-1, (self.heads, -1))], -1)
+
+    def forward(
+        self, queries: Tensor, references: Tensor, value: Tensor, shapes: list[tuple[int, int]]
+    ) -> Tensor:
+        sampled = sample_points(value, shapes, self.locate(queries, references, shapes)).to(queries.dtype)
+        values, keys = sampled.chunk(2, -1)  # (B,Q,h,LP,C/h)
+        query = self.query_proj(queries).unflatten(-1, (self.heads, 1, -1))
+        weights = ((query * keys).sum(-1) / math.sqrt(keys.shape[-1])).softmax(-1)  # (B,Q,h,LP)
+        return self.output_proj((weights[..., None] * values).sum(-2).flatten(2))
+
+    def reset_parameters(self) -> None:
+        """Offsets as in deformable attention."""
+        self.reset_offsets()
+
+
+def sample_points(value: Tensor, shapes: list[tuple[int, int]], locations: Tensor) -> Tensor:
+    """Bilinear samples (B,Q,h,LP,D) of value (B,N,h,D) at locations (B,Q,h,L,P,2); zeros outside."""
+    heads = value.shape[2]
+    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (Bh,Q,L,P,2)
+    sampled = []
+    for level, part in enumerate(value.split([height * width for height, width in shapes], 1)):
+        maps = part.permute(0, 2, 3, 1).flatten(0, 1).unflatten(-1, shapes[level])  # (Bh,D,H,W)
+        sampled.append(F.grid_sample(maps.to(grids.dtype), grids[:, :, level], align_corners=False))
+    points = torch.cat(sampled, -1).unflatten(0, (-1, heads))  # (B,h,D,Q,LP)
+    return points.permute(0, 3, 1, 4, 2)

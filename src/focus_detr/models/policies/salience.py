@@ -1,0 +1,133 @@
+"""Salience: the focus policy, taught how central a token is in an object of any scale (spec 4.5).
+
+The token policy of Salience-DETR. Against the focus policy each level has a quota of its own, labels are
+graded, and what the last layer does not work on is marked as background.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.losses.salience import salience_loss, salience_targets
+from focus_detr.models.geometry import Geometry
+from focus_detr.models.memory import Decoded, Memory
+from focus_detr.models.policies.base import POLICIES
+from focus_detr.models.policies.focus import FocusOptions, FocusPolicy
+from focus_detr.models.queries import Proposals
+from focus_detr.models.selection import TokenPlan, plan_by_quotas
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+_CELLS = 200  # rows and columns that have an embedding of their own, as released
+
+
+@dataclass(frozen=True)
+class SalienceOptions(FocusOptions):
+    """The focus policy's options, and those of Salience-DETR."""
+
+    level_quotas: tuple[float, ...] = (0.4, 0.8, 1.0, 1.0)
+    """Share of each level's tokens that may be kept, fine to coarse; takes the place of ``keep_ratio``."""
+    background_embedding: bool = True
+    """Tokens outside the last layer's set are marked by a learned embedding of their row and column."""
+
+
+@POLICIES.register("salience")
+class SaliencePolicy(FocusPolicy):
+    """Foreground selection by salience, level by level, and an embedding for the background."""
+
+    options_class = SalienceOptions
+    options: SalienceOptions
+
+    def __init__(self, config: FocusDetrConfig) -> None:
+        super().__init__(config)
+        self.background = BackgroundEmbedding(config.d_model) if self.options.background_embedding else None
+
+    @classmethod
+    def check(cls, config: FocusDetrConfig) -> None:
+        super().check(config)
+        quotas = config.policy_options.get("level_quotas", SalienceOptions.level_quotas)
+        if len(quotas) != config.num_levels or any(not 0 < quota <= 1 for quota in quotas):
+            raise FocusDetrError(
+                f"policy_options['level_quotas']={list(quotas)}: needs one share in (0, 1] for each of the "
+                f"{config.num_levels} levels, fine to coarse"
+            )
+
+    def start(self) -> None:
+        if self.background is not None:
+            self.background.reset_parameters()
+
+    def select(self, scores: Tensor, geometry: Geometry) -> TokenPlan:
+        return plan_by_quotas(
+            scores,
+            geometry,
+            self.options.level_quotas,
+            self.config.cascade,
+            batch_counts=self.quirks.batch_counts,
+            batch_fill=self.quirks.batch_fill,
+        )
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        geometry: Geometry,
+        plan: TokenPlan | None,
+        proposals: Proposals | None,
+    ) -> Memory:
+        memory = super().forward(tokens, positions, geometry, plan, proposals)
+        if self.background is not None:
+            assert plan is not None
+            marks = self.background(geometry).to(tokens.dtype)
+            memory.tokens = memory.tokens + marks * self._background(plan, geometry)[..., None]
+        return memory
+
+    def _background(self, plan: TokenPlan, geometry: Geometry) -> Tensor:
+        # (B,N): the image's tokens that the last layer does not work on.
+        indices, rows = plan.kept(len(plan.counts) - 1)
+        if self.quirks.batch_counts:
+            rows = torch.ones_like(rows)
+        assert plan.scores is not None
+        outside = torch.ones_like(plan.scores, dtype=torch.bool) if geometry.valid is None else geometry.valid
+        return outside.scatter(1, indices, outside.gather(1, indices) & ~rows)
+
+    def losses(
+        self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The salience of tokens, from the boxes."""
+        c, geometry = self.config, memory.geometry
+        assert memory.plan is not None and memory.plan.scores is not None
+        targets = salience_targets(geometry, c.foreground_ranges, labels)
+        valid = None if self.quirks.padded_foreground_loss else geometry.valid
+        loss = salience_loss(memory.plan.scores, targets, valid, c.focal_alpha, c.focal_gamma)
+        return {"loss_foreground": c.foreground_loss_coefficient * loss}
+
+
+class BackgroundEmbedding(nn.Module):
+    """A learned vector for each place of a level: half for its column, half for its row."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.columns = nn.Parameter(torch.empty(_CELLS, channels // 2))
+        self.rows = nn.Parameter(torch.empty(_CELLS, channels // 2))
+
+    def forward(self, geometry: Geometry) -> Tensor:
+        """(N,C); beyond the last row or column of the tables, theirs."""
+        levels = []
+        for height, width in geometry.shapes:
+            column = self.columns[torch.arange(width, device=self.columns.device).clamp(max=_CELLS - 1)]
+            row = self.rows[torch.arange(height, device=self.rows.device).clamp(max=_CELLS - 1)]
+            place = [column.expand(height, -1, -1), row[:, None].expand(-1, width, -1)]
+            levels.append(torch.cat(place, -1).flatten(0, 1))
+        return torch.cat(levels)
+
+    def reset_parameters(self) -> None:
+        """As released: uniform in 0..1."""
+        init.uniform_(self.columns)
+        init.uniform_(self.rows)

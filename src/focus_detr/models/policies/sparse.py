@@ -1,0 +1,145 @@
+"""Sparse: one set of tokens for all layers, which the decoder's attention teaches (Sparse DETR, spec 4.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focus_detr.losses.attention_map import decoder_attention_map
+from focus_detr.losses.criterion import num_boxes
+from focus_detr.losses.objective import Objective
+from focus_detr.models.attention import MLP
+from focus_detr.models.encoder import EncoderLayer, encoder_layers, put, reference_points, take
+from focus_detr.models.geometry import Geometry
+from focus_detr.models.memory import Decoded, Memory
+from focus_detr.models.policies.base import POLICIES, TokenPolicy
+from focus_detr.models.queries import Proposals
+from focus_detr.models.scoring import TokenScorer
+from focus_detr.models.selection import TokenPlan, descending, plan_tokens
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+
+@dataclass(frozen=True)
+class SparseOptions:
+    """What else Sparse DETR's recipe has."""
+
+    auxiliary_losses: bool = True
+    """Every encoder layer but the last predicts objects from its tokens, and is taught by them."""
+    score_loss_coefficient: float = 1.0
+
+
+@POLICIES.register("sparse")
+class SparsePolicy(TokenPolicy):
+    """Keeps the ``keep_ratio`` of tokens that the decoder is likely to look at; ``cascade`` is not used."""
+
+    options_class = SparseOptions
+    options: SparseOptions
+    needs_proposals = True
+    needs_samples = True
+
+    def __init__(self, config: FocusDetrConfig) -> None:
+        super().__init__(config)
+        c = config
+        assert c.num_labels is not None
+        self.scorer = TokenScorer(c.d_model)
+        self.layers = nn.ModuleList(encoder_layers(c))
+        supervised = c.encoder_layers - 1 if self.options.auxiliary_losses else 0
+        self.class_heads = nn.ModuleList(nn.Linear(c.d_model, c.num_labels) for _ in range(supervised))
+        self.box_heads = nn.ModuleList(MLP(c.d_model, c.d_model, c.d_model, 4) for _ in range(supervised))
+        self.criterion = Objective(c, eps=1e-12).criterion
+        self.quirks = c.switches
+
+    def plan(
+        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
+    ) -> TokenPlan:
+        """Score all tokens of all levels at once, and keep the best."""
+        assert proposals is not None
+        # Scores decide by their order, and half precision changes it: this part stays in full precision.
+        with torch.autocast(tokens.device.type, enabled=False):
+            full = tokens.float() if tokens.dtype.itemsize < 4 else tokens
+            _, proposing = proposals.anchors(geometry)
+            features = proposals.transform(full + positions.to(full.dtype), proposing)
+            counted = None if self.quirks.padded_statistics else geometry.valid
+            scores = self.scorer(features, counted)
+        if self.quirks.batch_fill and geometry.valid is not None:
+            scores = torch.where(geometry.valid, scores, scores.min())
+        return plan_tokens(
+            scores,
+            geometry,
+            self.config.keep_ratio,
+            (1.0,) * len(self.layers),
+            batch_counts=self.quirks.batch_counts,
+            batch_fill=self.quirks.batch_fill,
+        )
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        geometry: Geometry,
+        plan: TokenPlan | None,
+        proposals: Proposals | None,
+    ) -> Memory:
+        assert plan is not None
+        references, where = reference_points(tokens, geometry), plan.indices
+        kept, kept_positions = take(tokens, where), take(positions, where)
+        seen = take(references.flatten(2), where).unflatten(-1, references.shape[2:])
+        original, rows = kept, plan.rows(0)
+        memory, after = tokens, []
+        for layer in cast(list[EncoderLayer], list(self.layers)):
+            value = layer.deformable_attention.project(memory, geometry.valid)
+            kept = layer(kept, kept_positions, seen, value, geometry.shapes)
+            own = kept if rows is None else torch.where(rows[..., None], kept, original)
+            memory = put(memory, where, own)
+            after.append(kept)
+        return Memory(memory, geometry, plan, after[:-1] if self.training else [])
+
+    def losses(
+        self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The scores against where the decoder looks; the objects found by the layers' own heads."""
+        plan, geometry = memory.plan, memory.geometry
+        assert plan is not None
+        losses = {"loss_token_scores": self._score_loss(plan, geometry, decoded)}
+        count = num_boxes(labels, memory.tokens.device)
+        rows = None if self.quirks.batch_counts else plan.rows(0)
+        anchors = take(Proposals.anchors(geometry)[0], plan.indices)
+        for j, (tokens, class_head, box_head) in enumerate(
+            zip(memory.layers, self.class_heads, self.box_heads, strict=False)
+        ):
+            boxes = (box_head(tokens) + anchors.to(tokens.dtype)).sigmoid()
+            losses |= self.criterion.matched(class_head(tokens), boxes, labels, count, f"_enc_{j}", rows)
+        return losses
+
+    def _score_loss(self, plan: TokenPlan, geometry: Geometry, decoded: Decoded) -> Tensor:
+        received = decoder_attention_map(
+            decoded.samples, geometry, decoded.valid, self.quirks.shifted_attention_map
+        )
+        if geometry.valid is not None:
+            received = torch.where(geometry.valid, received, received.min() - 1)
+        best = descending(received, plan.counts[0])
+        rows = plan.rows(0)
+        wanted = (
+            torch.ones_like(best, dtype=plan.scores.dtype) if rows is None else rows.to(plan.scores.dtype)
+        )
+        target = torch.zeros_like(plan.scores).scatter(1, best, wanted)
+        loss = F.binary_cross_entropy_with_logits(plan.scores, target, reduction="none")
+        if geometry.valid is not None and not self.quirks.padded_foreground_loss:
+            valid = geometry.valid.to(loss.dtype)
+            per_image = (loss * valid).sum(1) / valid.sum(1)
+        else:
+            per_image = loss.mean(1)
+        return self.options.score_loss_coefficient * per_image.mean()
+
+
+@torch.no_grad()
+def covered_attention(plan: TokenPlan, received: Tensor) -> Tensor:
+    """(B,): share of the decoder's attention (B,N) that falls on kept tokens."""
+    indices, rows = plan.kept(0)
+    return (received.gather(1, indices) * rows).sum(1) / received.sum(1).clamp(min=1e-12)
