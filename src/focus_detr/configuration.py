@@ -52,6 +52,8 @@ class Quirks:
     corrected: images of one size go through together, without padding."""
     canvas_query_position: bool = False
     """The decoder encodes box positions relative to the padded canvas; corrected: relative to the image."""
+    shifted_attention_map: bool = False
+    """Sparse DETR lays the decoder's attention on the token grid half a cell too far right and below."""
     padded_queries: bool = False
     """Padded tokens may become object queries."""
 
@@ -95,6 +97,7 @@ class FocusDetrConfig(PreTrainedConfig):
         token_policy: what the encoder does to which tokens: "focus" (foreground selection, cascade, dual
             attention), "dense" (every token), or another of `focus_detr.models.policies`.
         host_options, policy_options: options of that host and that policy alone.
+        plugins: modules of your own that register the host or the policy, imported first.
         keep_ratio: share of tokens kept as foreground (paper: 0.5).
         cascade: share of the foreground each encoder layer works on, one per layer, not increasing.
         num_fine_tokens: tokens that take part in self-attention in each encoder layer (paper: k = 300).
@@ -136,6 +139,7 @@ class FocusDetrConfig(PreTrainedConfig):
     host_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     token_policy: str = "focus"
     policy_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    plugins: list[str] = dataclasses.field(default_factory=list)
     keep_ratio: float | int = 0.5
     cascade: list[float] | tuple[float, ...] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2)
     num_fine_tokens: int = 300
@@ -226,7 +230,9 @@ class FocusDetrConfig(PreTrainedConfig):
     def _check_pair(self) -> None:
         from focus_detr.models.hosts import HOSTS
         from focus_detr.models.policies import POLICIES
+        from focus_detr.plugins import import_plugins
 
+        import_plugins(self.plugins)
         host, policy = HOSTS[self.host], POLICIES[self.token_policy]
         if self.host not in policy.hosts:
             raise FocusDetrError(

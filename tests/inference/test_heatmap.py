@@ -61,3 +61,13 @@ def test_the_page_is_warm_where_the_score_is_high():
 def test_models_that_select_nothing_say_so():
     with pytest.raises(FocusDetrError, match="selects no tokens"):
         draw_heatmap(Predictor(FakeModel(), plain_processor()), picture())
+
+
+def test_where_tokens_have_no_scores_the_page_shows_the_kept_ones_alone():
+    batch = outputs()
+    whole = heatmap_page(batch, picture(600, 400), index=1)
+    batch.plan.scores = None
+    page = heatmap_page(batch, picture(600, 400), index=1)
+    assert page.height < whole.height
+    # What is left is the end of the whole page.
+    assert np.array_equal(np.asarray(page), np.asarray(whole)[-page.height :])

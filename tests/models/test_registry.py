@@ -56,7 +56,10 @@ def test_a_name_is_given_once():
     [
         ({"token_policy": "focsu"}, r"token_policy='focsu': not known \(did you mean 'focus'\?\); known: "),
         ({"host": "dyno"}, r"host='dyno': not known \(did you mean 'dino'\?\); known: "),
-        ({"policy_options": {"colour": 1}}, "policy_options: unknown key 'colour'; known: none"),
+        (
+            {"token_policy": "dense", "policy_options": {"colour": 1}},
+            "policy_options: unknown key 'colour'; known: none",
+        ),
         ({"host_options": {"colour": 1}}, "host_options: unknown key 'colour'"),
     ],
 )

@@ -21,12 +21,15 @@ _INK, _MUTED, _PAPER = (31, 41, 51), (102, 114, 127), (255, 255, 255)
 def draw_heatmap(predictor: Predictor, image: Image.Image) -> Image.Image:
     """One page: the foreground score over the image, score by level, tokens kept by each encoder layer.
 
+    Where tokens are chosen by their level alone (token_policy='interleaved') there are no scores to draw.
+
     Raises `FocusDetrError` for a model that selects no tokens (a dense encoder, an exported file).
     """
     outputs = predictor.run([image])
     if getattr(outputs, "plan", None) is None:
         raise FocusDetrError(
-            "heatmap: this model selects no tokens; it takes a model with token_policy='focus', not exported"
+            "heatmap: this model selects no tokens; it takes one with token_policy 'focus', 'salience' or "
+            "another that selects, not exported"
         )
     return heatmap_page(outputs, image.convert("RGB"))
 
@@ -39,11 +42,30 @@ def heatmap_page(outputs: Any, image: Image.Image, index: int = 0) -> Image.Imag
         image: the original of that image, RGB.
     """
     backdrop = _fitted(image, 1200)
-    scores = foreground_scores(outputs, index)
+    parts = [] if outputs.plan.scores is None else _score_parts(foreground_scores(outputs, index), backdrop)
+    parts.append(
+        _heading("Tokens that each encoder layer works on: the brighter, the more levels keep the place")
+    )
+    layers, captions = [], []
+    for layer in range(len(outputs.plan.counts)):
+        kept = kept_tokens(outputs, layer, index)
+        count, total = sum(int(level.sum()) for level in kept), sum(level.size for level in kept)
+        layers.append(_lit(backdrop, kept))
+        captions.append(f"layer {layer + 1}: {count:,} of {total:,} tokens ({count / total:.0%})")
+    parts.append(_row(layers, captions, min(len(layers), 3)))
+    page = Image.new("RGB", (_WIDTH, sum(part.height for part in parts)), _PAPER)
+    y = 0
+    for part in parts:
+        page.paste(part, ((_WIDTH - part.width) // 2, y))
+        y += part.height
+    return page
+
+
+def _score_parts(scores: list[np.ndarray], backdrop: Image.Image) -> list[Image.Image]:
     strongest = max(float(level.max()) for level in scores)
     combined = np.max([_stretched(level, backdrop.size) for level in scores], axis=0)
     share = [f"{level.shape[1]} × {level.shape[0]} tokens" for level in scores]
-    parts = [
+    return [
         _row(
             [backdrop, _heated(backdrop, combined / strongest)],
             ["image", "foreground score, best of all levels"],
@@ -56,22 +78,7 @@ def heatmap_page(outputs: Any, image: Image.Image, index: int = 0) -> Image.Imag
             [f"level {number}: {text}" for number, text in enumerate(share, start=1)],
             min(len(scores), 4),
         ),
-        _heading("Tokens that each encoder layer works on: the brighter, the more levels keep the place"),
     ]
-    layers, captions = [], []
-    total = sum(level.size for level in scores)
-    for layer in range(len(outputs.plan.counts)):
-        kept = kept_tokens(outputs, layer, index)
-        count = sum(int(level.sum()) for level in kept)
-        layers.append(_lit(backdrop, kept))
-        captions.append(f"layer {layer + 1}: {count:,} of {total:,} tokens ({count / total:.0%})")
-    parts.append(_row(layers, captions, min(len(layers), 3)))
-    page = Image.new("RGB", (_WIDTH, sum(part.height for part in parts)), _PAPER)
-    y = 0
-    for part in parts:
-        page.paste(part, ((_WIDTH - part.width) // 2, y))
-        y += part.height
-    return page
 
 
 def foreground_scores(outputs: Any, index: int = 0) -> list[np.ndarray]:
@@ -82,7 +89,7 @@ def foreground_scores(outputs: Any, index: int = 0) -> list[np.ndarray]:
 def kept_tokens(outputs: Any, layer: int, index: int = 0) -> list[np.ndarray]:
     """Which tokens of one image a layer works on: one bool array (H_l, W_l) a level, padding cut off."""
     indices, valid = outputs.plan.kept(layer)
-    marks = np.zeros(outputs.plan.scores.shape[1], dtype=bool)
+    marks = np.zeros(sum(height * width for height, width in outputs.spatial_shapes), dtype=bool)
     marks[indices[index][valid[index]].cpu().numpy()] = True
     return _levels(outputs, marks, index)
 

@@ -34,11 +34,18 @@ class Registry(Generic[T]):
         """All names, in the order they were registered."""
         return list(self._classes)
 
+    def modules(self) -> set[str]:
+        """The modules that the classes are defined in."""
+        return {registered.__module__ for registered in self._classes.values()}
+
     def __getitem__(self, name: str) -> type[T]:
         if name not in self._classes:
             close = difflib.get_close_matches(str(name), self._classes, n=1)
             hint = f" (did you mean {close[0]!r}?)" if close else ""
-            raise FocusDetrError(f"{self.kind}={name!r}: not known{hint}; known: {', '.join(self._classes)}")
+            raise FocusDetrError(
+                f"{self.kind}={name!r}: not known{hint}; known: {', '.join(self._classes)}; one of your own "
+                "needs the module that registers it in plugins"
+            )
         return self._classes[name]
 
 
