@@ -177,11 +177,19 @@ def test_bfloat16_keeps_what_decides_in_float32(monkeypatch, backbone):
     assert 0 < error < 0.05
 
 
-@pytest.mark.slow
 @torch.no_grad()
-def test_compiled_gives_the_same_answers():
+@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_compiled_in_one_graph_gives_the_same_answers(monkeypatch, backend):
+    compiled, graphs = torch.compile, []
+
+    def compile(function, *, options, **rest):
+        graphs.append(rest)
+        return compiled(function, backend=backend, options=options if backend == "inductor" else None, **rest)
+
+    monkeypatch.setattr(torch, "compile", compile)
     model = detector("lite", encoder_layers=1, decoder_layers=1, cascade=[0.5])
     deployed = deploy(model, compile=True)
+    assert graphs == [{"fullgraph": True}]
     images = pictures(1)
     assert_same(deployed(images), model(images))
     whole = torch.ones(1, 96, 128, dtype=torch.long)

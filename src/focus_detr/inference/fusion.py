@@ -185,11 +185,12 @@ def computes_natively(dtype: torch.dtype, device: torch.device) -> bool:
 
 
 def _has_fused_convolution(x: Tensor, weight: Tensor) -> bool:
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False  # compilers fuse and lay out by themselves
     return (
         x.device.type == "cpu"
         and x.dtype == weight.dtype
-        and computes_natively(x.dtype, x.device)
-        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
         and not torch.is_grad_enabled()
-        and not (torch.compiler.is_compiling() or torch.jit.is_tracing())
+        and hasattr(torch.ops.mkldnn, "_convolution_pointwise")
+        and computes_natively(x.dtype, x.device)
     )
