@@ -25,11 +25,9 @@ def built():
 def test_every_preset_builds(name, built):
     model = built(name)
     assert model.config.num_labels == 80
-    assert (
-        hasattr(model.encoder, "selector")
-        == (model.config.token_policy == "focus")
-        == name.startswith("focus")
-    )
+    policies = {"focus": "focus", "dino": "dense", "lite": "interleaved", "salience": "salience"}
+    assert model.config.token_policy == policies[name.split("-")[0]]
+    assert hasattr(model.encoder, "selector") == name.startswith(("focus", "salience"))
     assert model.strides == [8, 16, 32, 64]
 
 
@@ -52,6 +50,22 @@ def test_sizes_differ_by_what_focus_adds(built):
     widths = [(256, 256), (256, 128), (128, 64), (64, 1)]
     selector = 2 * 256 + sum(a * b + b for a, b in widths) + 3
     assert count["focus-detr-r50"] - count["dino-r50"] == attention + selector
+
+
+def test_lite_dino_is_as_large_as_published(built):
+    # 47 M (Lite-DETR, table 4): one small network in each of three blocks on top of dino-r50.
+    count = {name: sum(p.numel() for p in built(name).parameters()) for name in ("lite-dino-r50", "dino-r50")}
+    small = 2 * (256 * 256 + 256) + 2 * 256
+    assert count["lite-dino-r50"] - count["dino-r50"] == 3 * small
+
+
+def test_salience_adds_its_background(built):
+    count = {
+        name: sum(p.numel() for p in built(name).parameters())
+        for name in ("salience-dino-r50", "focus-detr-r50")
+    }
+    assert count["salience-dino-r50"] - count["focus-detr-r50"] == 2 * 200 * 128
+    assert built("salience-dino-r50").config.foreground_loss_coefficient == 2.0
 
 
 def test_schedules_differ_in_the_encoding_that_checkpoints_do_not_hold():

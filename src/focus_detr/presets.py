@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 _SHORT_SCHEDULE = {"position_temperature": 10000.0, "position_offset": -0.5}
 _LONG_SCHEDULE = {"position_temperature": 20.0, "position_offset": 0.0}
 _DENSE = {"token_policy": "dense"}
+# Lite-DETR's H3L1-(2+1)x3: in each of 3 blocks three coarse levels are updated twice, the fine one once.
+_INTERLEAVED = {"token_policy": "interleaved", "policy_options": {"high_levels": 3, "blocks": 3}}
+_SALIENCE = {"token_policy": "salience", "foreground_loss_coefficient": 2.0}
 _SMALL = {
     "d_model": 128,
     "encoder_layers": 3,
@@ -48,6 +51,13 @@ _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "dino-lite0": ("efficientnet-lite0", {**_SMALL, **_DENSE}),
     "dino-lite1": ("efficientnet-lite1", {**_SMALL, **_DENSE}),
     "dino-lite2": ("efficientnet-lite2", {**_SMALL, **_DENSE}),
+    "lite-dino-r50": ("resnet50", {**_LONG_SCHEDULE, **_INTERLEAVED}),
+    "lite-dino-lite0": (
+        "efficientnet-lite0",
+        {**_SMALL, **_INTERLEAVED, "policy_options": {"high_levels": 3, "blocks": 1}},
+    ),
+    "salience-dino-r50": ("resnet50", {**_SHORT_SCHEDULE, **_SALIENCE}),
+    "salience-dino-lite0": ("efficientnet-lite0", {**_SMALL, **_SALIENCE}),
 }
 
 
