@@ -3,7 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ class Layout:
     quirks: dict[str, bool]
     host: str = "dino"
     host_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
+    policy_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
     adapt: Callable[[dict[str, Tensor], int | None], tuple[dict[str, Tensor], list[str]]] = (
         lambda state, num_labels: (state, [])
     )
@@ -69,6 +70,25 @@ _DEFORMABLE = Layout(
     host_options=deformable.host_options,
     adapt=deformable.adapt,
     fields={"dropout": 0.1, "class_loss_coefficient": 2.0, "num_detections": 100, "denoising_queries": 0},
+)
+
+_SPARSE = replace(
+    _DEFORMABLE,
+    name="sparse-detr (original)",
+    token_policy="sparse",
+    quirks=_DEFORMABLE.quirks
+    | dict.fromkeys(
+        (
+            "batch_counts",
+            "batch_fill",
+            "padded_statistics",
+            "padded_foreground_loss",
+            "shifted_attention_map",
+        ),
+        True,
+    ),
+    policy_options=deformable.policy_options,
+    fields=_DEFORMABLE.fields | {"keep_ratio": 0.3},
 )
 
 
@@ -125,7 +145,11 @@ def convert_checkpoint(
         "position_temperature": layout.temperature if temperature is None else temperature,
         "position_offset": layout.offset if offset is None else offset,
     }
-    config = _config(state, layout, layout.host_options(foreign), found, names, encoding, source)
+    options = {
+        "host_options": layout.host_options(foreign),
+        "policy_options": layout.policy_options(foreign),
+    }
+    config = _config(state, layout, options, found, names, encoding, source)
     _check_complete(state, config, source)
     _save(state, config, found, output)
     default = f"default of {layout.name}; the checkpoint does not say"
@@ -149,10 +173,10 @@ def _detect_layout(state: dict[str, Tensor], source: str) -> Layout:
     if detrex.is_detrex(state):
         return _FOCUS if detrex.is_focus(state) else _DETREX_DINO
     if deformable.is_deformable(state):
-        return _DEFORMABLE
+        return _SPARSE if deformable.is_sparse(state) else _DEFORMABLE
     raise FocusDetrError(
-        f"{source}: not a checkpoint of Focus-DETR (detrex), two-stage DINO (detrex, original) or Deformable "
-        "DETR (original); "
+        f"{source}: not a checkpoint of Focus-DETR (detrex), two-stage DINO (detrex, original), Deformable "
+        "DETR or Sparse DETR (original); "
         f"its keys begin {', '.join(list(state)[:3])}"
     )
 
@@ -182,7 +206,7 @@ def _class_names(
 def _config(
     state: dict[str, Tensor],
     layout: Layout,
-    host_options: dict[str, Any],
+    options: dict[str, Any],
     backbone: str,
     names: list[str],
     encoding: dict[str, float],
@@ -195,7 +219,7 @@ def _config(
         "backbone_config": backbone_config(backbone),
         "freeze_stem": not backbone.startswith("swin"),
         "host": layout.host,
-        "host_options": host_options,
+        **options,
         "token_policy": layout.token_policy,
         "num_levels": levels,
         "d_model": width,

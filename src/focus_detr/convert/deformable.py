@@ -1,4 +1,4 @@
-"""Layout of the original Deformable DETR (fundamentalvision): single-stage, refined, two-stage."""
+"""Layouts of the original Deformable DETR (fundamentalvision) and of Sparse DETR (kakaobrain)."""
 
 from typing import Any
 
@@ -27,13 +27,52 @@ def is_refined(state: dict[str, Tensor]) -> bool:
 
 def host_options(state: dict[str, Tensor]) -> dict[str, Any]:
     """The variant, as options of the host."""
-    return {"two_stage": is_two_stage(state), "box_refinement": is_refined(state)}
+    options = {"two_stage": is_two_stage(state), "box_refinement": is_refined(state)}
+    if is_sparse(state):
+        # Both are on in every release; the first shows in the shape of its projection.
+        projection = state.get("transformer.pos_trans.weight")
+        from_memory = projection is not None and projection.shape[0] * 2 == projection.shape[1]
+        options |= {"content_from_memory": from_memory, "class_proposals": True}
+    return options
+
+
+def policy_options(state: dict[str, Tensor]) -> dict[str, Any]:
+    """Options of the sparse policy."""
+    return {"auxiliary_losses": _auxiliary_heads(state) > 0}
+
+
+def is_sparse(state: dict[str, Tensor]) -> bool:
+    """Whether a checkpoint of this layout is Sparse DETR."""
+    return "transformer.enc_mask_predictor.layer1.0.weight" in state
+
+
+def _auxiliary_heads(state: dict[str, Tensor]) -> int:
+    # Heads of encoder layers, listed after those of the decoder layers and of the proposals.
+    return sum(
+        key.startswith("transformer.encoder.class_embed.") and key.endswith(".weight") for key in state
+    )
 
 
 def rules(state: dict[str, Tensor]) -> list[Rule]:
     """Rules from the original's names to ours."""
     heads = sum(key.startswith("class_embed.") and key.endswith(".weight") for key in state)
+    auxiliary = _auxiliary_heads(state)
+    heads -= auxiliary
     rules = transformer_rules()
+    for j in range(auxiliary):
+        listed = heads + j
+        rules += [
+            Rule(rf"transformer\.encoder\.(class|bbox)_embed\.{j}\.(.*)", alias_of=rf"\1_embed.{listed}.\2"),
+            Rule(rf"class_embed\.{listed}\.(.*)", rf"encoder.class_heads.{j}.\1"),
+            Rule(rf"bbox_embed\.{listed}\.(layers\..*)", rf"encoder.box_heads.{j}.\1"),
+        ]
+    if is_sparse(state):
+        scorer = r"transformer\.enc_mask_predictor\."
+        rules += [
+            Rule(scorer + r"layer1\.0\.(.*)", r"encoder.scorer.norm.\1"),
+            Rule(scorer + r"layer1\.1\.(.*)", r"encoder.scorer.project.\1"),
+            Rule(scorer + r"layer2\.([024]\..*)", r"encoder.scorer.score.\1"),
+        ]
     if is_two_stage(state):
         last = heads - 1
         rules += [

@@ -114,7 +114,7 @@ class DeformableHost(Host):
             valid = torch.arange(count, device=score.device) < geometry.valid_counts()[:, None]
         chosen = descending(score.detach(), count)
         return Queries(
-            content=take(features if self.options.content_from_memory else tokens, chosen),
+            content=take(tokens, chosen),
             boxes=take(boxes, chosen).detach().sigmoid(),
             class_logits=logits,
             proposal_boxes=boxes.sigmoid(),
@@ -127,7 +127,7 @@ class DeformableHost(Host):
         encoded = sine_of_boxes(queries.boxes, self.config.d_model)
         made = self.query_norm(self.query_projection(encoded.to(queries.content.dtype)))
         if self.options.content_from_memory:
-            return queries.content.detach(), made, queries.boxes
+            return queries.content, made, queries.boxes
         positions, content = made.chunk(2, -1)
         return content, positions, queries.boxes
 

@@ -55,6 +55,8 @@ class DinoHost(Host):
             content, boxes, tokens, geometry, allowed, self.quirks.canvas_query_position, with_samples
         )
         logits, all_boxes, samples = decoded
+        skip = content.shape[1] - queries.content.shape[1]
+        samples = [(locations[:, skip:], weights[:, skip:]) for locations, weights in samples]
         return Decoded(logits, all_boxes, queries.boxes, queries.valid, queries, denoising, samples)
 
     def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:

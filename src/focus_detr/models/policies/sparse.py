@@ -118,6 +118,8 @@ class SparsePolicy(TokenPolicy):
         return losses
 
     def _score_loss(self, plan: TokenPlan, geometry: Geometry, decoded: Decoded) -> Tensor:
+        scores = plan.scores
+        assert scores is not None
         received = decoder_attention_map(
             decoded.samples, geometry, decoded.valid, self.quirks.shifted_attention_map
         )
@@ -125,11 +127,9 @@ class SparsePolicy(TokenPolicy):
             received = torch.where(geometry.valid, received, received.min() - 1)
         best = descending(received, plan.counts[0])
         rows = plan.rows(0)
-        wanted = (
-            torch.ones_like(best, dtype=plan.scores.dtype) if rows is None else rows.to(plan.scores.dtype)
-        )
-        target = torch.zeros_like(plan.scores).scatter(1, best, wanted)
-        loss = F.binary_cross_entropy_with_logits(plan.scores, target, reduction="none")
+        wanted = torch.ones_like(best, dtype=scores.dtype) if rows is None else rows.to(scores.dtype)
+        target = torch.zeros_like(scores).scatter(1, best, wanted)
+        loss = F.binary_cross_entropy_with_logits(scores, target, reduction="none")
         if geometry.valid is not None and not self.quirks.padded_foreground_loss:
             valid = geometry.valid.to(loss.dtype)
             per_image = (loss * valid).sum(1) / valid.sum(1)
@@ -139,7 +139,13 @@ class SparsePolicy(TokenPolicy):
 
 
 @torch.no_grad()
-def covered_attention(plan: TokenPlan, received: Tensor) -> Tensor:
-    """(B,): share of the decoder's attention (B,N) that falls on kept tokens."""
+def covered_attention(plan: TokenPlan, received: Tensor, padded: bool = False) -> Tensor:
+    """(B,): share of the decoder's attention (B,N) that falls on kept tokens (``corr`` in the release).
+
+    Args:
+        received: see `decoder_attention_map`.
+        padded: also count the rows that only fill an image's set up to the largest of its batch, as released.
+    """
     indices, rows = plan.kept(0)
-    return (received.gather(1, indices) * rows).sum(1) / received.sum(1).clamp(min=1e-12)
+    kept = received.gather(1, indices)
+    return (kept if padded else kept * rows).sum(1) / received.sum(1).clamp(min=1e-12)
