@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from common import RESULTS, main, parser, random_model, write
+from common import main, parser, random_model, write
 
 from focus_detr import FocusDetrForObjectDetection
 from focus_detr.benchmarking import take_turns
@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
             "cpu_share_of_dense": round(timing.cpu_median / other.cpu_median, 3),
         })  # fmt: skip
     path = write("encoder_scaling", rows, options.output)
-    plot(rows, path.with_suffix(".png") if options.output else RESULTS / "encoder_scaling.png")
+    plot(rows, path.with_suffix(".png"))
 
 
 def encoder(

@@ -4,8 +4,8 @@
 
 Two comparisons, each in turns on one image. Small, at 416x416: focus-detr-lite0, eager, deployed and as ONNX
 in ONNX Runtime, against PicoDet-S 416 (`picodet_s_416_coco.onnx`) and YOLOX-nano (`yolox_nano.onnx`) of the
-folder given. Middle, at 640x640: focus-detr-r50 at keep ratio 0.3, eager and deployed, against RT-DETR v2 R50,
-Deformable DETR R50 (two-stage), D-FINE and others that transformers builds here without torchvision, timm or
+folder given. Middle, at 640x640: focus-detr-r50 at keep ratio 0.3, eager and deployed, against RT-DETR v2 R50
+and Deformable DETR R50, D-FINE and others that transformers builds here without torchvision, timm or
 the network, all eager. Forward passes alone: what comes after (suppression, for PicoDet and YOLOX) is not in
 it. Speed is half of a comparison: the weights here are random; AP is what `focus-detr evaluate` measures.
 """
@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 import transformers
-from common import main, parser, random_images, random_model, timing_columns, write
+from common import main, parser, picture_of_times, random_images, random_model, timing_columns, write
 from transformers import ResNetConfig
 
 from focus_detr.benchmarking import take_turns
@@ -56,7 +56,10 @@ def run(options: argparse.Namespace) -> None:
                     "group": name, "model": label, "size": f"{side}x{side}",
                     "parameters_m": parameters.get(label, ""), **columns,
                 })  # fmt: skip
-    write("peers", rows, options.output)
+    path = write("peers", rows, options.output)
+    labels = [f"{row['model']} {row['size']}" for row in rows]
+    title = f"Peers, {options.threads} thread(s)"
+    picture_of_times(rows, labels, title, path.with_suffix(".png"))
 
 
 def small_works(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Work], dict[str, float], int]:

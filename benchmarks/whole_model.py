@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from common import main, parser, random_images, random_model, size, timing_columns, write
+from common import main, parser, picture_of_times, random_images, random_model, size, timing_columns, write
 from straightforward import Straightforward
 
 from focus_detr.benchmarking import take_turns
@@ -58,7 +58,10 @@ def run(options: argparse.Namespace) -> None:
             "times_straightforward_focus": round(focus.median / timing.median, 2),
             "target": target or "", "met": met,
         })  # fmt: skip
-    write("whole_model", rows, options.output)
+    path = write("whole_model", rows, options.output)
+    labels = [f"{row['model']}, {row['form']}" for row in rows]
+    title = f"A forward pass at {rows[0]['size']}, {options.threads} thread(s)"
+    picture_of_times(rows, labels, title, path.with_suffix(".png"))
 
 
 def make(form: str, model: torch.nn.Module, images: torch.Tensor, path: Path) -> Callable[[], object] | None:

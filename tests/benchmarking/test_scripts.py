@@ -1,0 +1,99 @@
+"""The benchmark scripts: their parts at tiny sizes; their figures are for machines with time."""
+
+import csv
+import importlib
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from focus_detr.benchmarking import Timing, count_macs
+from focus_detr.presets import preset
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
+SCRIPTS = (
+    "data_loading", "encoder_scaling", "macs", "memory_4k", "peers", "training_memory", "whole_model",
+)  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def importable(monkeypatch):
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+    for name in (*SCRIPTS, "common", "straightforward"):
+        sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_every_script_says_how_it_is_called(name):
+    assert f"python benchmarks/{name}.py" in importlib.import_module(name).__doc__
+
+
+def test_the_plain_form_counts_more_than_ours_by_heads_on_every_token():
+    small = dict(
+        d_model=32, attention_heads=4, encoder_layers=1, decoder_layers=1, cascade=[0.5], num_queries=8
+    )
+    config = preset("focus-detr-lite0", quirks="original", **small)
+    plain = importlib.import_module("macs").plain_macs(config, 64, 96)
+    cost, channels = count_macs(config, 64, 96), config.d_model
+    # The three layers of the box head and the scorer's mean, for every token.
+    assert plain > cost.total + cost.tokens * 2 * channels**2
+    assert plain < cost.total + cost.tokens * 10 * channels**2
+
+
+@pytest.mark.parametrize("form", ["straightforward", "ours", "ours, checkpointing"])
+def test_a_training_step_has_a_loss_and_a_backward_pass(form, monkeypatch):
+    training_memory = importlib.import_module("training_memory")
+    work = training_memory.step("focus-detr-lite0", form, (64, 96), 1, 1)
+    seen = []
+    backward = torch.Tensor.backward
+    monkeypatch.setattr(torch.Tensor, "backward", lambda loss: seen.append(loss.item()) or backward(loss))
+    work()
+    assert len(seen) == 1 and seen[0] > 0
+
+
+def test_the_encoder_alone_works_on_the_share_asked_for():
+    encoder_scaling = importlib.import_module("encoder_scaling")
+    common = importlib.import_module("common")
+    model = common.random_model("focus-detr-lite0")
+    with torch.no_grad():
+        work, (tokens, kept) = encoder_scaling.encoder(model, (64, 96), 0.5)
+        memory = work()
+    assert tokens == 8 * 12 + 4 * 6 + 2 * 3 + 2
+    assert memory.plan.counts[0] == tokens // 2 + 1
+    assert kept == sum(memory.plan.counts) / 3
+
+
+def test_every_form_of_the_whole_model_answers_alike(tmp_path):
+    whole_model, common = importlib.import_module("whole_model"), importlib.import_module("common")
+    model, images = common.random_model("focus-detr-lite0", quirks="original"), common.random_images(64, 96)
+    with torch.no_grad():
+        plain, eager, deployed = (
+            whole_model.make(form, model, images, tmp_path)()
+            for form in ("straightforward", "eager", "deployed")
+        )
+    torch.testing.assert_close(plain["logits"], eager.logits, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(deployed.logits, eager.logits, rtol=1e-3, atol=1e-4)
+
+
+def test_a_peer_of_transformers_is_built_without_the_network():
+    peer = importlib.import_module("peers").transformers_peer("RTDetrV2", {"decoder_layers": 2})
+    assert peer.config.num_labels == 80 and not peer.training
+
+
+def test_ratios_are_to_the_baseline_by_clock_and_by_processor():
+    common = importlib.import_module("common")
+    columns = common.timing_columns(Timing((2.0,), (1.0,)), Timing((4.0,), (3.0,)))
+    assert (columns["times_faster"], columns["cpu_times_faster"]) == (2.0, 3.0)
+    assert (columns["median_ms"], columns["cpu_ms"]) == (2000.0, 1000.0)
+
+
+def test_rows_are_written_with_their_environment(tmp_path, capsys):
+    common = importlib.import_module("common")
+    path = common.write("name", [{"form": "plain", "ms": 1.5}], tmp_path / "rows.csv")
+    (row,) = csv.DictReader(path.open())
+    assert (row["form"], row["ms"]) == ("plain", "1.5") and row["threads"]
+    assert '"environment"' in capsys.readouterr().out.splitlines()[-1]
