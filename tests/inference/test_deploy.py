@@ -14,6 +14,8 @@ from focus_detr.inference.fusion import FusedConv2d
 from focus_detr.models import position
 from focus_detr.models.backbone_presets import backbone_config
 from focus_detr.models.frozen_batch_norm import FrozenBatchNorm2d
+from focus_detr.models.hosts import HOSTS
+from focus_detr.models.policies import POLICIES
 
 STAGES = ["stage2", "stage3", "stage4"]
 SHAPE = {"embedding_size": 8, "hidden_sizes": [16, 16, 24, 32], "out_features": STAGES}
@@ -34,8 +36,6 @@ SMALL = {
 
 def detector(backbone="bottleneck", **changes):
     """Random weights and statistics of a size that spreads scores and boxes."""
-    if changes.get("token_policy") == "dense":
-        changes["cascade"] = [1.0, 1.0]
     config = FocusDetrConfig(backbone_config=BACKBONES[backbone], **{**SMALL, **changes})
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -71,6 +71,14 @@ def test_same_answers(backbone, size):
     model = detector(backbone)
     images = pictures(2, *size)
     assert_same(deploy(model)(images), model(images))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("host", HOSTS.names())
+@pytest.mark.parametrize("policy", POLICIES.names())
+def test_same_answers_of_every_host_and_policy(host, policy):
+    model = detector(host=host, token_policy=policy, encoder_layers=3, cascade=[1.0, 0.6, 0.3])
+    assert_same(deploy(model)(pictures()), model(pictures()))
 
 
 @torch.no_grad()
@@ -187,7 +195,7 @@ def test_compiled_in_one_graph_gives_the_same_answers(monkeypatch, backend):
         return compiled(function, backend=backend, options=options if backend == "inductor" else None, **rest)
 
     monkeypatch.setattr(torch, "compile", compile)
-    model = detector("lite", encoder_layers=1, decoder_layers=1, cascade=[0.5])
+    model = detector(encoder_layers=1, decoder_layers=1, cascade=[0.5])
     deployed = deploy(model, compile=True)
     assert graphs == [{"fullgraph": True}]
     images = pictures(1)
