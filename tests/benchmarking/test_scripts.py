@@ -13,7 +13,7 @@ from focus_detr.presets import preset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    "data_loading", "encoder_scaling", "macs", "memory_4k", "peers", "training_memory", "whole_model",
+    "data_loading", "encoder_scaling", "family", "macs", "memory_4k", "peers", "training_memory", "whole_model",
 )  # fmt: skip
 
 
@@ -97,3 +97,12 @@ def test_rows_are_written_with_their_environment(tmp_path, capsys):
     (row,) = csv.DictReader(path.open())
     assert (row["form"], row["ms"]) == ("plain", "1.5") and row["threads"]
     assert '"environment"' in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_every_host_and_policy_is_measured_at_the_published_size():
+    family = importlib.import_module("family")
+    pairs = list(family.pairs())
+    assert set(family.PUBLISHED) <= set(pairs)
+    for pair in pairs:
+        config = family.configuration(*pair)
+        assert (config.host, config.token_policy, config.d_model) == (*pair, 256)

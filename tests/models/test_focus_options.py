@@ -2,7 +2,10 @@
 
 import pytest
 import torch
-from small_models import image, labels, small_model
+from small_models import image, labels, small_config, small_model
+
+from focus_detr.benchmarking.subjects import selects_tokens
+from focus_detr.errors import FocusDetrError
 
 PICTURE = image(96, 128)[None]
 
@@ -48,3 +51,27 @@ def test_each_still_learns_everywhere(option):
     model = small_model(policy_options={option: False}, denoising_queries=10).train()
     model(PICTURE, labels=labels([2], [(96, 128)])).loss.backward()
     assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+
+
+@pytest.mark.parametrize("policy", ["focus", "salience"])
+def test_a_single_stage_host_teaches_no_class_scores(policy):
+    def config(host_options, policy_options):
+        return small_config(
+            host="deformable-detr",
+            host_options=host_options,
+            token_policy=policy,
+            policy_options=policy_options,
+        )
+
+    with pytest.raises(
+        FocusDetrError, match=r"\['category_score'\]=True: nothing teaches.*host='deformable-detr'"
+    ):
+        config({}, {})
+    assert config({"two_stage": True}, {}) and config({}, {"category_score": False})
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"), [("focus", True), ("dense", False), ("salience", False), ("interleaved", False)]
+)
+def test_what_a_keep_ratio_can_be_set_for(policy, expected):
+    assert selects_tokens(small_config(token_policy=policy)) == expected

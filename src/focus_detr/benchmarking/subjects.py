@@ -117,9 +117,8 @@ def selects_tokens(config: FocusDetrConfig | None) -> bool:
     if config is None:
         return False
     from focus_detr.models.policies import POLICIES
-    from focus_detr.models.policies.base import TokenPolicy
 
-    return POLICIES[config.token_policy].plan is not TokenPolicy.plan
+    return POLICIES[config.token_policy].has_keep_ratio
 
 
 def prepare(order: Order, size: tuple[int, int], batch: int, threads: int | None) -> Callable[[], Any]:
@@ -161,5 +160,5 @@ def _set_keep_ratio(name: str, model: Any, keep_ratio: float) -> None:
     if not 0 < keep_ratio <= 1:
         raise FocusDetrError(f"keep_ratio={keep_ratio}: must lie in (0, 1]; the paper uses 0.5")
     if not selects_tokens(config):
-        raise FocusDetrError(f"{name}: has no keep ratio to set: it selects no tokens, or is exported")
+        raise FocusDetrError(f"{name}: has no keep ratio to set: it selects no tokens by one, or is exported")
     config.keep_ratio = keep_ratio

@@ -33,12 +33,14 @@ class TokenPolicy(nn.Module):
         options_class: dataclass of its own options.
         needs_proposals: whether it uses the proposal transform or the encoder's class head.
         needs_samples: whether its losses look at where the decoder sampled.
+        has_keep_ratio: whether the configuration's ``keep_ratio`` says how many tokens it keeps.
     """
 
     hosts: ClassVar[tuple[str, ...]] = ("dino", "deformable-detr", "dn-deformable-detr")
     options_class: ClassVar[type] = NoOptions
     needs_proposals: ClassVar[bool] = False
     needs_samples: ClassVar[bool] = False
+    has_keep_ratio: ClassVar[bool] = False
 
     def __init__(self, config: FocusDetrConfig) -> None:
         super().__init__()

@@ -8,7 +8,7 @@ is treated on its own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -44,7 +44,8 @@ class FocusPolicy(TokenPolicy):
     """Foreground selection with top-down modulation, cascade and dual attention."""
 
     needs_proposals = True
-    options_class = FocusOptions
+    has_keep_ratio = True
+    options_class: ClassVar[type[FocusOptions]] = FocusOptions
     options: FocusOptions
 
     def __init__(self, config: FocusDetrConfig) -> None:
@@ -58,6 +59,15 @@ class FocusPolicy(TokenPolicy):
     def check(cls, config: FocusDetrConfig) -> None:
         super().check(config)
         check_cascade(config)
+        from focus_detr.models.hosts import HOSTS  # knows policies itself
+
+        scored = config.policy_options.get("category_score", cls.options_class.category_score)
+        if scored and not HOSTS[config.host].two_stage(config):
+            raise FocusDetrError(
+                f"policy_options['category_score']=True: nothing teaches the encoder's class head with "
+                f"host={config.host!r} and host_options={config.host_options}; set it to False, or make the "
+                "host two-stage"
+            )
 
     def plan(
         self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None

@@ -42,6 +42,7 @@ class SalienceOptions(FocusOptions):
 class SaliencePolicy(FocusPolicy):
     """Foreground selection by salience, level by level, and an embedding for the background."""
 
+    has_keep_ratio = False  # levels have quotas instead
     options_class = SalienceOptions
     options: SalienceOptions
 

@@ -42,6 +42,7 @@ class SparsePolicy(TokenPolicy):
     options: SparseOptions
     needs_proposals = True
     needs_samples = True
+    has_keep_ratio = True
 
     def __init__(self, config: FocusDetrConfig) -> None:
         super().__init__(config)

@@ -1,0 +1,190 @@
+"""Every host with every token policy it works with: trains, resumes, predicts, is saved and exported."""
+
+import copy
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from transformers import ResNetConfig
+
+from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, FocusDetrImageProcessor, Predictor
+from focus_detr.evaluation.tokens import ForegroundRecall
+from focus_detr.inference.heatmap import draw_heatmap
+from focus_detr.models.hosts import HOSTS
+from focus_detr.models.policies import POLICIES
+
+PAIRS = [
+    (host, policy) for policy in POLICIES.names() for host in HOSTS.names() if host in POLICIES[policy].hosts
+]
+BACKBONE = ResNetConfig(
+    embedding_size=8,
+    hidden_sizes=[8, 8, 16, 16],
+    depths=[1, 1, 1, 1],
+    out_features=["stage2", "stage3", "stage4"],
+)
+FIELDS = {
+    "backbone_config": BACKBONE,
+    "num_labels": 2,
+    "d_model": 16,
+    "attention_heads": 2,
+    "encoder_layers": 3,
+    "decoder_layers": 2,
+    "encoder_ffn_dim": 24,
+    "decoder_ffn_dim": 24,
+    "cascade": [1.0, 0.6, 0.3],
+    "num_fine_tokens": 8,
+    "num_queries": 10,
+    "num_detections": 10,
+    "denoising_queries": 4,
+    "dropout": 0.1,
+}
+# What a host needs to be otherwise.
+HOST_FIELDS = {"deformable-detr": {"host_options": {"two_stage": True, "box_refinement": True}}}
+LABELS = [
+    {
+        "class_labels": torch.tensor([0, 1]),
+        "boxes": torch.tensor([[0.3, 0.4, 0.3, 0.4], [0.7, 0.6, 0.4, 0.5]]),
+        "size": torch.tensor([64, 96]),
+        "orig_size": torch.tensor([64, 96]),
+    },
+    {
+        "class_labels": torch.zeros(0, dtype=torch.int64),
+        "boxes": torch.zeros(0, 4),
+        "size": torch.tensor([64, 64]),
+        "orig_size": torch.tensor([64, 64]),
+    },
+]
+
+
+def new_model(host, policy):
+    torch.manual_seed(0)
+    fields = {**FIELDS, **HOST_FIELDS.get(host, {}), "host": host}
+    if policy in ("focus", "salience") and not HOSTS[host].two_stage(
+        FocusDetrConfig(**fields, token_policy="dense")
+    ):
+        fields["policy_options"] = {"category_score": False}
+    return FocusDetrForObjectDetection(FocusDetrConfig(**fields, token_policy=policy))
+
+
+def batch():
+    """Two images, the smaller one padded and without objects."""
+    pixels = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    mask = torch.ones(2, 64, 96, dtype=torch.int64)
+    pixels[1, :, :, 64:], mask[1, :, 64:] = 0, 0
+    return pixels, mask
+
+
+class Run:
+    """Training on one batch over and over."""
+
+    def __init__(self, model):
+        self.model = model.train()
+        self.optimizer = torch.optim.AdamW(model.parameters(), lr=2e-3)
+
+    def steps(self, count, seed):
+        torch.manual_seed(seed)
+        losses = []
+        for _ in range(count):
+            loss = self.model(*batch(), labels=LABELS).loss
+            self.optimizer.zero_grad()
+            loss.backward()
+            self.optimizer.step()
+            losses.append(loss.item())
+        return losses
+
+
+@pytest.fixture(scope="module", params=PAIRS, ids=["-".join(pair) for pair in PAIRS])
+def run(request):
+    return Run(new_model(*request.param))
+
+
+# The tests below share one model a pair, and run in this order.
+
+
+def test_gradient_reaches_every_parameter(run):
+    output = run.model(*batch(), labels=LABELS)
+    output.loss.backward()
+    trained = [(name, p) for name, p in run.model.named_parameters() if p.requires_grad]
+    assert not [name for name, p in trained if p.grad is None or not p.grad.isfinite().all()]
+
+
+def test_checkpointing_changes_no_gradient(run):
+    def gradients(model):
+        torch.manual_seed(5)
+        model.zero_grad()
+        model(*batch(), labels=LABELS).loss.backward()
+        return [p.grad for p in model.parameters() if p.requires_grad]
+
+    plain = gradients(run.model)
+    saving = copy.deepcopy(run.model)
+    # transformers 5 renamed it on the way.
+    getattr(saving, "activation_checkpointing_enable", saving.gradient_checkpointing_enable)()
+    assert all(torch.equal(a, b) for a, b in zip(plain, gradients(saving), strict=True))
+
+
+def test_it_learns_and_goes_on_where_it_stopped(run):
+    first = run.steps(12, seed=1)
+    assert np.isfinite(first).all() and np.mean(first[-3:]) < np.mean(first[:3])
+    kept = io.BytesIO()
+    torch.save([run.model.state_dict(), run.optimizer.state_dict()], kept)
+    kept.seek(0)
+    other = Run(FocusDetrForObjectDetection(run.model.config))
+    model_state, optimizer_state = torch.load(kept)
+    other.model.load_state_dict(model_state)
+    other.optimizer.load_state_dict(optimizer_state)
+    assert other.steps(2, seed=2) == run.steps(2, seed=2)
+
+
+def test_saved_and_loaded_it_is_the_same(run, tmp_path):
+    model = run.model.eval()
+    model.save_pretrained(tmp_path)
+    loaded = FocusDetrForObjectDetection.from_pretrained(tmp_path)
+    with torch.no_grad():
+        one, other = model(*batch()), loaded(*batch())
+    assert torch.equal(one.logits, other.logits) and torch.equal(one.pred_boxes, other.pred_boxes)
+
+
+def processor():
+    return FocusDetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+
+
+def picture():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8))
+
+
+def test_it_predicts_and_shows_where_it_looked(run):
+    predictor = Predictor(run.model.eval(), processor())
+    (found,) = predictor.predict([picture()], threshold=0.0)
+    assert 0 < len(found.scores) <= 20 and np.isfinite(np.asarray(found.boxes_xyxy)).all()
+    with torch.no_grad():
+        output = run.model(*batch())
+    recall = ForegroundRecall()
+    recall.update(output, LABELS)
+    if output.plan is None:
+        assert recall.compute() == {}
+        return
+    assert draw_heatmap(predictor, picture()).width == 1800
+    counted = recall.compute()
+    assert counted["objects"]["all"] == 2 and len(counted["recall"]["all"]) == len(output.plan.counts)
+
+
+# Hosts and policies are apart in the graph, and exporting takes long: each of them once.
+EXPORTED = [pair for pair in PAIRS if pair[0] == "dino" or pair[1] == "dense"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("host", "policy"), EXPORTED)
+def test_it_is_exported_to_onnx(host, policy, tmp_path):
+    export = pytest.importorskip("focus_detr.export", reason="focus_detr.export is not there yet")
+    model = new_model(host, policy).eval()
+    path = export.export(
+        model, tmp_path / "model.onnx", processor=processor(), image_size=(64, 96), batch_size=1
+    )
+    pixels = batch()[0][:1]
+    logits, boxes = export.load_exported(path).infer(pixels)
+    with torch.no_grad():
+        output = model(pixels)
+    torch.testing.assert_close(boxes, output.pred_boxes, rtol=0, atol=1e-4)
+    torch.testing.assert_close(logits, output.logits, rtol=0, atol=1e-3)
