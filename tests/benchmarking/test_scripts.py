@@ -13,7 +13,8 @@ from focus_detr.presets import preset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    "data_loading", "encoder_scaling", "family", "macs", "memory_4k", "peers", "training_memory", "whole_model",
+    "data_loading", "encoder_scaling", "family", "macs", "memory_4k", "peers", "training_memory",
+    "whole_model",
 )  # fmt: skip
 
 
