@@ -5,6 +5,8 @@ import torch
 from small_models import batch, image, small_config, small_model
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.inference.deploy import deploy
+from focus_detr.inference.precision import to_half_precision
 from focus_detr.models.encoder import reference_points
 from focus_detr.models.geometry import flatten_levels
 from focus_detr.models.key_aware import KeyAwareAttention, sample_points
@@ -144,3 +146,15 @@ def test_key_aware_is_an_option_of_every_layer():
 def test_unusable_options_are_refused(options, message):
     with pytest.raises(FocusDetrError, match=message):
         small_config(token_policy="interleaved", policy_options=options)
+
+
+@torch.no_grad()
+def test_deployed_it_answers_alike():
+    model = small_model(token_policy="interleaved", policy_options={"key_aware": True}, dtype=torch.float32)
+    deployed = deploy(model)
+    picture = PICTURE.float()
+    torch.testing.assert_close(deployed(picture).pred_boxes, model(picture).pred_boxes, rtol=0, atol=1e-4)
+    half = deploy(model)
+    to_half_precision(half, torch.bfloat16)
+    difference = half(picture).memory - model(picture).memory
+    assert 0 < difference.abs().mean() < 0.05
