@@ -14,6 +14,7 @@ from focus_detr.cli.benchmark import benchmark
 from focus_detr.cli.check import check
 from focus_detr.cli.convert import convert
 from focus_detr.cli.evaluate import evaluate
+from focus_detr.cli.export import export
 from focus_detr.cli.models import models
 from focus_detr.cli.predict import predict
 from focus_detr.cli.presets import presets
@@ -42,7 +43,7 @@ def _root(
     """Focus-DETR: object detection that looks closely only where objects are."""
 
 
-for _verb in (predict, train, evaluate, check, convert, models, presets, recipes, benchmark):
+for _verb in (predict, train, evaluate, check, convert, export, models, presets, recipes, benchmark):
     app.command()(_verb)
 
 

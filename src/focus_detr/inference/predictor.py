@@ -82,7 +82,7 @@ class Predictor:
         dtype: str | torch.dtype | None = None,
         deploy: bool = False,
     ) -> Predictor:
-        """A predictor for a bundled model, a folder, or a model on the hub.
+        """A predictor for a bundled model, a folder, an exported file, or a model on the hub.
 
         Args:
             device: by default a GPU where there is one.
@@ -94,6 +94,8 @@ class Predictor:
         from focus_detr.pretrained import resolve_model
 
         folder = resolve_model(name_or_path)
+        if folder.is_file():
+            return cls._exported(folder, device, dtype, deploy)
         stored = "auto" if dtype is None or deploy else dtype
         model: Any = FocusDetrForObjectDetection.from_pretrained(folder, dtype=stored)
         model = model.to(_checked_device(device))
@@ -102,6 +104,20 @@ class Predictor:
 
             model = deployed(model, dtype=dtype)
         return cls(model, FocusDetrImageProcessor.from_pretrained(folder))
+
+    @classmethod
+    def _exported(
+        cls, path: Path, device: str | torch.device | None, dtype: str | torch.dtype | None, deploy: bool
+    ) -> Predictor:
+        from focus_detr.export import load_exported
+
+        if deploy or dtype is not None:
+            raise FocusDetrError(
+                f"{path}: an exported model is in the form and precision its runtime wants; leave out deploy "
+                "and dtype"
+            )
+        detector = load_exported(path, device)
+        return cls(detector, detector.processor)
 
     @property
     def device(self) -> torch.device:

@@ -163,9 +163,8 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         """(B,N,C): where each token is in its image, and on which level."""
         c = self.config
         positions = token_positions(geometry, c.d_model, c.position_temperature, c.position_offset)
-        lengths = torch.tensor(geometry.lengths, device=tokens.device)
-        levels = self.level_embedding.repeat_interleave(lengths, 0, output_size=geometry.num_tokens)
-        return positions.to(tokens.dtype) + levels
+        rows = zip(self.level_embedding, geometry.lengths, strict=True)
+        return positions.to(tokens.dtype) + torch.cat([row.expand(length, -1) for row, length in rows])
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:

@@ -20,7 +20,7 @@ def levels_of_canvas(
     levels = extract(pixel_values)
     shapes = [(level.shape[2], level.shape[3]) for level in levels]
     if pixel_mask is None:
-        return levels, Geometry.unpadded(shapes, len(pixel_values), pixel_values.device)
+        return levels, Geometry.unpadded(shapes, pixel_values.shape[0], pixel_values.device)
     mask = pixel_mask.to(pixel_values.dtype)[:, None]
     sizes = []
     for shape in shapes:
@@ -51,5 +51,5 @@ def levels_of_each_size(
         size = [part.shape[2:4] for part in parts for _ in range(len(part))]
         sizes.append(torch.tensor(size, device=pixel_values.device)[place])
     if len(by_size) == 1:
-        return levels, Geometry.unpadded(shapes, len(pixel_values), pixel_values.device)
+        return levels, Geometry.unpadded(shapes, pixel_values.shape[0], pixel_values.device)
     return levels, Geometry.padded(shapes, torch.stack(sizes, 1))

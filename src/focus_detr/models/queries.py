@@ -61,7 +61,7 @@ class Proposals(nn.Module):
         centres = geometry.centres()
         sides = [_BASE_SIZE * 2.0**level for level in range(len(geometry.shapes))]
         side = torch.cat([centres.new_full((n,), s) for n, s in zip(geometry.lengths, sides, strict=True)])
-        side = side[None, :, None].expand(len(centres), -1, 2)
+        side = side[None, :, None].expand(centres.shape[0], -1, 2)
         anchors = torch.cat([centres, side], -1)
         proposing = ((anchors > _BORDER) & (anchors < 1 - _BORDER)).all(-1)
         if geometry.valid is not None:
@@ -89,7 +89,7 @@ class Proposals(nn.Module):
         # The box head runs on the chosen tokens only: the others' boxes are never looked at.
         boxes = (self.box_head(features) + take(anchors, chosen).to(features.dtype)).sigmoid()
         return Queries(
-            content=content[:count].expand(len(memory), -1, -1),
+            content=content[:count].expand(memory.shape[0], -1, -1),
             boxes=boxes.detach(),
             class_logits=self.class_head(features),
             proposal_boxes=boxes,

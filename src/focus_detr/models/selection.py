@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeVar
@@ -52,11 +54,27 @@ def share(ratio: float, count: Count) -> Count:
     return count * fraction.numerator // fraction.denominator
 
 
+_by_top_k = False
+
+
+@contextmanager
+def sorted_by_top_k() -> Iterator[None]:
+    """Inside the block, sorting is said as TopK: the one sort of ONNX, where equal scores keep their order."""
+    global _by_top_k
+    before, _by_top_k = _by_top_k, True
+    try:
+        yield
+    finally:
+        _by_top_k = before
+
+
 def descending(scores: Tensor, count: int) -> Tensor:
     """Indices (B,count) of the best of scores (B,N).
 
     Equal scores keep their order, so that padding, which comes between tokens, changes nothing.
     """
+    if _by_top_k:
+        return scores.topk(count, dim=1).indices
     return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :count]
 
 

@@ -11,6 +11,7 @@ from focus_detr.errors import FocusDetrError
 
 logger = logging.getLogger(__name__)
 
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
 _BUNDLED = Path(__file__).parent
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -21,12 +22,13 @@ def list_models() -> list[str]:
 
 
 def resolve_model(name_or_path: str | Path) -> Path:
-    """Folder of a trained model (`config.json`, weights, image processor).
+    """Folder of a trained model (`config.json`, weights, image processor), or the file of an exported one.
 
     Args:
         name_or_path: a bundled name (`list_models()`; it goes before a folder of that name: write `./name`
             for the folder), a folder of a model or of a training run (its best model is taken, or the last
-            where none was evaluated), or a hub id `owner/name`, which is downloaded once and cached.
+            where none was evaluated), a file that `focus-detr export` wrote, or a hub id `owner/name`, which
+            is downloaded once and cached.
 
     Raises:
         FocusDetrError: nothing of that name, a folder without a model, or a hub out of reach.
@@ -40,9 +42,12 @@ def resolve_model(name_or_path: str | Path) -> Path:
             if (folder / "config.json").is_file():
                 return folder
         raise FocusDetrError(f"{path}: no model in this folder (it has no config.json). {_what_would_work()}")
+    if path.is_file() and path.suffix in EXPORTED_SUFFIXES:
+        return path
     if path.exists():
         raise FocusDetrError(
-            f"{path}: is a file, and a model is a folder with config.json and weights. "
+            f"{path}: is a file, and a model is a folder with config.json and weights, or an exported file "
+            f"({', '.join(EXPORTED_SUFFIXES)}). "
             "Foreign checkpoints become one by: focus-detr convert CHECKPOINT --output FOLDER"
         )
     if _HUB_ID.fullmatch(name) and name[0] not in "./~":

@@ -75,6 +75,10 @@ def load_for_finetuning(
 
         model_class = FocusDetrForObjectDetection
     path = resolve_model(folder)
+    if path.is_file():
+        raise FocusDetrError(
+            f"{path}: an exported model cannot be trained; start from the model it was made from"
+        )
     source = model_class.from_pretrained(path)
     old_names = class_names_of(source.config)
     config = with_classes(source.config, class_names, category_ids)

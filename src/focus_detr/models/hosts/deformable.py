@@ -83,7 +83,7 @@ class DeformableHost(Host):
             content, positions, start = self._from_proposals(queries)
             valid = queries.valid
         else:
-            batch = len(memory.tokens)
+            batch = memory.tokens.shape[0]
             content = self.query_content.weight.expand(batch, -1, -1)
             positions = self.query_position.weight.expand(batch, -1, -1)
             start, valid = self.query_point(positions).sigmoid(), None

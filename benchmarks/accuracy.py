@@ -1,0 +1,140 @@
+"""Train and measure hosts and token policies at an equal budget.
+
+    python benchmarks/accuracy.py DATA --plan benchmarks/accuracy.yaml --runs runs/accuracy
+
+Runs of the plan that are not finished are trained (or resumed) one after the other by the project's own train
+command, and measured on the test split by its own evaluate command; what is finished stays as it is, so the
+command can be stopped and given again. Each finished run adds a row to the table; its log and recipe are kept
+beside it. ``--only`` takes some runs of the plan, so that several machines or processes can share it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+RESULTS = Path(__file__).parent / "results"
+COLUMNS = (
+    "run", "preset", "host", "policy", "keep_ratio", "seed", "AP", "AP50", "AP75", "recall_last_layer",
+    "encoder_gmacs", "parameters_m", "training_minutes", "epochs", "size",
+)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--plan", type=Path, default=Path(__file__).with_suffix(".yaml"))
+    parser.add_argument("--runs", type=Path, default=Path("runs/accuracy"), help="where runs are kept")
+    parser.add_argument("--only", nargs="*", help="names of runs, without seeds")
+    parser.add_argument("--seeds", nargs="*", type=int, help="only these seeds")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--split", default="test")
+    arguments = parser.parse_args()
+
+    plan = yaml.safe_load(arguments.plan.read_text())
+    kept = RESULTS / arguments.plan.stem
+    kept.mkdir(parents=True, exist_ok=True)
+    for name, run in plan["runs"].items():
+        for seed in run.get("seeds", [0]):
+            chosen = not arguments.only or name in arguments.only
+            if chosen and (arguments.seeds is None or seed in arguments.seeds):
+                one_run(name, seed, run, plan["recipe"], arguments, kept)
+    write_table(kept)
+
+
+def one_run(
+    name: str,
+    seed: int,
+    run: dict[str, Any],
+    recipe: dict[str, Any],
+    arguments: argparse.Namespace,
+    kept: Path,
+) -> None:
+    label = f"{name}-seed{seed}"
+    record = kept / f"{label}.json"
+    if record.is_file():
+        return
+    folder = arguments.runs / label
+    folder.mkdir(parents=True, exist_ok=True)
+    from focus_detr.training.recipe import load_recipe
+
+    base = load_recipe(recipe["extends"])
+    merged = {
+        **recipe,
+        "seed": seed,
+        "model": {**base.model, **recipe.get("model", {}), **run.get("model", {})},
+    }
+    path = kept / f"{label}.yaml"
+    path.write_text(yaml.safe_dump(merged, sort_keys=False))
+    command = [sys.executable, "-m", "focus_detr"]
+    resume = (
+        ["--resume"] if (folder / "checkpoints").is_dir() and any((folder / "checkpoints").iterdir()) else []
+    )
+    train = [*command, "train", str(arguments.data), "--model", run["preset"], "--recipe", str(path)]
+    started = time.monotonic()
+    subprocess.run([*train, "--output", str(folder), "--device", arguments.device, *resume], check=True)
+    minutes = (time.monotonic() - started) / 60
+    evaluate = [*command, "evaluate", str(folder), str(arguments.data), "--split", arguments.split, "--json"]
+    output = subprocess.run(
+        [*evaluate, "--batch-size", "1", "--device", arguments.device], check=True, stdout=subprocess.PIPE
+    )
+    report = json.loads(output.stdout.splitlines()[-1])
+    (kept / f"{label}.csv").write_text((folder / "metrics.csv").read_text())
+    row = describe(folder) | {
+        "run": name,
+        "preset": run["preset"],
+        "seed": seed,
+        **{key: round(report["metrics"][key], 4) for key in ("AP", "AP50", "AP75")},
+        "recall_last_layer": last_layer_recall(report),
+        # A resumed run took longer than this command did.
+        "training_minutes": None if resume else round(minutes, 1),
+        "epochs": merged["epochs"],
+        "size": f"{merged['shortest_edge']}..{merged['longest_edge']}",
+    }
+    record.write_text(json.dumps(row, indent=1) + "\n")
+    write_table(kept)
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """What the trained model is, and what its encoder computes for one image of the size it was trained at."""
+    from focus_detr import FocusDetrConfig, resolve_model
+    from focus_detr.benchmarking import count_macs
+
+    config = FocusDetrConfig.from_pretrained(resolve_model(folder))
+    cost = count_macs(config, 256, 341)
+    return {
+        "host": config.host,
+        "policy": config.token_policy,
+        "keep_ratio": None if config.token_policy in ("dense", "interleaved") else config.keep_ratio,
+        "encoder_gmacs": round((cost.scoring + cost.encoder) / 1e9, 3),
+        "parameters_m": round(cost.parameters / 1e6, 2),
+    }
+
+
+def last_layer_recall(report: dict[str, Any]) -> float | None:
+    tokens = report.get("tokens")
+    return None if not tokens else round(tokens["recall"]["all"][-1], 4)
+
+
+def write_table(kept: Path) -> None:
+    rows = [json.loads(path.read_text()) for path in sorted(kept.glob("*.json"))]
+    if not rows:
+        return
+    with (kept.parent / f"{kept.name}.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    for row in rows:
+        print("  ".join(f"{row[key]!s:>14}" for key in ("run", "seed", "AP", "AP50", "encoder_gmacs")))
+
+
+if __name__ == "__main__":
+    main()

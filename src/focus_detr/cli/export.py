@@ -1,0 +1,59 @@
+"""focus-detr export: a model to one file that other runtimes read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from focus_detr.cli.options import ModelArgument
+from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.errors import FocusDetrError
+
+
+def export(
+    model: ModelArgument,
+    format: Annotated[str, typer.Option(help="onnx, openvino, torch-export or tensorrt.")] = "onnx",
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; <model>.onnx, .xml or .pt2 here when not given.")
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(metavar="HxW", help="Fix height and width, to which images are then stretched."),
+    ] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Fix the number of images; free if absent.")
+    ] = None,
+    json: JsonFlag = False,
+) -> None:
+    """Write a model, its class names and its preprocessing to one file for another runtime.
+
+    The file is a model like any other: predict, evaluate and benchmark take it. Sizes that are not fixed stay
+    free, in multiples of 32 pixels.
+    """
+    from focus_detr.export import export as write
+    from focus_detr.export.exporter import suffix_of
+    from focus_detr.pretrained import resolve_model
+
+    folder = resolve_model(model)
+    path = output or Path(f"{folder.name}{suffix_of(format)}")
+    written = write(str(folder), path, format, image_size=_parse_size(size), batch_size=batch)
+    files = [file for file in sorted(written.parent.glob(f"{written.stem}.*")) if file.is_file()]
+    if json:
+        print_json(
+            {"file": str(written), "format": format, "bytes": {f.name: f.stat().st_size for f in files}}
+        )
+        return
+    for file in files:
+        typer.echo(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"Try it: focus-detr predict {written} IMAGE")
+
+
+def _parse_size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+        raise FocusDetrError(f"--size {text!r}: must be height x width in pixels, as in 480x640")
+    return int(parts[0]), int(parts[1])

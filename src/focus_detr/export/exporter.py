@@ -1,0 +1,122 @@
+"""export(): a model to one file that other runtimes read."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from focus_detr.errors import FocusDetrError
+
+if TYPE_CHECKING:
+    from focus_detr.export.metadata import Metadata
+    from focus_detr.image_processing import FocusDetrImageProcessor
+    from focus_detr.models import FocusDetrForObjectDetection
+
+FORMATS = ("onnx", "openvino", "torch-export", "tensorrt")
+_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "tensorrt": ".onnx"}
+
+
+def suffix_of(format: str) -> str:
+    """How the name of a file of ``format`` ends."""
+    if format not in FORMATS:
+        raise FocusDetrError(f"format={format!r}: not known; use one of {', '.join(FORMATS)}")
+    return _SUFFIXES[format]
+
+
+def export(
+    model: FocusDetrForObjectDetection | str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    format: str = "onnx",
+    *,
+    image_size: Sequence[int] | None = None,
+    batch_size: int | None = None,
+    processor: FocusDetrImageProcessor | None = None,
+) -> Path:
+    """Write a model to a file with its class names and preprocessing; `load_exported` reads it.
+
+    Args:
+        model: a model, or the name or folder of one.
+        output: file to write: .onnx, .xml for OpenVINO (its weights go into a .bin beside it), .pt2 for
+            torch-export.
+        format: one of `FORMATS`. "tensorrt" writes ONNX for TensorRT's parser and a script beside it that
+            builds an engine where TensorRT is installed.
+        image_size: (height, width) to fix in the graph; images are stretched to it. None leaves it free, in
+            multiples of 32, to which images are resized.
+        batch_size: number of images to fix in the graph; None leaves it free.
+        processor: of a model given as an object.
+
+    Returns:
+        The file.
+
+    Raises:
+        FocusDetrError: an option cannot be used, or a package is missing (extra `export`).
+    """
+    path = Path(output)
+    if path.suffix != suffix_of(format):
+        raise FocusDetrError(f"{path}: the name of a file of format {format!r} ends in {_SUFFIXES[format]}")
+    size, batch = _checked_shape(format, image_size, batch_size)
+    writer = _writer(format)
+    model, processor = _load(model, processor)
+
+    from focus_detr.export.metadata import Metadata
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer(model, path, Metadata.of(model.config, processor, size, batch))
+    return path
+
+
+def _writer(format: str) -> Callable[[FocusDetrForObjectDetection, Path, Metadata], None]:
+    if format == "torch-export":
+        from focus_detr.export.torch_export import write
+    elif format == "openvino":
+        from focus_detr.export.openvino import write
+    elif format == "tensorrt":
+        from focus_detr.export.tensorrt import write
+    else:
+        from focus_detr.export.onnx import write
+    return write
+
+
+def _load(
+    model: FocusDetrForObjectDetection | str | os.PathLike[str], processor: FocusDetrImageProcessor | None
+) -> tuple[FocusDetrForObjectDetection, FocusDetrImageProcessor]:
+    from focus_detr.image_processing import FocusDetrImageProcessor
+    from focus_detr.models import FocusDetrForObjectDetection
+    from focus_detr.pretrained import resolve_model
+
+    if isinstance(model, str | os.PathLike):
+        folder = resolve_model(Path(model) if isinstance(model, os.PathLike) else model)
+        if folder.is_file():
+            raise FocusDetrError(f"{folder}: is exported already; export the model it was made from")
+        processor = processor or FocusDetrImageProcessor.from_pretrained(folder)
+        loaded = FocusDetrForObjectDetection.from_pretrained(folder)
+    else:
+        if processor is None:
+            raise FocusDetrError("export: a model given as an object needs processor=FocusDetrImageProcessor")
+        loaded = copy.deepcopy(model)
+    # Half precision in the file would change scores and coordinates: runtimes lower what they safely can.
+    return loaded.float().cpu().eval(), processor
+
+
+def _checked_shape(
+    format: str, image_size: Sequence[int] | None, batch_size: int | None
+) -> tuple[tuple[int, int] | None, int | None]:
+    """Image size and batch size as the graph has them; None is free."""
+    if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
+        raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
+    if image_size is None:
+        if format == "tensorrt":
+            raise FocusDetrError(
+                "image_size: TensorRT needs it fixed, as the number of tokens kept must be a constant of the "
+                "engine; add --size HEIGHTxWIDTH"
+            )
+        return None, batch_size
+    sides = tuple(image_size) if isinstance(image_size, Sequence) else ()
+    if len(sides) != 2 or any(type(side) is not int or side < 32 for side in sides):
+        raise FocusDetrError(
+            f"image_size={image_size!r}: must be height and width in pixels, 32 or more each"
+        )
+    return (sides[0], sides[1]), batch_size

@@ -1,0 +1,118 @@
+"""What an exported file says about itself: class names, preprocessing, and the batches it takes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from focus_detr._version import __version__
+from focus_detr.data.images import target_size
+from focus_detr.errors import FocusDetrError
+from focus_detr.image_processing import FocusDetrImageProcessor, FocusDetrImageProcessorKwargs
+
+KEY = "focus_detr"
+"""Under this name the metadata lie in the file, as JSON."""
+SIZE_STEP = 32
+"""Where height and width are free they are multiples of this, as the graph of every level needs them."""
+SMALLEST_SIDE = 64
+LARGEST_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """Contents of the file beside the graph.
+
+    Attributes:
+        class_names: by label.
+        category_ids: the training data's own category ids by label, where known.
+        score_threshold: the model's own lowest score reported; None for the package's default.
+        num_detections: detections an image at most.
+        image_processor: settings of `FocusDetrImageProcessor`.
+        image_size: (height, width) the graph is fixed to; None where free, in multiples of `SIZE_STEP`.
+        batch_size: the batch the graph is fixed to; None where free.
+        version: of the package that wrote the file.
+    """
+
+    class_names: tuple[str, ...]
+    category_ids: tuple[int, ...] | None
+    score_threshold: float | None
+    num_detections: int
+    image_processor: dict[str, Any]
+    image_size: tuple[int, int] | None
+    batch_size: int | None
+    version: str = __version__
+
+    @classmethod
+    def of(
+        cls,
+        config: Any,
+        processor: FocusDetrImageProcessor,
+        image_size: tuple[int, int] | None,
+        batch_size: int | None,
+    ) -> Metadata:
+        """Of a model's configuration and image processor."""
+        settings = {name: getattr(processor, name) for name in FocusDetrImageProcessorKwargs.__annotations__}
+        if image_size is not None:
+            settings |= {"do_resize": True, "size": {"height": image_size[0], "width": image_size[1]}}
+        settings["pad_divisor"] = 1
+        return cls(
+            class_names=tuple(config.id2label[label] for label in sorted(config.id2label)),
+            category_ids=None if config.category_ids is None else tuple(config.category_ids),
+            score_threshold=config.score_threshold,
+            num_detections=config.num_detections,
+            image_processor=settings,
+            image_size=image_size,
+            batch_size=batch_size,
+        )
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Class names by label, as in a model's configuration."""
+        return dict(enumerate(self.class_names))
+
+    def processor(self) -> FocusDetrImageProcessor:
+        """The image processor that makes what the graph takes."""
+        if self.image_size is not None:
+            return FocusDetrImageProcessor(**self.image_processor)
+        return SteppedImageProcessor(**self.image_processor)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str | None, path: Path) -> Metadata:
+        """Raises `FocusDetrError` where the file at `path` holds no such text, or a newer one."""
+        if not text:
+            raise FocusDetrError(
+                f"{path}: holds no focus-detr metadata (class names, preprocessing), so it was not written "
+                "by `focus-detr export`, or another tool removed them. Export the model again."
+            )
+        values = json.loads(text)
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            raise FocusDetrError(
+                f"{path}: written by focus-detr {values.get('version')}, whose metadata this version "
+                f"({__version__}) does not know. Export the model again."
+            )
+        for name in ("class_names", "category_ids", "image_size"):
+            values[name] = None if values[name] is None else tuple(values[name])
+        return cls(**values)
+
+
+class SteppedImageProcessor(FocusDetrImageProcessor):
+    """Resizes as the model's own, then to the nearest multiples of `SIZE_STEP`."""
+
+    def _resized(self, image: Image.Image) -> Image.Image:
+        height, width = image.height, image.width
+        if self.do_resize:
+            height, width = target_size(height, width, self.size)
+        size = (_stepped(width), _stepped(height))
+        return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+
+
+def _stepped(length: int) -> int:
+    return min(max(round(length / SIZE_STEP) * SIZE_STEP, SMALLEST_SIDE), LARGEST_SIDE)

@@ -1,0 +1,64 @@
+"""ONNX: operators of opset 20 only; runs on ONNX Runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.export.metadata import KEY, Metadata
+from focus_detr.export.packages import need
+
+if TYPE_CHECKING:
+    from focus_detr.models import FocusDetrForObjectDetection
+
+OPSET = 20  # the first whose GridSample all runtimes agree on
+
+
+def write(model: FocusDetrForObjectDetection, path: Path, metadata: Metadata) -> None:
+    """Write the model as ONNX."""
+    need("onnx")
+    optimizer = need("onnxscript.optimizer")
+    import torch
+
+    from focus_detr.export.tracing import quiet, trace
+
+    graph = trace(model, metadata.image_size, metadata.batch_size, sampler="grid_sample", stable_sort=False)
+    names: dict[str, Any] = {"input_names": ["pixel_values"], "output_names": ["logits", "pred_boxes"]}
+    with quiet():
+        # Runtimes fuse operators better themselves, and the exporter's own rewriting takes most of the time.
+        program = torch.onnx.export(graph, opset_version=OPSET, optimize=False, verbose=False, **names)
+        assert program is not None
+        optimizer.fold_constants(program.model)
+        optimizer.remove_unused_nodes(program.model)
+        program.model.metadata_props[KEY] = metadata.to_json()
+        program.save(path)
+
+
+class Session:
+    """An ONNX file in ONNX Runtime."""
+
+    def __init__(self, path: Path, device: str) -> None:
+        runtime = need("onnxruntime")
+        providers = ["CPUExecutionProvider"]
+        if device != "cpu":
+            name = f"{device.split(':')[0].upper()}ExecutionProvider"
+            if name not in runtime.get_available_providers():
+                raise FocusDetrError(
+                    f"device={device!r}: this ONNX Runtime has no {name}; install the build that has it, "
+                    "or use device='cpu'"
+                )
+            providers.insert(0, name)
+        try:
+            self.session = runtime.InferenceSession(path, providers=providers)
+        except Exception as error:  # the runtime's errors share no base
+            raise FocusDetrError(f"{path}: ONNX Runtime cannot load it: {error}") from error
+        properties = self.session.get_modelmeta().custom_metadata_map
+        self.metadata = Metadata.from_json(properties.get(KEY), path)
+
+    def run(self, pixel_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4)."""
+        logits, boxes = self.session.run(["logits", "pred_boxes"], {"pixel_values": pixel_values})
+        return logits, boxes

@@ -1,0 +1,82 @@
+"""The model as a graph: what `torch.export` gets to see, and in which form."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.export.metadata import LARGEST_SIDE, SIZE_STEP, SMALLEST_SIDE
+from focus_detr.models import FocusDetrForObjectDetection
+from focus_detr.models.selection import sorted_by_top_k
+from focus_detr.ops.dispatch import use_backend
+
+_EXAMPLE_SIZE = (192, 256)  # unlike in both sides, or they would be taken for one
+
+
+class _Graph(nn.Module):
+    """Unpadded images of one size in, predictions out."""
+
+    def __init__(self, model: FocusDetrForObjectDetection) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+        output = self.model(pixel_values)
+        return output.logits, output.pred_boxes
+
+
+def trace(
+    model: FocusDetrForObjectDetection,
+    image_size: tuple[int, int] | None,
+    batch_size: int | None,
+    *,
+    sampler: str,
+    stable_sort: bool,
+) -> ExportedProgram:
+    """The graph of pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh.
+
+    Args:
+        model: in evaluation mode, float32, on the CPU.
+        image_size, batch_size: fixed in the graph; None leaves them free.
+        sampler: the form deformable attention takes (a back end of `focus_detr.ops`).
+        stable_sort: sort as torch does; False for TopK, the one sort that runtimes have.
+    """
+    example = torch.zeros(batch_size or 2, 3, *(image_size or _EXAMPLE_SIZE))
+    free: dict[int, Any] = {}
+    if batch_size is None:
+        free[0] = Dim("batch", min=1, max=1024)
+    if image_size is None:
+        smallest, largest = SMALLEST_SIDE // SIZE_STEP, LARGEST_SIDE // SIZE_STEP
+        free[2] = SIZE_STEP * Dim("rows", min=smallest, max=largest)
+        free[3] = SIZE_STEP * Dim("columns", min=smallest, max=largest)
+    try:
+        sort = nullcontext() if stable_sort else sorted_by_top_k()
+        with use_backend(sampler), sort, torch.no_grad(), quiet():
+            return torch.export.export(_Graph(model), (example,), dynamic_shapes=({**free},), strict=False)
+    except Exception as error:  # torch.export's errors share no base
+        if image_size is not None:
+            raise
+        raise FocusDetrError(
+            f"this model ({model.backbone.config.model_type}) cannot be exported with free image sizes: "
+            "fix the size, by --size HEIGHTxWIDTH"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Exporters remark on hundreds of nodes; only their errors are for people."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

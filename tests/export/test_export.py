@@ -1,0 +1,170 @@
+"""An exported file is a model like any other: the same detections, in any batch, and it knows its classes."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from focus_detr import FocusDetr, FocusDetrForObjectDetection, FocusDetrImageProcessor
+from focus_detr.cli.app import app
+from focus_detr.errors import FocusDetrError
+from focus_detr.evaluation import evaluate
+from focus_detr.export import export, load_exported
+from focus_detr.inference import Predictor
+from focus_detr.pretrained import resolve_model
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
+from small_models import small_model  # noqa: E402
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+pytest.importorskip("openvino")
+
+SMEARS = sorted(Path(__file__).parents[2].glob("examples/blood-cells/*.jpg"))
+SIZE = (192, 256)
+FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}
+
+
+@pytest.fixture(scope="module", params=FORMATS)
+def exported(request, tmp_path_factory):
+    """The bundled model for two images of one size at a time, in each format."""
+    path = tmp_path_factory.mktemp(request.param) / FORMATS[request.param]
+    return export("blood-cells", path, request.param, image_size=SIZE, batch_size=2)
+
+
+@pytest.fixture(scope="module")
+def eager():
+    """The bundled model, on images of that size."""
+    folder = resolve_model("blood-cells")
+    processor = FocusDetrImageProcessor.from_pretrained(folder, size={"height": SIZE[0], "width": SIZE[1]})
+    return Predictor(FocusDetrForObjectDetection.from_pretrained(folder).float(), processor)
+
+
+def same(found, expected):
+    assert found.labels.tolist() == expected.labels.tolist() and len(found.labels) > 3
+    np.testing.assert_allclose(found.scores, expected.scores, atol=1e-3)
+    np.testing.assert_allclose(found.boxes_xyxy, expected.boxes_xyxy, atol=0.2)  # pixels of 640 x 480
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_it_detects_what_the_model_detects(exported, eager, batch_size):
+    predictor = Predictor.from_pretrained(exported)
+    assert predictor.class_names == eager.class_names and predictor.threshold == eager.threshold
+    found = predictor.predict([*SMEARS, *SMEARS[:1]], threshold=0.3, batch_size=batch_size)
+    expected = eager.predict([*SMEARS, *SMEARS[:1]], threshold=0.3)
+    for one, other in zip(found, expected, strict=True):
+        same(one, other)
+
+
+def test_the_facade_and_the_evaluation_take_it(exported, eager, tmp_path):
+    model = FocusDetr(exported)
+    (one,) = model.predict(SMEARS[0])
+    assert one.counts() == next(eager.predict(SMEARS[0])).counts()
+    data = labelled(tmp_path, eager)
+    found, expected = (
+        evaluate(exported, data, split="test", progress=False),
+        evaluate(eager, data, progress=False),
+    )
+    assert found.metrics.summary["AP"] == pytest.approx(expected.metrics.summary["AP"], abs=0.002)
+    assert expected.metrics.summary["AP"] > 0.5
+
+
+def labelled(folder, predictor):
+    """A data set whose objects are what the model finds, each a little moved."""
+    images, annotations = [], []
+    for i, found in enumerate(predictor.predict(SMEARS)):
+        (folder / f"{i}.jpg").write_bytes(SMEARS[i].read_bytes())
+        images.append({"id": i, "file_name": f"{i}.jpg", "width": 640, "height": 480})
+        for (left, top, right, bottom), label in zip(
+            found.boxes_xyxy.tolist(), found.labels.tolist(), strict=True
+        ):
+            box = [left, top, (right - left) * 0.9, (bottom - top) * 0.9]
+            annotations.append(
+                {"id": len(annotations) + 1, "image_id": i, "category_id": label + 1, "bbox": box}
+                | {"area": box[2] * box[3], "iscrowd": 0}
+            )
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(predictor.class_names)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    path = folder / "instances_test.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_what_cannot_be_asked_of_it(exported, tmp_path):
+    for options in ({"dtype": "float16"}, {"deploy": True}):
+        with pytest.raises(FocusDetrError, match="an exported model is in the form and precision"):
+            Predictor.from_pretrained(exported, **options)
+    with pytest.raises(FocusDetrError, match="the exported model takes 192x256"):
+        load_exported(exported).infer(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(FocusDetrError, match="is exported already"):
+        export(exported, tmp_path / "again.onnx")
+
+
+@pytest.mark.slow
+def test_the_batch_may_stay_free(tmp_path):
+    model = small_model(dtype=torch.float32)
+    processor = FocusDetrImageProcessor(size={"height": 64, "width": 96})
+    path = export(model, tmp_path / "free.onnx", image_size=(64, 96), processor=processor)
+    for images in (1, 3):
+        pixels = torch.randn(images, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+        logits, boxes = load_exported(path).infer(pixels)
+        with torch.no_grad():
+            expected = model(pixels)
+        torch.testing.assert_close(logits, expected.logits, atol=2e-3, rtol=0)
+        torch.testing.assert_close(boxes, expected.pred_boxes, atol=2e-3, rtol=0)
+
+
+@pytest.mark.slow
+def test_tensorrt_gets_a_script_to_build_its_engine(tmp_path):
+    model = small_model(dtype=torch.float32)
+    processor = FocusDetrImageProcessor(size={"height": 64, "width": 96})
+    path = export(
+        model, tmp_path / "m.onnx", "tensorrt", image_size=(64, 96), batch_size=1, processor=processor
+    )
+    assert f"--onnx={path.name}" in (tmp_path / "m.build-engine.sh").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "onyx"}, "format='onyx': not known; use one of onnx, openvino"),
+        ({"format": "openvino"}, "ends in .xml"),
+        ({"image_size": (16, 64)}, "32 or more"),
+        ({"image_size": 64.0}, "image_size"),
+        ({"batch_size": 0}, "batch_size=0"),
+        ({"format": "tensorrt"}, "TensorRT needs it fixed"),
+    ],
+)
+def test_unusable_options_are_refused(tmp_path, options, message):
+    with pytest.raises(FocusDetrError, match=message):
+        export("blood-cells", tmp_path / "m.onnx", **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_files_that_are_not_ours(tmp_path):
+    with pytest.raises(FocusDetrError, match="no such file"):
+        load_exported(tmp_path / "none.onnx")
+    path = tmp_path / "text.onnx"
+    path.write_text("not a graph")
+    with pytest.raises(FocusDetrError, match="ONNX Runtime cannot load it"):
+        load_exported(path)
+    with pytest.raises(FocusDetrError, match="an exported model ends in"):
+        load_exported(tmp_path / "model.tflite")
+
+
+def test_command_line(tmp_path):
+    from typer.testing import CliRunner
+
+    path = tmp_path / "cells.onnx"
+    result = CliRunner().invoke(
+        app, ["export", "blood-cells", "--output", str(path), "--size", "96x128", "--batch", "1", "--json"]
+    )
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["file"] == str(path) and path.is_file()
+    result = CliRunner().invoke(app, ["predict", str(path), str(SMEARS[0]), "--json"])
+    assert result.exit_code == 0 and "boxes" in result.stdout
+    with pytest.raises(FocusDetrError, match="must be height x width"):
+        CliRunner().invoke(app, ["export", "blood-cells", "--size", "96"], catch_exceptions=False)
