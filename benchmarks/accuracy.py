@@ -104,7 +104,7 @@ def one_run(
 
 
 def describe(folder: Path) -> dict[str, Any]:
-    """What the trained model is, and what its encoder computes for one image of the size it was trained at."""
+    """What the trained model is, and what its encoder computes for one image of that size."""
     from focus_detr import FocusDetrConfig, resolve_model
     from focus_detr.benchmarking import count_macs
 
