@@ -59,7 +59,7 @@ _by_top_k = False
 
 @contextmanager
 def sorted_by_top_k() -> Iterator[None]:
-    """Inside the block, sorting is said as TopK, the one sort of ONNX; there, equal scores keep their order."""
+    """Inside the block, sorting is said as TopK: ONNX has no other, and keeps the order of equal scores."""
     global _by_top_k
     before, _by_top_k = _by_top_k, True
     try:
