@@ -193,6 +193,28 @@ def test_post_process_takes_the_best_pairs_of_query_and_class() -> None:
         FocusDetrImageProcessor().post_process_object_detection(outputs, 0.5, [(1, 1), (2, 2)])
 
 
+def test_softmax_scoring_is_that_of_detr(tmp_path: Path) -> None:
+    from transformers import DetrImageProcessorPil
+
+    torch.manual_seed(0)
+    centre, extent = torch.rand(2, 6, 2) * 0.2 + 0.4, torch.rand(2, 6, 2) * 0.2 + 0.1
+    outputs = ModelOutput(logits=2 * torch.randn(2, 6, 5), pred_boxes=torch.cat([centre, extent], -1))
+    outputs.logits[:, 0, -1] = 20.0  # surely no object
+    sizes = torch.tensor([[30, 40], [90, 50]])
+    FocusDetrImageProcessor(scoring="softmax").save_pretrained(tmp_path)
+    found = FocusDetrImageProcessor.from_pretrained(tmp_path).post_process_object_detection(
+        outputs, 0.3, sizes
+    )
+    expected = DetrImageProcessorPil().post_process_object_detection(outputs, 0.3, sizes)
+    for ours, theirs in zip(found, expected, strict=True):
+        order = theirs["scores"].argsort(descending=True)
+        assert 0 < len(order) < 6
+        for key in ("scores", "labels", "boxes"):
+            torch.testing.assert_close(ours[key], theirs[key][order])
+    with pytest.raises(FocusDetrError, match="scoring='argmax'"):
+        FocusDetrImageProcessor(scoring="argmax")
+
+
 def test_duplicates_go_where_the_settings_say_so() -> None:
     box, near, far = [0.5, 0.5, 0.4, 0.4], [0.52, 0.5, 0.4, 0.4], [0.2, 0.2, 0.2, 0.2]
     outputs = outputs_of([[-9.0, 2.0], [-9.0, 3.0], [1.0, -9.0], [-9.0, 0.5]], [box, near, box, far])

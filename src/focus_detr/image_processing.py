@@ -26,6 +26,7 @@ _HUB_OPTIONS = {
     "subfolder",
 }
 _HUB_OPTIONS |= {"return_unused_kwargs", "image_processor_filename", "code_revision", "trust_remote_code"}
+_SCORINGS = ("sigmoid", "softmax")
 _WRITTEN_BY_TRANSFORMERS = {"image_processor_type", "processor_class", "feature_extractor_type", "auto_map"}
 
 
@@ -39,6 +40,7 @@ class FocusDetrImageProcessorKwargs(TypedDict, total=False):
     image_std: Sequence[float]
     pad_divisor: int
     nms_threshold: float | None
+    scoring: str
 
 
 class FocusDetrImageProcessor(BaseImageProcessor):
@@ -51,6 +53,8 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         do_resize, do_rescale, do_normalize: False skips that step.
         nms_threshold: of boxes of one class whose intersection over union exceeds it, only the best is given;
             None gives all, as DETRs do.
+        scoring: "sigmoid" scores every class of a query by itself; with "softmax" the last of k logits means
+            no object, and each query gives its best other class, as in the first DETR.
     """
 
     model_input_names = ["pixel_values", "pixel_mask"]
@@ -67,6 +71,7 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         image_std: Sequence[float] = IMAGENET_STD,
         pad_divisor: int = 1,
         nms_threshold: float | None = None,
+        scoring: str = "sigmoid",
         **kwargs: Any,
     ) -> None:
         _refuse_unknown(set(kwargs) - _WRITTEN_BY_TRANSFORMERS)
@@ -80,12 +85,15 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         self.image_std = _three("image_std", image_std)
         self.pad_divisor = pad_divisor
         self.nms_threshold = nms_threshold
+        self.scoring = scoring
         if min(self.image_std) <= 0:
             raise FocusDetrError(f"image_std={self.image_std}: every value must be above 0.")
         if type(pad_divisor) is not int or pad_divisor < 1:
             raise FocusDetrError(f"pad_divisor={pad_divisor!r}: must be a whole number, 1 or more.")
         if nms_threshold is not None and not 0 < nms_threshold <= 1:
             raise FocusDetrError(f"nms_threshold={nms_threshold!r}: must lie in (0, 1], or be null for none.")
+        if scoring not in _SCORINGS:
+            raise FocusDetrError(f"scoring={scoring!r}: must be one of {', '.join(_SCORINGS)}.")
 
     @classmethod
     def from_pretrained(
@@ -131,16 +139,16 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         (T,), `labels` (T,), `boxes` (T,4) xyxy, best first.
 
         The `top_k` best of all Q x k pairs of query and class are taken (so a query may give several
-        objects), then those above `threshold`, without duplicates if `nms_threshold` is set. Boxes are pixels
-        of `target_sizes` (B,2) height and width, clipped to it, or fractions of the image without it; empty
-        ones are dropped.
+        objects; with softmax scoring, one at most), then those above `threshold`, without duplicates if
+        `nms_threshold` is set. Boxes are pixels of `target_sizes` (B,2) height and width, clipped to it, or
+        fractions of the image without it; empty ones are dropped.
         """
         logits, boxes = (
             # Half precision has too few digits for ranks and pixels; double keeps its own.
             value if value.dtype == torch.float64 else value.float()
             for value in (outputs["logits"], outputs["pred_boxes"])
         )
-        batch, queries, classes = logits.shape
+        batch = len(logits)
         if target_sizes is None:
             target_sizes = torch.ones(batch, 2)
         sizes = torch.as_tensor(target_sizes, dtype=boxes.dtype, device=boxes.device)
@@ -148,8 +156,7 @@ class FocusDetrImageProcessor(BaseImageProcessor):
             raise FocusDetrError(
                 f"target_sizes: one (height, width) for each of {batch} images, not {tuple(sizes.shape)}."
             )
-        scores, flat = logits.flatten(1).sigmoid().topk(min(top_k, queries * classes), dim=1)
-        labels, query = flat % classes, flat // classes
+        scores, labels, query = _best(logits, top_k, self.scoring)
         centre, extent = boxes.gather(1, query[..., None].expand(-1, -1, 4)).split(2, dim=-1)
         corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
         pixels = corners * sizes.flip(1).repeat(1, 2)[:, None]
@@ -188,6 +195,17 @@ class FocusDetrImageProcessor(BaseImageProcessor):
             offset = -np.array(self.image_mean) / self.image_std
             scale = scale / self.image_std
         return scale.astype(np.float32)[:, None, None], offset.astype(np.float32)[:, None, None]
+
+
+def _best(logits: torch.Tensor, top_k: int, scoring: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Scores, labels and queries (B,T) of the ``top_k`` best answers of logits (B,Q,k), best first."""
+    if scoring == "softmax":
+        scores, labels = logits.softmax(-1)[..., :-1].max(-1)
+        scores, query = scores.topk(min(top_k, scores.shape[1]), dim=1)
+        return scores, labels.gather(1, query), query
+    classes = logits.shape[2]
+    scores, flat = logits.flatten(1).sigmoid().topk(min(top_k, logits[0].numel()), dim=1)
+    return scores, flat % classes, flat // classes
 
 
 def _refuse_unknown(options: set[str]) -> None:
