@@ -26,6 +26,8 @@ def test_every_preset_builds(name, built):
     model = built(name)
     assert model.config.num_labels == 80
     policies = {"focus": "focus", "dino": "dense", "lite": "interleaved", "salience": "salience"}
+    policies |= {"sparse": "sparse", "deformable": "dense"}
+    assert model.config.host == ("deformable-detr" if "deformable" in name else "dino")
     assert model.config.token_policy == policies[name.split("-")[0]]
     assert hasattr(model.encoder, "selector") == name.startswith(("focus", "salience"))
     assert model.strides == [8, 16, 32, 64]
@@ -66,6 +68,16 @@ def test_salience_adds_its_background(built):
     }
     assert count["salience-dino-r50"] - count["focus-detr-r50"] == 2 * 200 * 128
     assert built("salience-dino-r50").config.foreground_loss_coefficient == 2.0
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("deformable-detr-r50", 40), ("deformable-detr-two-stage-r50", 41)]
+)
+def test_deformable_detr_is_as_large_as_published(name, millions):
+    # Their tables count 91 classes.
+    with torch.device("meta"):
+        model = FocusDetrForObjectDetection(FocusDetrConfig.from_preset(name, num_labels=91))
+    assert round(sum(parameter.numel() for parameter in model.parameters()) / 1e6) == millions
 
 
 def test_schedules_differ_in_the_encoding_that_checkpoints_do_not_hold():

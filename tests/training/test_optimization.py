@@ -20,6 +20,20 @@ def test_groups_of_the_original():
     assert counts == {(1e-4, 1e-4): 274, (1e-4, 0.0): 86, (1e-5, 1e-4): 52}
 
 
+def test_offsets_learn_slowly_in_deformable_detr():
+    from focus_detr.models import FocusDetrForObjectDetection
+    from focus_detr.presets import preset
+
+    with torch.device("meta"):
+        model = FocusDetrForObjectDetection(preset("deformable-detr-r50"))
+    groups = parameter_groups(model, load_recipe("deformable-detr-r50"))
+    slow = {id(p) for group in groups if group["lr"] == pytest.approx(2e-5) for p in group["params"]}
+    found = {name for name, p in model.named_parameters() if id(p) in slow and "backbone" not in name}
+    offsets = {name for name, _ in model.named_parameters() if "sampling_offsets" in name}
+    assert len(offsets) == 2 * (6 + 6)  # weight and bias, encoder and decoder
+    assert found == offsets | {"host.query_point.weight", "host.query_point.bias"}
+
+
 def test_norms_and_frozen_parameters():
     model = nn.ModuleDict(
         {

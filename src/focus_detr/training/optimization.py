@@ -11,11 +11,15 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from focus_detr.training.recipe import Recipe
 
+_OFFSETS = ("sampling_offsets", "query_point")
 _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
-    """Trainable parameters by (learning rate, weight decay): none for norms, a lower rate for backbones."""
+    """Trainable parameters by (learning rate, weight decay).
+
+    Norms do not decay; backbones and sampling offsets have learning rates of their own.
+    """
     norm_parameters = {
         id(parameter)
         for module in model.modules()
@@ -26,7 +30,11 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        factor = recipe.backbone_learning_rate_factor if "backbone" in name else 1.0
+        factor = 1.0
+        if "backbone" in name:
+            factor = recipe.backbone_learning_rate_factor
+        elif any(part in _OFFSETS for part in name.split(".")):
+            factor = recipe.offsets_learning_rate_factor
         decay = 0.0 if id(parameter) in norm_parameters else recipe.weight_decay
         groups.setdefault((recipe.learning_rate * factor, decay), []).append(parameter)
     # The highest rate first: it is the one that is logged.

@@ -15,6 +15,12 @@ import yaml
 
 from focus_detr.errors import FocusDetrError
 
+_FACTORS = (
+    "backbone_learning_rate_factor",
+    "offsets_learning_rate_factor",
+    "lr_final_factor",
+    "warmup_factor",
+)
 RECIPES = Path(__file__).parent / "recipes"
 
 
@@ -35,6 +41,8 @@ class Recipe:
 
     learning_rate: float = 1e-4
     backbone_learning_rate_factor: float = 0.1
+    offsets_learning_rate_factor: float = 1.0
+    """Of what says where deformable attention looks: sampling offsets, and learned points of queries."""
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-4
     """Of all parameters but those of norms, which have none."""
@@ -176,7 +184,7 @@ class Recipe:
             refuse("longest_edge", f"must be at least shortest_edge={self.shortest_edge}")
         if self.nms_threshold is not None and not 0 < self.nms_threshold <= 1:
             refuse("nms_threshold", "must lie in (0, 1], or be null")
-        for key in ("backbone_learning_rate_factor", "lr_final_factor", "warmup_factor"):
+        for key in _FACTORS:
             if not 0 <= getattr(self, key) <= 1:
                 refuse(key, "must lie in [0, 1]")
         if not 0 <= self.ema_decay < 1:
