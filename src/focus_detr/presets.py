@@ -31,7 +31,7 @@ _DEFORMABLE = {
 }
 _REFINED = {"host_options": {"box_refinement": True}}
 _TWO_STAGE = {"host_options": {"two_stage": True, "box_refinement": True}}
-# Focus and Sparse DETR score tokens by class: proposals that only tell objects would not teach that.
+# Proposals that learn classes: Focus-DETR ranks tokens by them, and Sparse DETR has them.
 _BY_CLASS = {"host_options": {"two_stage": True, "box_refinement": True, "class_proposals": True}}
 _SPARSE_HOST = {"host_options": {**_BY_CLASS["host_options"], "content_from_memory": True}}
 _SMALL = {
