@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from focus_detr.convert import detrex, dino
+from focus_detr.convert import deformable, detrex, dino
 from focus_detr.convert.backbones import detect_backbone
 from focus_detr.convert.coco import COCO_CATEGORY_IDS
 from focus_detr.convert.rules import Rule, apply_rules
@@ -237,3 +237,14 @@ def test_a_head_saved_once_is_given_to_every_layer():
     assert ours.keys() == full.keys()
     assert torch.equal(ours["host.decoder.class_heads.5.bias"], torch.arange(91.0))
     assert any("host.decoder.class_heads.5.bias" in note for note in notes)
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("deformable", "sparse"))])
+def test_every_deformable_key_is_accounted_for(name):
+    state = detrex_state(name)
+    result = apply_rules(state, deformable.rules(state), name)
+    assert result.unknown == []
+    assert set(result.names) | set(result.dropped) == set(state)
+    assert all(reason.startswith("copy of") for reason in result.dropped.values())
+    assert detect_backbone(result.state, name) == "resnet50"
+    assert deformable.is_deformable(state) and deformable.is_sparse(state) == name.startswith("sparse")
