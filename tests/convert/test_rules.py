@@ -13,7 +13,7 @@ from focus_detr.convert.rules import Rule, apply_rules
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbone import backbone_config, build_backbone
 
-from .layouts import DATA, DETREX, detrex_state, dino_state
+from .layouts import DATA, DETREX, NAMES, detrex_state, dino_state
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
