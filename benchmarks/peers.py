@@ -96,7 +96,7 @@ def middle_works(options: argparse.Namespace) -> tuple[dict[str, Work], dict[str
         except Exception as error:  # whatever they raise: a peer that this input does not suit is no result
             print(f"{name}: left out: {type(error).__name__}: {str(error)[:120]}", flush=True)
             continue
-        works[name] = lambda peer=peer: peer(images)  # type: ignore[misc]
+        works[name] = lambda peer=peer: peer(images)
         parameters[name] = millions(peer)
     return works, parameters, side
 

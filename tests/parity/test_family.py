@@ -2,43 +2,25 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
-from checkpoints import checkpoint
-from safetensors.torch import load_file
+from checkpoints import DATA, original_model, training_batch
 
-from focus_detr.convert import convert_checkpoint
 from focus_detr.image_processing import FocusDetrImageProcessor
 from focus_detr.losses.attention_map import decoder_attention_map
-from focus_detr.losses.boxes import xyxy_to_cxcywh
-from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.models.geometry import flatten_levels
 from focus_detr.models.policies.sparse import covered_attention
 
-DATA = Path(__file__).parents[1] / "data" / "parity"
 NAMES = ["deformable_detr_two_stage_r50", "sparse_detr_r50_rho03"]
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64)[:, None, None]
-_cache = {}
 
 
 @pytest.fixture(params=NAMES)
 def relative(request, tmp_path_factory):
     """(name, model in float64 without dropout, tensors of the original, conversion report)."""
-    name = request.param
-    if name not in _cache:
-        folder = tmp_path_factory.mktemp(name)
-        path = checkpoint(name, folder)
-        report = convert_checkpoint(path, folder / "model")
-        path.unlink()
-        model = FocusDetrForObjectDetection.from_pretrained(
-            folder / "model", dtype=torch.float64, dropout=0.0
-        )
-        _cache.clear()
-        _cache[name] = (name, model, load_file(DATA / f"{name}.safetensors"), report)
-    return _cache[name]
+    return original_model(request.param, tmp_path_factory, dropout=0.0)
 
 
 def normalised(image):
@@ -71,26 +53,12 @@ def test_detections(relative):
     close(found["boxes"], golden["det_boxes"].clamp(min=0).minimum(limits), atol=1e-3)  # pixels
 
 
-def training_batch(golden):
-    images = [normalised(golden[f"image_{i}"]) for i in range(2)]
-    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
-    pixels = torch.zeros(2, 3, height, width, dtype=torch.float64)
-    mask = torch.zeros(2, height, width, dtype=torch.long)
-    labels = []
-    for i, image in enumerate(images):
-        h, w = image.shape[1:]
-        pixels[i, :, :h, :w], mask[i, :h, :w] = image, 1
-        boxes = xyxy_to_cxcywh(golden[f"boxes_{i}"]) / torch.tensor([w, h, w, h])
-        labels.append({"class_labels": golden[f"labels_{i}"], "boxes": boxes, "size": torch.tensor([h, w])})
-    return pixels, mask, labels
-
-
 def test_losses_and_gradients(relative):
     name, model, tensors, report = relative
     golden = {key[7:]: value for key, value in tensors.items() if key.startswith("train0.")}
     model.train()
     model.zero_grad()
-    output = model(*training_batch(golden))
+    output = model(*training_batch(golden, normalised))
 
     metrics = r"class_error|cardinality_error|corr"
     expected = {
@@ -118,7 +86,7 @@ def test_covered_attention(relative):
     if not name.startswith("sparse"):
         pytest.skip("a measure of Sparse DETR's")
     golden = {key[7:]: value for key, value in tensors.items() if key.startswith("train0.")}
-    pixels, mask, _ = training_batch(golden)
+    pixels, mask, _ = training_batch(golden, normalised)
     levels, geometry = model.train().extract_levels(pixels, mask)
     tokens = flatten_levels(levels)
     positions = model.encode_positions(geometry, tokens)

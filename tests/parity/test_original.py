@@ -2,17 +2,15 @@
 
 import json
 import re
-from pathlib import Path
 
 import pytest
 import torch
+from checkpoints import DATA, training_batch
 
 from focus_detr.image_processing import FocusDetrImageProcessor
-from focus_detr.losses.boxes import xyxy_to_cxcywh
 from focus_detr.models.geometry import Geometry
 from focus_detr.models.queries import DenoisingQueries
 
-DATA = Path(__file__).parents[1] / "data" / "parity"
 # The original keeps these in float32 whatever the precision of the model.
 MEAN = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
 STD = torch.tensor([58.395, 57.12, 57.375])[:, None, None]
@@ -51,20 +49,6 @@ def test_detections(original):
     close(found["boxes"], golden["det_boxes"], atol=1e-2)  # pixels
 
 
-def training_batch(golden):
-    images = [normalised(golden[f"image_{i}"]) for i in range(2)]
-    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
-    pixels = torch.zeros(2, 3, height, width, dtype=torch.float64)
-    mask = torch.zeros(2, height, width, dtype=torch.long)
-    labels = []
-    for i, image in enumerate(images):
-        h, w = image.shape[1:]
-        pixels[i, :, :h, :w], mask[i, :h, :w] = image, 1
-        boxes = xyxy_to_cxcywh(golden[f"boxes_{i}"]) / torch.tensor([w, h, w, h])
-        labels.append({"class_labels": golden[f"labels_{i}"], "boxes": boxes, "size": torch.tensor([h, w])})
-    return pixels, mask, labels
-
-
 def drawn_denoising(model, golden):
     # A row is one of the label embedding's: looked up, so that the embedding gets its gradient.
     content, table = golden["dn_query_label"], model.host.label_embedding.weight
@@ -83,7 +67,7 @@ def test_losses_and_gradients(original):
         pytest.skip("no training fixture of this model")
     model.train()
     model.zero_grad()
-    pixels, mask, labels = training_batch(golden)
+    pixels, mask, labels = training_batch(golden, normalised)
     denoising = drawn_denoising(model, golden)
     output = model(pixels, mask, labels, denoising=denoising)
 

@@ -55,6 +55,10 @@ class EncoderLayer(GradientCheckpointingLayer):
         """tokens, positions (B,K,C), references (B,K,L,2), value (B,N,h,C/h) -> (B,K,C)."""
         sampled = self.deformable_attention(tokens + positions, references, value, shapes)
         tokens = self.deformable_attention_norm(tokens + self.dropout(sampled))
+        return self.feed_forward(tokens, shapes)
+
+    def feed_forward(self, tokens: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """The layer's second half, tokens (B,K,C) -> (B,K,C)."""
         return self.ffn_norm(tokens + self.dropout(self.ffn(tokens)))
 
 
@@ -75,9 +79,11 @@ def reference_points(tokens: Tensor, geometry: Geometry) -> Tensor:
 
 
 def take(tokens: Tensor, indices: Tensor) -> Tensor:
-    """Rows (B,K) of tokens (B,N,C) -> (B,K,C)."""
+    """Rows (B,K) of tokens (B,N,...) -> (B,K,...)."""
     if torch.compiler.is_exporting():
-        return tokens.gather(1, indices[..., None].expand(-1, -1, tokens.shape[-1]))
+        flat = tokens.flatten(2)
+        rows = flat.gather(1, indices[..., None].expand(-1, -1, flat.shape[-1]))
+        return rows.unflatten(-1, tokens.shape[2:])
     # Whole rows are copied several times faster than gathered element by element.
     return tokens.flatten(0, 1).index_select(0, _rows(indices, tokens)).unflatten(0, indices.shape)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -73,28 +74,53 @@ class Proposals(nn.Module):
         """O(t): tokens (B,N,C) that make no proposal count as zeros."""
         return self.norm(self.projection(tokens.masked_fill(~proposing[..., None], 0.0)))
 
+    def score(
+        self,
+        scorer: Callable[[Tensor], Tensor],
+        tokens: Tensor,
+        positions: Tensor,
+        geometry: Geometry,
+    ) -> Tensor:
+        """What ``scorer`` makes of O(tokens + positions), both (B,N,C), in full precision.
+
+        Scores decide by their order, which half precision changes.
+        """
+        with torch.autocast(tokens.device.type, enabled=False):
+            full = tokens.float() if tokens.dtype.itemsize < 4 else tokens
+            _, proposing = self.anchors(geometry)
+            return scorer(self.transform(full + positions.to(full.dtype), proposing))
+
     def select(self, memory: Tensor, geometry: Geometry, content: Tensor, padded_queries: bool) -> Queries:
         """The best tokens of memory (B,N,C) as queries; content (Q,C) is learned, by rank (mixed)."""
         anchors, proposing = self.anchors(geometry)
         features = self.transform(memory, proposing)
         best_class = self.class_head(features).amax(-1)  # (B,N)
-        count = min(len(content), geometry.num_tokens)
-        valid = None
-        if geometry.valid is not None and not padded_queries:
-            best_class = best_class.masked_fill(~geometry.valid, torch.finfo(best_class.dtype).min)
-            rank = torch.arange(count, device=memory.device)
-            valid = rank < geometry.valid_counts()[:, None]
-        chosen = descending(best_class.detach(), count)
+        chosen, valid = best_tokens(best_class, geometry, len(content), padded_queries)
         features = take(features, chosen)
         # The box head runs on the chosen tokens only: the others' boxes are never looked at.
         boxes = (self.box_head(features) + take(anchors, chosen).to(features.dtype)).sigmoid()
         return Queries(
-            content=content[:count].expand(memory.shape[0], -1, -1),
+            content=content[: chosen.shape[1]].expand(memory.shape[0], -1, -1),
             boxes=boxes.detach(),
             class_logits=self.class_head(features),
             proposal_boxes=boxes,
             valid=valid,
         )
+
+
+def best_tokens(scores: Tensor, geometry: Geometry, count: int, padded: bool) -> tuple[Tensor, Tensor | None]:
+    """Indices (B,Q) of the tokens with the best of scores (B,N), and which are their image's own.
+
+    Args:
+        count: how many; fewer where there are fewer tokens.
+        padded: padding may be chosen, and all count.
+    """
+    count = min(count, geometry.num_tokens)
+    valid = None
+    if geometry.valid is not None and not padded:
+        scores = scores.masked_fill(~geometry.valid, torch.finfo(scores.dtype).min)
+        valid = torch.arange(count, device=scores.device) < geometry.valid_counts()[:, None]
+    return descending(scores.detach(), count), valid
 
 
 @dataclass

@@ -16,8 +16,7 @@ from focus_detr.models.geometry import Geometry
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.memory import Decoded, Memory
 from focus_detr.models.position import sine_of_boxes
-from focus_detr.models.queries import DenoisingQueries, Proposals, Queries, inverse_sigmoid
-from focus_detr.models.selection import descending
+from focus_detr.models.queries import DenoisingQueries, Proposals, Queries, best_tokens, inverse_sigmoid
 
 if TYPE_CHECKING:
     from focus_detr.configuration import FocusDetrConfig
@@ -106,20 +105,15 @@ class DeformableHost(Host):
         logits = proposals.class_head(features)
         boxes = proposals.box_head(features) + anchors.to(features.dtype)
         score = logits.amax(-1) if self.options.class_proposals else logits[..., 0]
-        count = min(self.config.num_queries, geometry.num_tokens)
-        valid = every = None
-        if geometry.valid is not None and not self.quirks.padded_queries:
-            every = geometry.valid
-            score = score.masked_fill(~every, torch.finfo(score.dtype).min)
-            valid = torch.arange(count, device=score.device) < geometry.valid_counts()[:, None]
-        chosen = descending(score.detach(), count)
+        padded = self.quirks.padded_queries
+        chosen, valid = best_tokens(score, geometry, self.config.num_queries, padded)
         return Queries(
             content=take(tokens, chosen),
             boxes=take(boxes, chosen).detach().sigmoid(),
             class_logits=logits,
             proposal_boxes=boxes.sigmoid(),
             valid=valid,
-            proposing=every,
+            proposing=None if padded else geometry.valid,
             one_class=not self.options.class_proposals,
         )
 

@@ -80,12 +80,11 @@ class FocusPolicy(TokenPolicy):
     ) -> Tensor:
         """Foreground logits (B,N)."""
         assert proposals is not None
-        # Scores decide by their order, and half precision changes it: this part stays in full precision.
-        with torch.autocast(tokens.device.type, enabled=False):
-            full = tokens.float() if tokens.dtype.itemsize < 4 else tokens
-            _, proposing = proposals.anchors(geometry)
-            features = proposals.transform(full + positions.to(full.dtype), proposing)
+
+        def scorer(features: Tensor) -> Tensor:
             return self.selector(features, geometry, use_padding=self.quirks.padded_statistics)
+
+        return proposals.score(scorer, tokens, positions, geometry)
 
     def select(self, scores: Tensor, geometry: Geometry) -> TokenPlan:
         """The plan that foreground logits (B,N) make."""
@@ -109,7 +108,7 @@ class FocusPolicy(TokenPolicy):
         assert plan is not None and proposals is not None
         quirks, references = self.quirks, reference_points(tokens, geometry)
         kept, kept_positions = take(tokens, plan.indices), take(positions, plan.indices)
-        kept_references = take(references.flatten(2), plan.indices).unflatten(-1, references.shape[2:])
+        kept_references = take(references, plan.indices)
         foreground = plan_scores(plan, geometry, quirks.padded_fine_tokens)
         memory = tokens
         finished: list[Tensor] = []  # rows that no later layer works on, the last first

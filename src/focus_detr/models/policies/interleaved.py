@@ -125,21 +125,10 @@ class InterleavedLayer(EncoderLayer):
             self.low_ffn = FeedForward(c.d_model, c.d_model, c.dropout)
             self.low_ffn_norm = nn.LayerNorm(c.d_model)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        references: Tensor,
-        value: Tensor,
-        shapes: list[tuple[int, int]],
-    ) -> Tensor:
-        """tokens, positions (B,K,C), references (B,K,L,2), value (B,N,h,C/h) -> (B,K,C)."""
+    def feed_forward(self, tokens: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         if not self.low_levels:
-            return super().forward(tokens, positions, references, value, shapes)
-        sampled = self.deformable_attention(tokens + positions, references, value, shapes)
-        tokens = self.deformable_attention_norm(tokens + self.dropout(sampled))
+            return super().feed_forward(tokens, shapes)
         low = sum(height * width for height, width in shapes[: self.low_levels])
         fine, coarse = tokens[:, :low], tokens[:, low:]
         fine = self.low_ffn_norm(fine + self.dropout(self.low_ffn(fine)))
-        coarse = self.ffn_norm(coarse + self.dropout(self.ffn(coarse)))
-        return torch.cat([fine, coarse], 1)
+        return torch.cat([fine, super().feed_forward(coarse, shapes)], 1)

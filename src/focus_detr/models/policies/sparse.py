@@ -61,13 +61,8 @@ class SparsePolicy(TokenPolicy):
     ) -> TokenPlan:
         """Score all tokens of all levels at once, and keep the best."""
         assert proposals is not None
-        # Scores decide by their order, and half precision changes it: this part stays in full precision.
-        with torch.autocast(tokens.device.type, enabled=False):
-            full = tokens.float() if tokens.dtype.itemsize < 4 else tokens
-            _, proposing = proposals.anchors(geometry)
-            features = proposals.transform(full + positions.to(full.dtype), proposing)
-            counted = None if self.quirks.padded_statistics else geometry.valid
-            scores = self.scorer(features, counted)
+        counted = None if self.quirks.padded_statistics else geometry.valid
+        scores = proposals.score(lambda z: self.scorer(z, counted), tokens, positions, geometry)
         if self.quirks.batch_fill and geometry.valid is not None:
             scores = torch.where(geometry.valid, scores, scores.min())
         return plan_tokens(
@@ -89,8 +84,7 @@ class SparsePolicy(TokenPolicy):
     ) -> Memory:
         assert plan is not None
         references, where = reference_points(tokens, geometry), plan.indices
-        kept, kept_positions = take(tokens, where), take(positions, where)
-        seen = take(references.flatten(2), where).unflatten(-1, references.shape[2:])
+        kept, kept_positions, seen = (take(each, where) for each in (tokens, positions, references))
         original, rows = kept, plan.rows(0)
         memory, after = tokens, []
         for layer in cast(list[EncoderLayer], list(self.layers)):
