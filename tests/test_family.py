@@ -18,6 +18,15 @@ from focus_detr.models.policies import POLICIES
 PAIRS = [
     (host, policy) for policy in POLICIES.names() for host in HOSTS.names() if host in POLICIES[policy].hosts
 ]
+
+
+def one_output(backbone):
+    """The same, giving its coarsest map alone."""
+    one = copy.deepcopy(backbone)
+    one.out_features = one.out_features[-1:]
+    return one
+
+
 BACKBONE = ResNetConfig(
     embedding_size=8,
     hidden_sizes=[8, 8, 16, 16],
@@ -41,7 +50,10 @@ FIELDS = {
     "dropout": 0.1,
 }
 # What a host needs to be otherwise.
-HOST_FIELDS = {"deformable-detr": {"host_options": {"two_stage": True, "box_refinement": True}}}
+HOST_FIELDS = {
+    "deformable-detr": {"host_options": {"two_stage": True, "box_refinement": True}},
+    "detr": {"num_levels": 1, "backbone_config": one_output(BACKBONE)},
+}
 LABELS = [
     {
         "class_labels": torch.tensor([0, 1]),
@@ -146,8 +158,9 @@ def test_saved_and_loaded_it_is_the_same(run, tmp_path):
     assert torch.equal(one.logits, other.logits) and torch.equal(one.pred_boxes, other.pred_boxes)
 
 
-def processor():
-    return FocusDetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96})
+def processor(model):
+    size = {"shortest_edge": 64, "longest_edge": 96}
+    return FocusDetrImageProcessor(size=size, scoring=model.config.scoring)
 
 
 def picture():
@@ -155,7 +168,7 @@ def picture():
 
 
 def test_it_predicts_and_shows_where_it_looked(run):
-    predictor = Predictor(run.model.eval(), processor())
+    predictor = Predictor(run.model.eval(), processor(run.model))
     (found,) = predictor.predict([picture()], threshold=0.0)
     assert 0 < len(found.scores) <= 20 and np.isfinite(np.asarray(found.boxes_xyxy)).all()
     with torch.no_grad():
@@ -171,7 +184,7 @@ def test_it_predicts_and_shows_where_it_looked(run):
 
 
 # Hosts and policies are apart in the graph, and exporting takes long: each of them once.
-EXPORTED = [pair for pair in PAIRS if pair[0] == "dino" or pair[1] == "dense"]
+EXPORTED = [pair for pair in PAIRS if pair[0] in ("dino", "detr") or pair[1] == "dense"]
 
 
 @pytest.mark.slow
@@ -180,7 +193,7 @@ def test_it_is_exported_to_onnx(host, policy, tmp_path):
     export = pytest.importorskip("focus_detr.export", reason="focus_detr.export is not there yet")
     model = new_model(host, policy).eval()
     path = export.export(
-        model, tmp_path / "model.onnx", processor=processor(), image_size=(64, 96), batch_size=1
+        model, tmp_path / "model.onnx", processor=processor(model), image_size=(64, 96), batch_size=1
     )
     pixels = batch()[0][:1]
     logits, boxes = export.load_exported(path).infer(pixels)

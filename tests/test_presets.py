@@ -26,11 +26,13 @@ def test_every_preset_builds(name, built):
     model = built(name)
     assert model.config.num_labels == 80
     policies = {"focus": "focus", "dino": "dense", "lite": "interleaved", "salience": "salience"}
-    policies |= {"sparse": "sparse", "deformable": "dense"}
-    assert model.config.host == ("deformable-detr" if "deformable" in name else "dino")
+    policies |= {"sparse": "sparse", "deformable": "dense", "detr": "full-attention", "pnp": "poll-and-pool"}
+    host = "deformable-detr" if "deformable" in name else "dino"
+    host = "detr" if name.startswith(("detr-", "pnp-detr-")) else host
+    assert model.config.host == host
     assert model.config.token_policy == policies[name.split("-")[0]]
     assert hasattr(model.encoder, "selector") == name.startswith(("focus", "salience"))
-    assert model.strides == [8, 16, 32, 64]
+    assert model.strides == ([32] if host == "detr" else [8, 16, 32, 64])
 
 
 @pytest.mark.parametrize(
@@ -71,9 +73,10 @@ def test_salience_adds_its_background(built):
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("deformable-detr-r50", 40), ("deformable-detr-two-stage-r50", 41)]
+    ("name", "millions"),
+    [("deformable-detr-r50", 40), ("deformable-detr-two-stage-r50", 41)],
 )
-def test_deformable_detr_is_as_large_as_published(name, millions):
+def test_it_is_as_large_as_published(name, millions):
     # Their tables count 91 classes.
     with torch.device("meta"):
         model = FocusDetrForObjectDetection(FocusDetrConfig.from_preset(name, num_labels=91))
@@ -85,6 +88,7 @@ def test_schedules_differ_in_the_encoding_that_checkpoints_do_not_hold():
         config = FocusDetrConfig.from_preset(name)
         long = "ep" in name.split("-")[-1] or "lite" in name
         expected = (20.0, 0.0) if long else (10000.0, -0.5)
+        expected = (10000.0, 0.0) if config.host == "detr" else expected
         assert (config.position_temperature, config.position_offset) == expected, name
 
 

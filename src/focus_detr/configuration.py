@@ -187,6 +187,15 @@ class FocusDetrConfig(PreTrainedConfig):
         """The quirks as a `Quirks` object."""
         return Quirks.resolve(self.quirks)
 
+    @property
+    def scoring(self) -> str:
+        """How an image processor reads the logits of its host: "sigmoid" or "softmax"."""
+        from focus_detr.models.hosts import HOSTS
+        from focus_detr.plugins import import_plugins
+
+        import_plugins(self.plugins)
+        return HOSTS[self.host].scoring
+
     def _check(self) -> None:
         for name in _COUNTS:
             if getattr(self, name) < 1:

@@ -45,6 +45,20 @@ _SMALL = {
     "num_detections": 300,
     **_LONG_SCHEDULE,
 }
+_DETR = {
+    "host": "detr",
+    "token_policy": "full-attention",
+    "num_levels": 1,
+    "dropout": 0.1,
+    "num_queries": 100,
+    "num_detections": 100,
+    "denoising_queries": 0,
+    "class_cost": 1.0,
+    "position_temperature": 10000.0,
+    "position_offset": 0.0,
+}
+_POLL_AND_POOL = {"token_policy": "poll-and-pool", "keep_ratio": 1 / 3}
+_SMALL_DETR = {**_SMALL, **_DETR, "dropout": 0.0}
 _SMALL_DEFORMABLE = {**_DEFORMABLE, **_SMALL, "dropout": 0.0}
 _FULL_DEFORMABLE = {**_DEFORMABLE, **_SHORT_SCHEDULE}
 
@@ -87,6 +101,10 @@ _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse-deformable-lite0": ("efficientnet-lite0", {**_SMALL_DEFORMABLE, **_SPARSE, **_SPARSE_HOST}),
     "focus-deformable-r50": ("resnet50", {**_FULL_DEFORMABLE, **_BY_CLASS}),
     "focus-deformable-lite0": ("efficientnet-lite0", {**_SMALL_DEFORMABLE, **_BY_CLASS}),
+    "detr-r50": ("resnet50", _DETR),
+    "detr-lite0": ("efficientnet-lite0", _SMALL_DETR),
+    "pnp-detr-r50": ("resnet50", {**_DETR, **_POLL_AND_POOL}),
+    "pnp-detr-lite0": ("efficientnet-lite0", {**_SMALL_DETR, **_POLL_AND_POOL}),
 }
 
 
@@ -111,7 +129,10 @@ def preset(name: str, **overrides: Any) -> FocusDetrConfig:
     from focus_detr.models.backbone_presets import backbone_config
 
     backbone, fields = _PRESETS[name]
-    settings = {"backbone_config": backbone_config(backbone), **fields, **overrides}
+    settings = {**fields, **overrides}
+    # A model of one level has the coarsest; one of more than the backbone gives makes the others itself.
+    outputs = min(3, settings.get("num_levels", 3))
+    settings.setdefault("backbone_config", backbone_config(backbone, outputs))
     if "id2label" not in settings:
         settings.setdefault("num_labels", 80)
     try:

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from focus_detr.convert import deformable, detrex, dino
+from focus_detr.convert import deformable, detr, detrex, dino
 from focus_detr.convert.backbones import detect_backbone
 from focus_detr.convert.coco import COCO_CATEGORY_IDS
+from focus_detr.convert.layouts import detect_layout
 from focus_detr.convert.rules import Rule, apply_rules
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbone import backbone_config, build_backbone
@@ -237,6 +238,18 @@ def test_a_head_saved_once_is_given_to_every_layer():
     assert ours.keys() == full.keys()
     assert torch.equal(ours["host.decoder.class_heads.5.bias"], torch.arange(91.0))
     assert any("host.decoder.class_heads.5.bias" in note for note in notes)
+
+
+@pytest.mark.parametrize("pnp", [True, False])
+def test_every_detr_key_is_accounted_for(pnp):
+    name = "pnp_detr_r50"
+    state = {key: value for key, value in detrex_state(name).items() if pnp or "sampler" not in key}
+    result = apply_rules(state, detr.rules(state), name)
+    assert result.unknown == [] and result.dropped == {}
+    assert set(result.names) == set(state)
+    assert detr.is_detr(state) and detr.is_pnp(state) == pnp
+    layout = detect_layout(state, name)
+    assert layout.token_policy == ("poll-and-pool" if pnp else "full-attention")
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("deformable", "sparse"))])

@@ -54,7 +54,8 @@ box = st.tuples(side, side, side, side).map(
 @given(st.lists(box, max_size=3))
 def test_labels(boxes):
     found = salience_targets(GEOMETRY, RANGES, [label(*boxes)])[0]
-    assert found.tolist() == pytest.approx(written_out(boxes), abs=1e-6)
+    # Places are float32, and small boxes far out feel it.
+    assert found.tolist() == pytest.approx(written_out(boxes), abs=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1, 2, 4])

@@ -5,12 +5,14 @@ from transformers import ResNetConfig, SwinConfig
 
 from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection
 
-RESNET = ResNetConfig(
-    embedding_size=8,
-    hidden_sizes=[16, 16, 24, 32],
-    depths=[1, 1, 1, 1],
-    out_features=["stage2", "stage3", "stage4"],
-)
+_RESNET = {"embedding_size": 8, "hidden_sizes": [16, 16, 24, 32], "depths": [1, 1, 1, 1]}
+RESNET = ResNetConfig(**_RESNET, out_features=["stage2", "stage3", "stage4"])
+# DETR's: one map, the coarsest.
+DETR = {
+    "backbone": ResNetConfig(**_RESNET, out_features=["stage4"]),
+    "host": "detr",
+    "num_levels": 1,
+}
 SWIN = SwinConfig(
     embed_dim=8, depths=[1, 2, 1, 1], num_heads=[1, 2, 2, 4], window_size=4,
     out_features=["stage2", "stage3", "stage4"],

@@ -70,3 +70,9 @@ def test_each_image_of_a_batch_has_its_own_counts():
 def test_there_is_always_a_token_to_keep(tokens):
     plan = plan_tokens(torch.randn(1, tokens), unpadded((1, tokens)), 0.01, (1.0, 0.2))
     assert plan.counts == (1, 1)
+
+
+def test_a_third_is_a_third_of_many_tokens():
+    # As a decimal, a third has too many digits to be multiplied by large counts.
+    assert share(1 / 3, 30_000) == 10_000
+    assert share(1 / 3, torch.tensor([30_000, 22_223])).tolist() == [10_000, 7_407]

@@ -10,9 +10,10 @@ from checkpoints import DATA, original_model, training_batch
 from focus_detr.image_processing import FocusDetrImageProcessor
 from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.models.geometry import flatten_levels
+from focus_detr.models.policies.poll_and_pool import PollAndPoolOptions
 from focus_detr.models.policies.sparse import covered_attention
 
-NAMES = ["deformable_detr_two_stage_r50", "sparse_detr_r50_rho03"]
+NAMES = ["deformable_detr_two_stage_r50", "sparse_detr_r50_rho03", "pnp_detr_r50"]
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)[:, None, None]
 STD = torch.tensor([0.229, 0.224, 0.225], dtype=torch.float64)[:, None, None]
 
@@ -35,16 +36,39 @@ def close(actual, expected, atol=1e-5):
 def test_detections(relative):
     name, model, tensors, report = relative
     golden = {key[6:]: value for key, value in tensors.items() if key.startswith("eval0.")}
-    output = model.eval()(normalised(golden["image"])[None])
+    check_detections(model.eval(), golden)
+
+
+@torch.no_grad()
+def test_detections_at_another_ratio(relative, monkeypatch):
+    name, model, tensors, report = relative
+    if name != "pnp_detr_r50":
+        pytest.skip("one ratio in this fixture")
+    golden = {key[6:]: value for key, value in tensors.items() if key.startswith("eval1.")}
+    golden["image"] = tensors["eval0.image"]
+    monkeypatch.setattr(model.config, "keep_ratio", golden["sample_ratio"].item())
+    check_detections(model.eval(), golden)
+
+
+def check_detections(model, golden):
+    output = model(normalised(golden["image"])[None])
+    if "sample_reg_loss" in golden:
+        score = output.plan.scores.gather(1, output.plan.indices).sigmoid().mean()
+        close(score, golden["sample_reg_loss"].squeeze())
     if "backbone_topk_proposals" in golden:
         close(output.plan.scores, golden["backbone_mask_prediction"])
         kept = output.plan.indices.sort().values
         assert torch.equal(kept, golden["backbone_topk_proposals"].sort().values)
     close(output.logits, golden["pred_logits"])
     close(output.pred_boxes, golden["pred_boxes"])
-    found = FocusDetrImageProcessor().post_process_object_detection(
+    if "det_scores" not in golden:  # PnP-DETR's are those of the other ratio
+        return
+    found = FocusDetrImageProcessor(scoring=model.config.scoring).post_process_object_detection(
         output, threshold=0.0, target_sizes=[golden["image"].shape[1:]], top_k=100
     )[0]
+    # PnP-DETR leaves its detections in the order of its queries.
+    order = golden["det_scores"].argsort(descending=True, stable=True)
+    golden |= {key: golden[key][order] for key in ("det_scores", "det_labels", "det_boxes")}
     close(found["scores"], golden["det_scores"])
     assert torch.equal(found["labels"], golden["det_labels"])
     # Boxes are clipped to the image here and not there.
@@ -53,11 +77,14 @@ def test_detections(relative):
     close(found["boxes"], golden["det_boxes"].clamp(min=0).minimum(limits), atol=1e-3)  # pixels
 
 
-def test_losses_and_gradients(relative):
+def test_losses_and_gradients(relative, monkeypatch):
     name, model, tensors, report = relative
     golden = {key[7:]: value for key, value in tensors.items() if key.startswith("train0.")}
     model.train()
     model.zero_grad()
+    if "sample_ratio" in golden:  # what the original drew
+        ratio = golden["sample_ratio"].item()
+        monkeypatch.setattr(model.encoder, "options", PollAndPoolOptions(training_keep_ratio=(ratio, ratio)))
     output = model(*training_batch(golden, normalised))
 
     metrics = r"class_error|cardinality_error|corr"
@@ -100,4 +127,6 @@ def test_covered_attention(relative):
 
 def ours(key):
     """Our name of a loss of theirs."""
-    return key.replace("loss_ce", "loss_class").replace("loss_mask_prediction", "loss_token_scores")
+    if key in ("loss_mask_prediction", "sample_reg_loss"):
+        return "loss_token_scores"
+    return key.replace("loss_ce", "loss_class")

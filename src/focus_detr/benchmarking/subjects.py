@@ -138,12 +138,13 @@ def _from_preset(name: str, device: str | None, dtype: str | None) -> Predictor:
     from focus_detr.inference import Predictor
     from focus_detr.models import FocusDetrForObjectDetection
 
+    config = FocusDetrConfig.from_preset(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model: torch.nn.Module = FocusDetrForObjectDetection(FocusDetrConfig.from_preset(name))
+        model: torch.nn.Module = FocusDetrForObjectDetection(config)
     kind = _dtype(dtype)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Predictor(model.to(target, kind), FocusDetrImageProcessor())
+    return Predictor(model.to(target, kind), FocusDetrImageProcessor(scoring=config.scoring))
 
 
 def _dtype(name: str | None) -> torch.dtype:

@@ -2,8 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,85 +10,19 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from focus_detr.configuration import FocusDetrConfig, Quirks
-from focus_detr.convert import deformable, detrex, dino
+from focus_detr.configuration import FocusDetrConfig
 from focus_detr.convert.backbones import detect_backbone
 from focus_detr.convert.checkpoint import open_checkpoint
 from focus_detr.convert.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from focus_detr.convert.dino import COCO_ROWS
+from focus_detr.convert.layouts import Layout, detect_layout
 from focus_detr.convert.report import ConversionReport
-from focus_detr.convert.rules import Rule, apply_rules
+from focus_detr.convert.rules import apply_rules
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbone_presets import backbone_config, image_normalization
+from focus_detr.models.hosts import HOSTS
 
 _ATTENTION_HEADS = 8
-
-
-@dataclass(frozen=True)
-class Layout:
-    """A family of checkpoints: its names, and what its code does that its files do not say."""
-
-    name: str
-    rules: Callable[[dict[str, Tensor]], list[Rule]]
-    token_policy: str
-    temperature: float
-    offset: float
-    quirks: dict[str, bool]
-    host: str = "dino"
-    host_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
-    policy_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
-    adapt: Callable[[dict[str, Tensor], int | None], tuple[dict[str, Tensor], list[str]]] = (
-        lambda state, num_labels: (state, [])
-    )
-    fields: dict[str, Any] = field(default_factory=dict)
-
-
-def _quirks(*off: str) -> dict[str, bool]:
-    return {name: name not in off for name in vars(Quirks.named("original"))}
-
-
-_FOCUS = Layout("focus-detr (detrex)", detrex.rules, "focus", 10000.0, -0.5, _quirks())
-_DETREX_DINO = Layout("dino (detrex)", detrex.rules, "dense", 10000.0, -0.5, _quirks("frozen_values"))
-_DINO = Layout(
-    "dino (original)",
-    dino.rules,
-    "dense",
-    20.0,
-    0.0,
-    _quirks("frozen_values", "unmasked_evaluation"),
-    adapt=dino.adapt,
-)
-_DEFORMABLE = Layout(
-    "deformable-detr (original)",
-    deformable.rules,
-    "dense",
-    10000.0,
-    -0.5,
-    {"padded_backbone": True, "padded_queries": True},
-    host="deformable-detr",
-    host_options=deformable.host_options,
-    adapt=deformable.adapt,
-    fields={"dropout": 0.1, "class_loss_coefficient": 2.0, "num_detections": 100, "denoising_queries": 0},
-)
-
-_SPARSE = replace(
-    _DEFORMABLE,
-    name="sparse-detr (original)",
-    token_policy="sparse",
-    quirks=_DEFORMABLE.quirks
-    | dict.fromkeys(
-        (
-            "batch_counts",
-            "batch_fill",
-            "padded_statistics",
-            "padded_foreground_loss",
-            "shifted_attention_map",
-        ),
-        True,
-    ),
-    policy_options=deformable.policy_options,
-    fields=_DEFORMABLE.fields | {"keep_ratio": 0.3},
-)
 
 
 def convert_checkpoint(
@@ -103,7 +36,7 @@ def convert_checkpoint(
     class_names: Sequence[str] | str | Path | None = None,
     overwrite: bool = False,
 ) -> ConversionReport:
-    """Convert a checkpoint of Focus-DETR (detrex) or DINO (detrex, original) into a model folder.
+    """Convert a checkpoint of Focus-DETR or a relative (see `layouts`) into a model folder.
 
     Every key of the checkpoint is renamed or dropped for a stated reason, and every tensor of the model is
     found: anything else is an error. Weights keep the precision they came in.
@@ -128,7 +61,7 @@ def convert_checkpoint(
         raise FocusDetrError(f"{output}: holds a model already; choose another folder, or overwrite=True")
     source = str(path)
     foreign = open_checkpoint(path)
-    layout = _detect_layout(foreign, source)
+    layout = detect_layout(foreign, source)
     renaming = apply_rules(foreign, layout.rules(foreign), source)
     if renaming.unknown:
         raise FocusDetrError(
@@ -140,7 +73,7 @@ def convert_checkpoint(
         raise FocusDetrError(f"{source}: its backbone is {found!r} and not backbone={backbone!r}")
     state, notes = layout.adapt(renaming.state, num_labels)
 
-    names = _class_names(class_names, state, num_labels, source)
+    names = _class_names(class_names, _rows(state, layout, source), num_labels, source)
     encoding = {
         "position_temperature": layout.temperature if temperature is None else temperature,
         "position_offset": layout.offset if offset is None else offset,
@@ -167,24 +100,16 @@ def convert_checkpoint(
     )
 
 
-def _detect_layout(state: dict[str, Tensor], source: str) -> Layout:
-    if dino.is_dino(state):
-        return _DINO
-    if detrex.is_detrex(state):
-        return _FOCUS if detrex.is_focus(state) else _DETREX_DINO
-    if deformable.is_deformable(state):
-        return _SPARSE if deformable.is_sparse(state) else _DEFORMABLE
-    raise FocusDetrError(
-        f"{source}: not a checkpoint of Focus-DETR (detrex), two-stage DINO (detrex, original), Deformable "
-        "DETR or Sparse DETR (original); "
-        f"its keys begin {', '.join(list(state)[:3])}"
-    )
+def _rows(state: dict[str, Tensor], layout: Layout, source: str) -> int:
+    """Classes that the class heads have a row for, "no object" apart."""
+    if HOSTS[layout.host].scoring == "softmax":
+        return len(_tensor(state, "host.class_head.weight", source)) - 1
+    return len(_tensor(state, "host.decoder.class_heads.0.weight", source))
 
 
 def _class_names(
-    given: Sequence[str] | str | Path | None, state: dict[str, Tensor], num_labels: int | None, source: str
+    given: Sequence[str] | str | Path | None, rows: int, num_labels: int | None, source: str
 ) -> list[str]:
-    rows = len(_tensor(state, "host.decoder.class_heads.0.weight", source))
     if num_labels is not None and num_labels != rows:
         raise FocusDetrError(f"{source}: has {rows} classes and not num_labels={num_labels}")
     if isinstance(given, str | Path):
@@ -213,18 +138,13 @@ def _config(
     source: str,
 ) -> FocusDetrConfig:
     encoder, decoder = _layers(state, "encoder"), _layers(state, "host.decoder")
-    levels, width = _tensor(state, "level_embedding", source).shape
-    weights = _tensor(state, "encoder.layers.0.deformable_attention.attention_weights.weight", source)
     fields: dict[str, Any] = {
         "backbone_config": backbone_config(backbone),
         "freeze_stem": not backbone.startswith("swin"),
         "host": layout.host,
         **options,
         "token_policy": layout.token_policy,
-        "num_levels": levels,
-        "d_model": width,
         "attention_heads": _ATTENTION_HEADS,
-        "num_points": len(weights) // (_ATTENTION_HEADS * levels),
         "encoder_layers": encoder,
         "decoder_layers": decoder,
         "encoder_ffn_dim": len(_tensor(state, "encoder.layers.0.ffn.linear1.weight", source)),
@@ -235,7 +155,16 @@ def _config(
         **encoding,
         **layout.fields,
     }
-    if "host.query_content.weight" in state:
+    if HOSTS[layout.host].single_scale:
+        fields["backbone_config"] = backbone_config(backbone, 1)
+        fields["num_levels"], fields["d_model"] = 1, len(_tensor(state, "host.decoder.norm.weight", source))
+    else:
+        levels, fields["d_model"] = _tensor(state, "level_embedding", source).shape
+        weights = _tensor(state, "encoder.layers.0.deformable_attention.attention_weights.weight", source)
+        fields["num_levels"], fields["num_points"] = levels, len(weights) // (_ATTENTION_HEADS * levels)
+    if "host.query_position.weight" in state:
+        fields["num_queries"] = len(state["host.query_position.weight"])
+    elif "host.query_content.weight" in state:
         fields["num_queries"] = len(state["host.query_content.weight"])
     elif layout.host != "dino":
         fields["num_queries"] = 300  # of proposals; the checkpoint does not say, the releases have as many
@@ -295,7 +224,8 @@ def _save(state: dict[str, Tensor], config: FocusDetrConfig, backbone: str, outp
     config.architectures = ["FocusDetrForObjectDetection"]
     config.save_pretrained(output)
     mean, std = image_normalization(backbone_config(backbone))
-    FocusDetrImageProcessor(image_mean=mean, image_std=std).save_pretrained(output)
+    processor = FocusDetrImageProcessor(image_mean=mean, image_std=std, scoring=config.scoring)
+    processor.save_pretrained(output)
     # Parts of one tensor share its storage, which the format has no word for.
     tensors = {key: value.clone(memory_format=torch.contiguous_format) for key, value in state.items()}
     save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})

@@ -57,7 +57,7 @@ def deploy(
             f"deploy: {type(model).__name__} is no FocusDetrForObjectDetection; an exported model is already "
             "in the form its runtime wants"
         )
-    device = model.level_embedding.device
+    device = model.device
     precision = _precision(dtype, device)
     if cuda_graphs and device.type != "cuda":
         raise FocusDetrError(

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from focus_detr.inference.fusion import FusedConv2d
-from focus_detr.models.attention import DeformableAttention, FeedForward, SelfAttention
+from focus_detr.models.attention import Attention, DeformableAttention, FeedForward
 
 
 class HalfPrecision(nn.Module):
@@ -52,7 +52,7 @@ def to_half_precision(model: nn.Module, dtype: torch.dtype) -> None:
     for part in list(model.modules()):
         if not isinstance(part, HalfPrecision):
             for name, child in part.named_children():
-                if isinstance(child, SelfAttention):
+                if isinstance(child, Attention):
                     setattr(part, name, HalfPrecision(child, dtype))
 
 

@@ -60,6 +60,12 @@ class Predictor:
         threshold: float | None = None,
     ) -> None:
         config = getattr(model, "config", None)
+        scoring = getattr(config, "scoring", None)
+        if scoring is not None and getattr(processor, "scoring", scoring) != scoring:
+            raise FocusDetrError(
+                f"Predictor: the model's scores are to be read as scoring={scoring!r} and not as the image "
+                f"processor's {processor.scoring!r}; make it with scoring={scoring!r}"
+            )
         if class_names is None:
             id2label = getattr(config, "id2label", None)
             if not id2label:

@@ -88,17 +88,24 @@ class SetCriterion:
         target = torch.cat([label["boxes"][obj] for label, (_, obj) in zip(labels, matches, strict=True)])
         predicted, target = boxes[image, query], target.to(boxes.dtype)
 
-        truth = torch.zeros_like(logits)
-        truth[image, query, classes] = 1
-        focal = sigmoid_focal_loss(logits, truth, self.alpha, self.gamma)
-        if valid is not None:
-            focal = focal.masked_fill(~valid[..., None], 0.0)
         overlap = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target), self.matcher.eps)
         return {
-            f"loss_class{suffix}": self.weights.classes * focal.sum() / count,
+            f"loss_class{suffix}": self.weights.classes
+            * self.class_loss(logits, (image, query, classes), count, valid),
             f"loss_bbox{suffix}": self.weights.bbox * (predicted - target).abs().sum() / count,
             f"loss_giou{suffix}": self.weights.giou * (1 - overlap).sum() / count,
         }
+
+    def class_loss(
+        self, logits: Tensor, answers: tuple[Tensor, Tensor, Tensor], count: Tensor, valid: Tensor | None
+    ) -> Tensor:
+        """Focal loss of logits (B,Q,k) that should be 1 for ``answers`` (image, query, class) alone."""
+        truth = torch.zeros_like(logits)
+        truth[answers] = 1
+        focal = sigmoid_focal_loss(logits, truth, self.alpha, self.gamma)
+        if valid is not None:
+            focal = focal.masked_fill(~valid[..., None], 0.0)
+        return focal.sum() / count
 
 
 def num_boxes(labels: Labels, device: torch.device) -> Tensor:
@@ -108,10 +115,10 @@ def num_boxes(labels: Labels, device: torch.device) -> Tensor:
     )
 
 
-def mean_of_processes(count: Tensor) -> Tensor:
-    """A count that sums of a step are divided by, at least 1, averaged over the processes."""
+def mean_of_processes(count: Tensor, least: float = 1.0) -> Tensor:
+    """A count that sums of a step are divided by, at least ``least``, averaged over the processes."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         dist.all_reduce(count)
         # At least one object in all processes together, not in each: several then train as one does.
-        return count.clamp(min=1) / dist.get_world_size()
-    return count.clamp(min=1)
+        return count.clamp(min=least) / dist.get_world_size()
+    return count.clamp(min=least)

@@ -60,12 +60,15 @@ class HungarianMatcher:
 
     def cost(self, logits: Tensor, boxes: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
         """(Q,T) cost of one image: logits (Q,k), boxes (Q,4), classes (T,), targets (T,4) boxes_cxcywh."""
-        probability = logits.float().sigmoid() if logits.dtype.itemsize < 4 else logits.sigmoid()
-        probability = probability[:, classes]
-        absent = (1 - self.alpha) * probability**self.gamma * -(1 - probability + 1e-8).log()
-        present = self.alpha * (1 - probability) ** self.gamma * -(probability + 1e-8).log()
-        boxes = boxes.to(probability.dtype)
-        targets = targets.to(probability.dtype)
+        unlike = self.unlikeness(logits.float() if logits.dtype.itemsize < 4 else logits, classes)
+        boxes, targets = boxes.to(unlike.dtype), targets.to(unlike.dtype)
         distance = torch.cdist(boxes, targets, p=1)
         overlap = generalized_iou(cxcywh_to_xyxy(boxes)[:, None], cxcywh_to_xyxy(targets)[None], self.eps)
-        return self.class_cost * (present - absent) + self.bbox_cost * distance - self.giou_cost * overlap
+        return self.class_cost * unlike + self.bbox_cost * distance - self.giou_cost * overlap
+
+    def unlikeness(self, logits: Tensor, classes: Tensor) -> Tensor:
+        """(Q,T): how little logits (Q,k) say each of classes (T,); lower where they say it."""
+        probability = logits.sigmoid()[:, classes]
+        absent = (1 - self.alpha) * probability**self.gamma * -(1 - probability + 1e-8).log()
+        present = self.alpha * (1 - probability) ** self.gamma * -(probability + 1e-8).log()
+        return present - absent

@@ -10,6 +10,7 @@ from torch import Tensor
 from focus_detr.losses.boxes import EPS
 from focus_detr.losses.criterion import Labels, SetCriterion, Weights, num_boxes
 from focus_detr.losses.matcher import HungarianMatcher
+from focus_detr.losses.softmax import SoftmaxCriterion, SoftmaxMatcher
 
 if TYPE_CHECKING:
     from focus_detr.configuration import FocusDetrConfig
@@ -22,16 +23,20 @@ class Objective:
 
     Args:
         eps: added to the areas that overlaps are divided by.
+        no_object_weight: the last class is "no object", classes exclude each other, and a query that answers
+            for nothing counts so much; None for focal losses of each class by itself.
     """
 
-    def __init__(self, config: FocusDetrConfig, eps: float = EPS) -> None:
+    def __init__(
+        self, config: FocusDetrConfig, eps: float = EPS, no_object_weight: float | None = None
+    ) -> None:
         c = config
-        self.criterion = SetCriterion(
-            HungarianMatcher(c.class_cost, c.bbox_cost, c.giou_cost, c.focal_alpha, c.focal_gamma, eps),
-            Weights(c.class_loss_coefficient, c.bbox_loss_coefficient, c.giou_loss_coefficient),
-            c.focal_alpha,
-            c.focal_gamma,
-        )
+        costs = (c.class_cost, c.bbox_cost, c.giou_cost, c.focal_alpha, c.focal_gamma, eps)
+        weights = Weights(c.class_loss_coefficient, c.bbox_loss_coefficient, c.giou_loss_coefficient)
+        if no_object_weight is None:
+            self.criterion = SetCriterion(HungarianMatcher(*costs), weights, c.focal_alpha, c.focal_gamma)
+        else:
+            self.criterion = SoftmaxCriterion(SoftmaxMatcher(*costs), weights, no_object_weight)
 
     def __call__(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
         """All parts, whose sum is the loss."""

@@ -1,4 +1,4 @@
-"""The two attentions of the encoder and the decoder, and the feed-forward network between them."""
+"""The attentions of encoders and decoders, and the feed-forward network between them."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from transformers import initialization as init
 from focus_detr.ops import multi_scale_deformable_attention
 
 
-class SelfAttention(nn.Module):
-    """Multi-head attention among tokens; positions join queries and keys, not values."""
+class Attention(nn.Module):
+    """Multi-head attention; who attends to what is its subclasses' matter."""
 
     def __init__(self, channels: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
@@ -23,18 +23,44 @@ class SelfAttention(nn.Module):
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * channels))
         self.out_proj = nn.Linear(channels, channels)
 
-    def forward(self, tokens: Tensor, positions: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """tokens, positions (B,Q,C); allowed, True where a query may attend, broadcast to (B,h,Q,Q)."""
-        channels = tokens.shape[-1]
-        weight, bias = self.in_proj_weight, self.in_proj_bias
-        query, key = F.linear(tokens + positions, weight[: 2 * channels], bias[: 2 * channels]).chunk(2, -1)
-        value = F.linear(tokens, weight[2 * channels :], bias[2 * channels :])
+    def project(self, tokens: Tensor, first: int, last: int) -> tuple[Tensor, ...]:
+        """Tokens (B,N,C) through projections ``first`` to ``last`` of queries 0, keys 1 and values 2."""
+        rows = slice(first * tokens.shape[-1], (last + 1) * tokens.shape[-1])
+        return F.linear(tokens, self.in_proj_weight[rows], self.in_proj_bias[rows]).chunk(
+            last - first + 1, -1
+        )
+
+    def mix(self, query: Tensor, key: Tensor, value: Tensor, allowed: Tensor | None) -> Tensor:
+        """query (B,Q,C), key and value (B,M,C), projected; allowed broadcasts to (B,h,Q,M) -> (B,Q,C)."""
         query, key, value = (
             part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (query, key, value)
         )
         dropout = self.dropout if self.training else 0.0
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=allowed, dropout_p=dropout)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
+
+
+class SelfAttention(Attention):
+    """Attention among tokens; positions join queries and keys, not values."""
+
+    def forward(self, tokens: Tensor, positions: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """tokens, positions (B,Q,C); allowed, True where a query may attend, broadcast to (B,h,Q,Q)."""
+        query, key = self.project(tokens + positions, 0, 1)
+        (value,) = self.project(tokens, 2, 2)
+        return self.mix(query, key, value, allowed)
+
+
+class CrossAttention(Attention):
+    """Attention of queries to a memory; positions join queries and keys, not values."""
+
+    def forward(
+        self, queries: Tensor, memory: Tensor, memory_positions: Tensor, allowed: Tensor | None = None
+    ) -> Tensor:
+        """queries (B,Q,C) with positions, memory and its positions (B,M,C); allowed as (B,h,Q,M)."""
+        (query,) = self.project(queries, 0, 0)
+        (key,) = self.project(memory + memory_positions, 1, 1)
+        (value,) = self.project(memory, 2, 2)
+        return self.mix(query, key, value, allowed)
 
 
 class DeformableAttention(nn.Module):

@@ -64,15 +64,16 @@ def list_backbones() -> list[str]:
     return list(_BACKBONES)
 
 
-def backbone_config(name: str) -> PreTrainedConfig:
-    """Configuration of a backbone giving feature maps of strides 8, 16 and 32.
+def backbone_config(name: str, outputs: int = 3) -> PreTrainedConfig:
+    """Configuration of a backbone with maps of strides 8, 16 and 32, or the last ``outputs`` of them.
 
     Raises:
         FocusDetrError: ``name`` is not one of :func:`list_backbones`.
     """
     if name not in _BACKBONES:
         raise FocusDetrError(f"backbone {name!r} is not known; choose one of {', '.join(_BACKBONES)}")
-    return _BACKBONES[name]()
+    config = _BACKBONES[name]()
+    return _with_outputs(config, *config.out_features[-outputs:])
 
 
 def image_normalization(config: PreTrainedConfig) -> tuple[list[float], list[float]]:

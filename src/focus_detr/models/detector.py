@@ -32,10 +32,11 @@ class FocusDetrOutput(ModelOutput):
 
     Attributes:
         loss: the sum of ``loss_dict``, whose parts are already weighted; with labels only.
-        logits: (B,Q,k), the lowest float where a query stands for no token of its image.
+        logits: (B,Q,k), the lowest float where a query stands for no token of its image; hosts with softmax
+            scoring have one more class, "no object", last.
         pred_boxes: (B,Q,4) boxes_cxcywh of the unpadded image.
         plan: the tokens each encoder layer worked on; None for the dense policy.
-        memory: (B,N,C), the encoder's output.
+        memory: (B,N,C), the encoder's output; the polled and the pooled tokens of "poll-and-pool".
         proposal_boxes: (B,Q,4) boxes_cxcywh that the decoder started from.
         spatial_shapes: (H,W) of each level's canvas.
         level_sizes: (B,L,2) height and width of the image's part of each canvas.
@@ -74,12 +75,14 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         self.backbone = build_backbone(
             c.backbone_config, freeze_stem=c.freeze_stem, freeze_stages=c.freeze_stages
         )
-        self.neck = Neck(self.backbone.channels, c.d_model, c.num_levels)
+        host = HOSTS[c.host]
+        self.neck = Neck(self.backbone.channels, c.d_model, c.num_levels, norm=not host.single_scale)
         strides = list(self.backbone.strides)
         self.strides = strides + [strides[-1] * 2 ** (i + 1) for i in range(c.num_levels - len(strides))]
-        self.level_embedding = nn.Parameter(torch.empty(c.num_levels, c.d_model))
+        self.level_embedding: nn.Parameter | None = None
+        if not host.single_scale:
+            self.level_embedding = nn.Parameter(torch.empty(c.num_levels, c.d_model))
         self.encoder = POLICIES[c.token_policy](c)
-        host = HOSTS[c.host]
         proposing = host.two_stage(c) or self.encoder.needs_proposals
         self.proposals = Proposals(c.d_model, c.num_labels) if proposing else None
         self.host = host(c)
@@ -163,12 +166,16 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         """(B,N,C): where each token is in its image, and on which level."""
         c = self.config
         positions = token_positions(geometry, c.d_model, c.position_temperature, c.position_offset)
+        positions = positions.to(tokens.dtype)
+        if self.level_embedding is None:
+            return positions
         rows = zip(self.level_embedding, geometry.lengths, strict=True)
-        return positions.to(tokens.dtype) + torch.cat([row.expand(length, -1) for row, length in rows])
+        return positions + torch.cat([row.expand(length, -1) for row, length in rows])
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
         initialize(module)
         if module is self:
             start(self)
-            init.normal_(self.level_embedding)
+            if self.level_embedding is not None:
+                init.normal_(self.level_embedding)

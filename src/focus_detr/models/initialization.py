@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from focus_detr.models.attention import MLP, DeformableAttention, SelfAttention
+from focus_detr.models.attention import MLP, Attention, DeformableAttention
 from focus_detr.models.decoder import Decoder
 from focus_detr.models.hosts.deformable import DeformableDecoder, DeformableHost
+from focus_detr.models.hosts.detr import DetrHost
 from focus_detr.models.hosts.dino import DinoHost
 from focus_detr.models.policies.base import TokenPolicy
 from focus_detr.models.policies.sparse import SparsePolicy
@@ -31,7 +32,7 @@ def initialize(module: nn.Module) -> None:
     elif isinstance(module, nn.LayerNorm | nn.GroupNorm):
         init.ones_(module.weight)
         init.zeros_(module.bias)
-    elif isinstance(module, SelfAttention):
+    elif isinstance(module, Attention):
         init.xavier_uniform_(module.in_proj_weight)
         init.zeros_(module.in_proj_bias)
 
@@ -65,6 +66,8 @@ def _start(module: nn.Module) -> None:
     elif isinstance(module, DinoHost):
         init.xavier_uniform_(module.query_content.weight)
         init.normal_(module.label_embedding.weight)
+    elif isinstance(module, DetrHost):
+        init.normal_(module.query_position.weight)
     elif isinstance(module, TokenPolicy):
         module.start()
 

@@ -16,16 +16,20 @@ class Memory:
     """The encoder's output.
 
     Attributes:
-        tokens: (B,N,C), every token of the grid, worked on or not.
+        tokens: (B,N,C), every token of the grid, worked on or not; or what a policy made of them.
         geometry: where they are.
         plan: those that were worked on; None when all were.
         layers: (B,K_j,C) rows of the plan after each layer but the last, for policies that supervise them.
+        positions: (B,N,C), for decoders that attend to every token; deformable ones look at places.
+        valid: (B,N), those that are image, where the tokens are not the grid's.
     """
 
     tokens: Tensor
     geometry: Geometry
     plan: TokenPlan | None = None
     layers: list[Tensor] = field(default_factory=list)
+    positions: Tensor | None = None
+    valid: Tensor | None = None
 
 
 @dataclass

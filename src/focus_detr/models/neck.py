@@ -8,12 +8,12 @@ _GROUPS = 32
 
 
 class Projection(nn.Module):
-    """Convolution, then group normalisation: (B,C_in,H,W) -> (B,C,H',W')."""
+    """Convolution, then group normalisation if ``norm``: (B,C_in,H,W) -> (B,C,H',W')."""
 
-    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int) -> None:
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int, norm: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2)
-        self.norm = nn.GroupNorm(min(_GROUPS, channels // 4), channels)
+        self.norm = nn.GroupNorm(min(_GROUPS, channels // 4), channels) if norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         return self.norm(self.conv(features))
@@ -25,12 +25,14 @@ class Neck(nn.Module):
     The first extra level is a strided convolution of the backbone's last map; each further one, of the last.
     """
 
-    def __init__(self, in_channels: list[int], channels: int, num_levels: int) -> None:
+    def __init__(self, in_channels: list[int], channels: int, num_levels: int, norm: bool = True) -> None:
         super().__init__()
         self.num_backbone_levels = len(in_channels)
-        lateral = [Projection(width, channels, 1, 1) for width in in_channels]
+        lateral = [Projection(width, channels, 1, 1, norm) for width in in_channels]
         extra_inputs = [in_channels[-1]] + [channels] * num_levels
-        extra = [Projection(extra_inputs[i], channels, 3, 2) for i in range(num_levels - len(in_channels))]
+        extra = [
+            Projection(extra_inputs[i], channels, 3, 2, norm) for i in range(num_levels - len(in_channels))
+        ]
         self.projections = nn.ModuleList(lateral + extra)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:

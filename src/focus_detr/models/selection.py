@@ -49,8 +49,11 @@ class TokenPlan:
 
 
 def share(ratio: float, count: Count) -> Count:
-    """floor(ratio * count), exactly, the ratio taken as the decimal it is written as."""
-    fraction = Fraction(str(ratio))
+    """floor(ratio * count), exactly, the ratio taken as the decimal it is written as, or as a third and such.
+
+    Ratios are rounded to fractions of a million at most, whose products with counts int64 can hold.
+    """
+    fraction = Fraction(str(ratio)).limit_denominator(10**6)
     return count * fraction.numerator // fraction.denominator
 
 

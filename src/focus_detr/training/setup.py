@@ -189,6 +189,7 @@ def _new_model(name: str, recipe: Recipe, dataset: DetectionDataset) -> PreTrain
 
 def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -> FocusDetrImageProcessor:
     """The recipe's image sizes, with a trained model's own normalisation."""
+    from focus_detr.configuration import FocusDetrConfig
     from focus_detr.image_processing import FocusDetrImageProcessor
     from focus_detr.presets import list_presets
     from focus_detr.pretrained import resolve_model
@@ -197,6 +198,8 @@ def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -
     settings: dict[str, Any] = {"size": size}
     if recipe.nms_threshold is not None:  # else a trained model keeps its own
         settings["nms_threshold"] = recipe.nms_threshold
-    if isinstance(model, PreTrainedModel) or str(model) in list_presets():
-        return FocusDetrImageProcessor(**settings)
+    if isinstance(model, PreTrainedModel):
+        return FocusDetrImageProcessor(**settings, scoring=getattr(model.config, "scoring", "sigmoid"))
+    if str(model) in list_presets():
+        return FocusDetrImageProcessor(**settings, scoring=FocusDetrConfig.from_preset(str(model)).scoring)
     return FocusDetrImageProcessor.from_pretrained(resolve_model(model), **settings)

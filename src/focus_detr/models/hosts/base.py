@@ -26,10 +26,14 @@ class Host(nn.Module):
     Attributes:
         options_class: dataclass of its own options.
         coordinates_in_own_precision: in double precision, coordinates are too; else they are always float32.
+        single_scale: it works on one level, which is projected without a norm and needs no embedding.
+        scoring: how an image processor reads its logits; see `FocusDetrImageProcessor`.
     """
 
     options_class: ClassVar[type] = NoOptions
     coordinates_in_own_precision: ClassVar[bool] = False
+    single_scale: ClassVar[bool] = False
+    scoring: ClassVar[str] = "sigmoid"
 
     def __init__(self, config: FocusDetrConfig) -> None:
         super().__init__()

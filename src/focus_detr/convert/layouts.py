@@ -1,0 +1,126 @@
+"""The layouts of checkpoints that are known, and how to tell them apart."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from torch import Tensor
+
+from focus_detr.configuration import Quirks
+from focus_detr.convert import deformable, detr, detrex, dino
+from focus_detr.convert.rules import Rule
+from focus_detr.errors import FocusDetrError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A family of checkpoints: its names, and what its code does that its files do not say."""
+
+    name: str
+    rules: Callable[[dict[str, Tensor]], list[Rule]]
+    token_policy: str
+    temperature: float
+    offset: float
+    quirks: dict[str, bool]
+    host: str = "dino"
+    host_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
+    policy_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
+    adapt: Callable[[dict[str, Tensor], int | None], tuple[dict[str, Tensor], list[str]]] = (
+        lambda state, num_labels: (state, [])
+    )
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+def _quirks(*off: str) -> dict[str, bool]:
+    return {name: name not in off for name in vars(Quirks.named("original"))}
+
+
+_FOCUS = Layout("focus-detr (detrex)", detrex.rules, "focus", 10000.0, -0.5, _quirks())
+_DETREX_DINO = Layout("dino (detrex)", detrex.rules, "dense", 10000.0, -0.5, _quirks("frozen_values"))
+_DINO = Layout(
+    "dino (original)",
+    dino.rules,
+    "dense",
+    20.0,
+    0.0,
+    _quirks("frozen_values", "unmasked_evaluation"),
+    adapt=dino.adapt,
+)
+_DEFORMABLE = Layout(
+    "deformable-detr (original)",
+    deformable.rules,
+    "dense",
+    10000.0,
+    -0.5,
+    {"padded_backbone": True, "padded_queries": True},
+    host="deformable-detr",
+    host_options=deformable.host_options,
+    adapt=deformable.adapt,
+    fields={"dropout": 0.1, "class_loss_coefficient": 2.0, "num_detections": 100, "denoising_queries": 0},
+)
+
+_SPARSE = replace(
+    _DEFORMABLE,
+    name="sparse-detr (original)",
+    token_policy="sparse",
+    quirks=_DEFORMABLE.quirks
+    | dict.fromkeys(
+        (
+            "batch_counts",
+            "batch_fill",
+            "padded_statistics",
+            "padded_foreground_loss",
+            "shifted_attention_map",
+        ),
+        True,
+    ),
+    policy_options=deformable.policy_options,
+    fields=_DEFORMABLE.fields | {"keep_ratio": 0.3},
+)
+
+_DETR = Layout(
+    "detr (original)",
+    detr.rules,
+    "full-attention",
+    10000.0,
+    0.0,
+    {"padded_backbone": True},
+    host="detr",
+    adapt=detr.adapt,
+    fields={
+        "dropout": 0.1,
+        "class_cost": 1.0,
+        "num_detections": 100,
+        "denoising_queries": 0,
+    },
+)
+
+_PNP = replace(
+    _DETR,
+    name="pnp-detr (original)",
+    token_policy="poll-and-pool",
+    quirks=_DETR.quirks | {"batch_counts": True},
+    policy_options=detr.policy_options,
+    fields=_DETR.fields | {"keep_ratio": 1 / 3},
+)
+
+
+def detect_layout(state: dict[str, Tensor], source: str) -> Layout:
+    """The layout of a checkpoint's tensors.
+
+    Raises:
+        FocusDetrError: none that is known.
+    """
+    if dino.is_dino(state):
+        return _DINO
+    if detrex.is_detrex(state):
+        return _FOCUS if detrex.is_focus(state) else _DETREX_DINO
+    if deformable.is_deformable(state):
+        return _SPARSE if deformable.is_sparse(state) else _DEFORMABLE
+    if detr.is_detr(state):
+        return _PNP if detr.is_pnp(state) else _DETR
+    raise FocusDetrError(
+        f"{source}: not a checkpoint of Focus-DETR (detrex), two-stage DINO (detrex, original), Deformable "
+        "DETR, Sparse DETR, DETR or PnP-DETR (original); "
+        f"its keys begin {', '.join(list(state)[:3])}"
+    )

@@ -1,0 +1,144 @@
+"""Poll and pool: the tokens that matter one by one, the rest as a few abstract ones (PnP-DETR, spec 4.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.models.attention import MLP
+from focus_detr.models.encoder import take
+from focus_detr.models.geometry import Geometry
+from focus_detr.models.memory import Decoded, Memory
+from focus_detr.models.policies.base import POLICIES, TokenPolicy
+from focus_detr.models.policies.full_attention import attend, full_attention_layers
+from focus_detr.models.queries import Proposals
+from focus_detr.models.selection import TokenPlan, descending, share
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+
+@dataclass(frozen=True)
+class PollAndPoolOptions:
+    """What else PnP-DETR's recipe has."""
+
+    abstract_tokens: int = 30
+    """Tokens that stand for all that is not polled."""
+    training_keep_ratio: tuple[float, ...] = (1 / 3, 0.8)
+    """Bounds between which each training step draws its keep ratio, so that any will do later."""
+    score_loss_coefficient: float = 1e-4
+
+
+@POLICIES.register("poll-and-pool")
+class PollAndPoolPolicy(TokenPolicy):
+    """Polls the ``keep_ratio`` of tokens with the best scores; ``cascade`` is not used."""
+
+    hosts = ("detr",)
+    options_class = PollAndPoolOptions
+    options: PollAndPoolOptions
+    has_keep_ratio = True
+
+    def __init__(self, config: FocusDetrConfig) -> None:
+        super().__init__(config)
+        width = config.d_model
+        self.scorer = MLP(width, width, 1)
+        self.pool_weights = nn.Linear(width, self.options.abstract_tokens)
+        self.pool_values = nn.Linear(width, width)
+        self.layers = nn.ModuleList(full_attention_layers(config))
+        self.quirks = config.switches
+
+    @classmethod
+    def check(cls, config: FocusDetrConfig) -> None:
+        super().check(config)
+        options = PollAndPoolOptions(**config.policy_options)
+        bounds = options.training_keep_ratio
+        if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= 1:
+            raise FocusDetrError(
+                f"policy_options['training_keep_ratio']={list(bounds)}: must be two ratios of (0, 1], the "
+                "smaller first; PnP-DETR draws from 1/3 to 0.8"
+            )
+        if options.abstract_tokens < 1:
+            raise FocusDetrError(
+                f"policy_options['abstract_tokens']={options.abstract_tokens}: must be at least 1; PnP-DETR "
+                "has 30"
+            )
+
+    def plan(
+        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
+    ) -> TokenPlan:
+        """The tokens to poll: floor(ratio * N) of each image, the same in all layers."""
+        # Scores decide by their order, and half precision changes it: this part stays in full precision.
+        with torch.autocast(tokens.device.type, enabled=False):
+            scores = self.scorer(tokens.float() if tokens.dtype.itemsize < 4 else tokens)[..., 0]
+        ratio = self._ratio()
+        count, own, ranked = max(1, share(ratio, geometry.num_tokens)), None, scores.detach()
+        if geometry.valid is not None:
+            ranked = ranked.masked_fill(~geometry.valid, torch.finfo(ranked.dtype).min)
+            own = share(ratio, geometry.valid_counts()).clamp(min=1)
+            if self.quirks.batch_counts:
+                count = int(own.max())
+            own = own[:, None].expand(-1, len(self.layers))
+        return TokenPlan(scores, descending(ranked, count), (count,) * len(self.layers), own)
+
+    def _ratio(self) -> float:
+        if not self.training:
+            return self.config.keep_ratio
+        low, high = self.options.training_keep_ratio
+        return low + (high - low) * torch.rand(()).item()
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        geometry: Geometry,
+        plan: TokenPlan | None,
+        proposals: Proposals | None,
+    ) -> Memory:
+        assert plan is not None and plan.scores is not None
+        features = F.layer_norm(tokens, tokens.shape[-1:])
+        # Features times scores: it is how the scores learn which tokens help.
+        chance = plan.scores.gather(1, plan.indices).sigmoid()[..., None]
+        polled = take(features, plan.indices) * chance.to(tokens.dtype)
+        rest, some = self._unpolled(plan, geometry)
+        shares = self.pool_weights(features).masked_fill(~rest[..., None], torch.finfo(tokens.dtype).min)
+        shares = shares.softmax(1).transpose(1, 2)  # (B,M,N)
+        pooled = shares @ self.pool_values(features)  # (B,M,C)
+
+        tokens = torch.cat([polled, pooled], 1)
+        positions = torch.cat([take(positions, plan.indices), shares @ positions], 1)
+        rows = plan.rows(0)
+        valid = None
+        if rows is not None or not some:
+            own = torch.ones_like(plan.indices, dtype=torch.bool) if rows is None else rows
+            valid = torch.cat([own, rest.any(1, keepdim=True).expand(-1, pooled.shape[1])], 1)
+        tokens = attend(self.layers, tokens, positions, valid)
+        return Memory(tokens, geometry, plan, positions=positions, valid=valid)
+
+    @staticmethod
+    def _unpolled(plan: TokenPlan, geometry: Geometry) -> tuple[Tensor, bool]:
+        """(B,N), the image's tokens that are not polled; whether a grid without padding has any."""
+        assert plan.scores is not None
+        rows = plan.rows(0)
+        polled = torch.ones_like(plan.indices, dtype=torch.bool) if rows is None else rows
+        rest = ~torch.zeros_like(plan.scores, dtype=torch.bool).scatter(1, plan.indices, polled)
+        if geometry.valid is not None:
+            rest = rest & geometry.valid
+        return rest, plan.counts[0] < geometry.num_tokens
+
+    def losses(
+        self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """A slight pull of the polled tokens' scores towards zero."""
+        plan = memory.plan
+        assert plan is not None and plan.scores is not None
+        chance, rows = plan.scores.gather(1, plan.indices).sigmoid(), plan.rows(0)
+        if rows is None or self.quirks.batch_counts:
+            mean = chance.mean()
+        else:
+            mean = ((chance * rows).sum(1) / rows.sum(1)).mean()
+        return {"loss_token_scores": self.options.score_loss_coefficient * mean}
