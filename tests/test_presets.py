@@ -1,10 +1,15 @@
 """Every preset builds, and those of the paper are as large as the original."""
 
+import re
+from pathlib import Path
+
 import pytest
 import torch
 
 from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, list_presets
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.hosts import HOSTS
+from focus_detr.models.policies import POLICIES
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +118,16 @@ def test_unknown_presets_are_refused_with_a_hint():
         FocusDetrConfig.from_preset("focus-detr-r50", num_queries="many")
     with pytest.raises(FocusDetrError, match="unknown key 'nam_labels'"):
         FocusDetrConfig.from_preset("focus-detr-r50", nam_labels=3)
+
+
+def test_the_page_on_the_family_names_every_preset_host_and_policy():
+    page = (Path(__file__).parents[1] / "docs" / "family.md").read_text(encoding="utf-8")
+    named = []
+    for row in re.findall(r"^\| (`.*?) \| `[\w-]+` \| `[\w-]+` \|$", page, re.MULTILINE):
+        family = ""
+        for name in re.findall(r"`([^`]+)`", row):
+            # "-r101" after "focus-detr-r50" is short for "focus-detr-r101".
+            family = re.split(r"-(?:r\d|swin|lite\d)", name)[0] or family
+            named.append(family + name if name.startswith("-") else name)
+    assert sorted(named) == sorted(list_presets())
+    assert all(f"| `{name}` |" in page for name in [*HOSTS.names(), *POLICIES.names()])
