@@ -24,16 +24,16 @@ from focus_detr.models.hosts import HOSTS
 from focus_detr.models.policies import POLICIES
 
 SIZES = [(800, 1333), (640, 640)]
-# Fields in which the published models differ from dino-r50.
-HOST_FIELDS: dict[str, dict[str, Any]] = {
-    "deformable-detr": {
-        "host_options": {"two_stage": True, "box_refinement": True},
-        "num_queries": 300,
-        "encoder_ffn_dim": 1024,
-        "decoder_ffn_dim": 1024,
-    },
+PRESETS = {
+    "dino": "dino-r50",
+    "deformable-detr": "deformable-detr-two-stage-r50",
+    "dn-deformable-detr": "dn-deformable-detr-r50",
+    "detr": "detr-r50",
 }
-POLICY_FIELDS: dict[str, dict[str, Any]] = {"sparse": {"keep_ratio": 0.3}}
+POLICY_FIELDS: dict[str, dict[str, Any]] = {
+    "sparse": {"keep_ratio": 0.3},
+    "poll-and-pool": {"keep_ratio": 1 / 3},
+}
 # GFLOPs, AP on COCO val2017, epochs, and who says so.
 PUBLISHED = {
     ("dino", "dense"): (235, 50.7, 36, "Lite-DETR, table 4"),
@@ -44,6 +44,9 @@ PUBLISHED = {
     ("deformable-detr", "dense"): (177.3, 46.0, 50, "Sparse DETR README"),
     ("deformable-detr", "interleaved"): (123, 46.7, 50, "Lite-DETR, table 3, H3L1-(2+1)x3"),
     ("deformable-detr", "sparse"): (120.5, 46.0, 50, "Sparse DETR README, keep ratio 0.3"),
+    ("dn-deformable-detr", "dense"): ("", 49.5, 50, "DN-DETR README; detrex"),
+    ("detr", "full-attention"): (86, 42.0, 500, "Sparse DETR README"),
+    ("detr", "poll-and-pool"): ("", 41.1, 500, "Sparse DETR README, keep ratio 0.33"),
 }
 
 
@@ -55,8 +58,7 @@ def pairs() -> Iterator[tuple[str, str]]:
 
 def configuration(host: str, policy: str) -> FocusDetrConfig:
     """The pair at the size of the published models."""
-    fields = {**HOST_FIELDS.get(host, {}), **POLICY_FIELDS.get(policy, {})}
-    return FocusDetrConfig.from_preset("dino-r50", host=host, token_policy=policy, **fields)
+    return FocusDetrConfig.from_preset(PRESETS[host], token_policy=policy, **POLICY_FIELDS.get(policy, {}))
 
 
 def prepare(host: str, policy: str, height: int, width: int, threads: int) -> Callable[[], object]:

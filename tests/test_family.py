@@ -73,10 +73,6 @@ LABELS = [
 def new_model(host, policy):
     torch.manual_seed(0)
     fields = {**FIELDS, **HOST_FIELDS.get(host, {}), "host": host}
-    if policy in ("focus", "salience") and not HOSTS[host].two_stage(
-        FocusDetrConfig(**fields, token_policy="dense")
-    ):
-        fields["policy_options"] = {"category_score": False}
     return FocusDetrForObjectDetection(FocusDetrConfig(**fields, token_policy=policy))
 
 

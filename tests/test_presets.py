@@ -31,8 +31,15 @@ def test_every_preset_builds(name, built):
     model = built(name)
     assert model.config.num_labels == 80
     policies = {"focus": "focus", "dino": "dense", "lite": "interleaved", "salience": "salience"}
-    policies |= {"sparse": "sparse", "deformable": "dense", "detr": "full-attention", "pnp": "poll-and-pool"}
+    policies |= {
+        "dn": "dense",
+        "sparse": "sparse",
+        "deformable": "dense",
+        "detr": "full-attention",
+        "pnp": "poll-and-pool",
+    }
     host = "deformable-detr" if "deformable" in name else "dino"
+    host = "dn-deformable-detr" if "dn-deformable" in name else host
     host = "detr" if name.startswith(("detr-", "pnp-detr-")) else host
     assert model.config.host == host
     assert model.config.token_policy == policies[name.split("-")[0]]

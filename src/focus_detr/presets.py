@@ -59,6 +59,12 @@ _DETR = {
 }
 _POLL_AND_POOL = {"token_policy": "poll-and-pool", "keep_ratio": 1 / 3}
 _SMALL_DETR = {**_SMALL, **_DETR, "dropout": 0.0}
+_DN = {
+    "host": "dn-deformable-detr",
+    "num_queries": 300,
+    "label_noise": 0.2,
+    "box_noise": 0.4,
+}
 _SMALL_DEFORMABLE = {**_DEFORMABLE, **_SMALL, "dropout": 0.0}
 _FULL_DEFORMABLE = {**_DEFORMABLE, **_SHORT_SCHEDULE}
 
@@ -101,6 +107,10 @@ _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse-deformable-lite0": ("efficientnet-lite0", {**_SMALL_DEFORMABLE, **_SPARSE, **_SPARSE_HOST}),
     "focus-deformable-r50": ("resnet50", {**_FULL_DEFORMABLE, **_BY_CLASS}),
     "focus-deformable-lite0": ("efficientnet-lite0", {**_SMALL_DEFORMABLE, **_BY_CLASS}),
+    "dn-deformable-detr-r50": ("resnet50", {**_SHORT_SCHEDULE, **_DN, **_DENSE}),
+    "dn-deformable-lite0": ("efficientnet-lite0", {**_SMALL, **_DN, **_DENSE}),
+    "focus-dn-deformable-r50": ("resnet50", {**_SHORT_SCHEDULE, **_DN}),
+    "focus-dn-deformable-lite0": ("efficientnet-lite0", {**_SMALL, **_DN}),
     "detr-r50": ("resnet50", _DETR),
     "detr-lite0": ("efficientnet-lite0", _SMALL_DETR),
     "pnp-detr-r50": ("resnet50", {**_DETR, **_POLL_AND_POOL}),

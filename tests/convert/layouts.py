@@ -19,6 +19,23 @@ def detrex_state(name):
     return {key: tensor(shape) for key, (shape, _) in layout.items()}
 
 
+def dn_deformable_state():
+    """detrex' DN-Deformable-DETR: what its DINO has, but for the parts of the first stage."""
+    state = detrex_state("dino_r50")
+    unlike = ("transformer.enc_output", "class_embed.6", "bbox_embed.6", "transformer.decoder.norm.")
+    unlike += ("transformer.decoder.class_embed", "transformer.decoder.bbox_embed.6")
+    unlike += ("transformer.tgt_embed", "label_enc")
+    state = {key: value for key, value in state.items() if not key.startswith(unlike)}
+    for layer in range(2):
+        state[f"transformer.decoder.query_scale.layers.{layer}.weight"] = tensor((256, 256))
+        state[f"transformer.decoder.query_scale.layers.{layer}.bias"] = tensor((256,))
+    return state | {
+        "tgt_embed.weight": tensor((300, 255), 1.0),
+        "refpoint_embed.weight": tensor((300, 4), 2.0),
+        "denoising_generator.label_encoder.weight": tensor((81, 255), 3.0),
+    }
+
+
 def dino_state(swin=False):
     """The original DINO with R50 (or Swin-T) and 91 class rows, written from the names of its code."""
     shapes = dict(_swin_tiny() if swin else _resnet50())

@@ -8,7 +8,7 @@ from focus_detr.convert import ConversionReport, convert_checkpoint
 from focus_detr.convert.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from focus_detr.errors import FocusDetrError
 
-from .layouts import detrex_state, dino_state, tensor
+from .layouts import detrex_state, dino_state, dn_deformable_state, tensor
 
 
 def save(path, state, name="model_final.pth"):
@@ -144,3 +144,16 @@ def test_a_model_is_overwritten_only_on_request(tmp_path, detrex_dino):
     config = FocusDetrConfig.from_pretrained(tmp_path / "model")
     assert config.id2label[79] == "thing 79" and config.category_ids is None
     assert config.quirks["unmasked_evaluation"] and not config.quirks["frozen_values"]
+
+
+def test_dn_deformable_becomes_a_model(tmp_path):
+    from focus_detr import FocusDetrForObjectDetection
+
+    path = tmp_path / "dn.pth"
+    torch.save({"model": dn_deformable_state()}, path)
+    convert_checkpoint(path, tmp_path / "model")
+    model = FocusDetrForObjectDetection.from_pretrained(tmp_path / "model", dtype=torch.float16)
+    config = model.config
+    assert (config.host, config.num_queries, config.num_labels) == ("dn-deformable-detr", 300, 80)
+    parts = model.host.query_content, model.host.query_anchor, model.host.label_embedding
+    assert [part.weight.unique().item() for part in parts] == [1, 2, 3]

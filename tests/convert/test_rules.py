@@ -14,7 +14,7 @@ from focus_detr.convert.rules import Rule, apply_rules
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbone import backbone_config, build_backbone
 
-from .layouts import DATA, DETREX, NAMES, detrex_state, dino_state
+from .layouts import DATA, DETREX, NAMES, detrex_state, dino_state, dn_deformable_state
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -238,6 +238,16 @@ def test_a_head_saved_once_is_given_to_every_layer():
     assert ours.keys() == full.keys()
     assert torch.equal(ours["host.decoder.class_heads.5.bias"], torch.arange(91.0))
     assert any("host.decoder.class_heads.5.bias" in note for note in notes)
+
+
+def test_every_dn_deformable_key_is_accounted_for():
+    state = dn_deformable_state()
+    result = apply_rules(state, detrex.dn_deformable_rules(state), "dn")
+    assert result.unknown == []
+    assert set(result.names) | set(result.dropped) == set(state)
+    assert all(reason.startswith("copy of bbox_embed") for reason in result.dropped.values())
+    layout = detect_layout(state, "dn")
+    assert (layout.host, layout.token_policy) == ("dn-deformable-detr", "dense")
 
 
 @pytest.mark.parametrize("pnp", [True, False])

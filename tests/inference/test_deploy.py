@@ -85,13 +85,11 @@ def test_same_answers(backbone, size):
     ],
 )
 def test_same_answers_of_every_host_and_policy(host, policy):
-    options = {"category_score": False} if policy in ("focus", "salience") else {}
     single = HOSTS[host].single_scale
     model = detector(
         "coarse" if single else "bottleneck",
         host=host,
         token_policy=policy,
-        policy_options=options,
         encoder_layers=3,
         cascade=[1.0, 0.6, 0.3],
         num_levels=1 if single else 4,

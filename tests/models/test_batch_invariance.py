@@ -24,6 +24,7 @@ MODELS = {
     "two-stage": lambda: small_model(
         host="deformable-detr", host_options={"two_stage": True}, token_policy="dense"
     ),
+    "dn-deformable": lambda: small_model(host="dn-deformable-detr", token_policy="focus"),
     "detr": lambda: small_model(**DETR, token_policy="full-attention"),
     "poll-and-pool": lambda: small_model(**DETR, token_policy="poll-and-pool"),
     "frozen values": lambda: small_model(quirks={"frozen_values": True}),

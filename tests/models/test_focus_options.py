@@ -5,7 +5,6 @@ import torch
 from small_models import image, labels, small_config, small_model
 
 from focus_detr.benchmarking.subjects import selects_tokens
-from focus_detr.errors import FocusDetrError
 
 PICTURE = image(96, 128)[None]
 
@@ -53,21 +52,19 @@ def test_each_still_learns_everywhere(option):
     assert not [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
+@pytest.mark.parametrize("host", ["deformable-detr", "dn-deformable-detr"])
 @pytest.mark.parametrize("policy", ["focus", "salience"])
-def test_a_single_stage_host_teaches_no_class_scores(policy):
-    def config(host_options, policy_options):
-        return small_config(
-            host="deformable-detr",
-            host_options=host_options,
-            token_policy=policy,
-            policy_options=policy_options,
-        )
-
-    with pytest.raises(
-        FocusDetrError, match=r"\['category_score'\]=True: nothing teaches.*host='deformable-detr'"
-    ):
-        config({}, {})
-    assert config({"two_stage": True}, {}) and config({}, {"category_score": False})
+def test_a_single_stage_host_teaches_the_class_scores(policy, host):
+    # Its queries are learned: the encoder's class head serves the policy alone.
+    model = small_model(host=host, token_policy=policy).train()
+    output = model(PICTURE, labels=labels([2], [(96, 128)]))
+    taught = [name for name in output.loss_dict if name.endswith("_enc")]
+    assert sorted(taught) == ["loss_bbox_enc", "loss_class_enc", "loss_giou_enc"]
+    sum(output.loss_dict[name] for name in taught).backward()
+    head = model.proposals.class_head.weight
+    assert head.grad.norm() > 0 and model.host.query_content.weight.grad is None
+    with torch.no_grad():
+        assert not [name for name in model.eval()(PICTURE) if name == "loss_dict"]
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ import torch
 from checkpoints import DATA, training_batch
 
 from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.models.denoising import DenoisingQueries
 from focus_detr.models.geometry import Geometry
-from focus_detr.models.queries import DenoisingQueries
 
 # The original keeps these in float32 whatever the precision of the model.
 MEAN = torch.tensor([123.675, 116.28, 103.53])[:, None, None]

@@ -1,4 +1,4 @@
-"""Layout of detrex: Focus-DETR and DINO with ResNet or Swin."""
+"""Layouts of detrex: Focus-DETR and DINO with ResNet or Swin, DN-Deformable-DETR."""
 
 from torch import Tensor
 
@@ -18,15 +18,42 @@ def is_focus(state: dict[str, Tensor]) -> bool:
     return "transformer.alpha" in state
 
 
+def is_dn_deformable(state: dict[str, Tensor]) -> bool:
+    """Whether a detrex checkpoint is DN-Deformable-DETR."""
+    return "denoising_generator.label_encoder.weight" in state and "refpoint_embed.weight" in state
+
+
 def rules(state: dict[str, Tensor]) -> list[Rule]:
-    """Rules from detrex' names to ours."""
-    levels = sum(key.startswith("neck.convs.") and key.endswith(".conv.weight") for key in state)
+    """Rules from the names of Focus-DETR and DINO to ours."""
     last = sum(key.startswith("class_embed.") and key.endswith(".weight") for key in state) - 1
-    encoder, decoder = r"transformer\.encoder\.layers\.(\d+)\.", r"transformer\.decoder\.layers\.(\d+)\."
     return [
         # The category scores of all encoder layers come from the head that selects queries.
         Rule(r"enhance_MCSP_layerlist\.\d+\.(.*)", alias_of=rf"class_embed.{last}.\1"),
         Rule(r"transformer\.encoder\.enhance_MCSP\.\d+\.(.*)", alias_of=rf"class_embed.{last}.\1"),
+        Rule(rf"class_embed\.{last}\.(.*)", r"proposals.class_head.\1"),
+        Rule(rf"bbox_embed\.{last}\.(layers\..*)", r"proposals.box_head.\1"),
+        Rule(r"transformer\.tgt_embed\.weight", "host.query_content.weight"),
+        Rule(r"label_enc\.weight", "host.label_embedding.weight"),
+        *shared_rules(state),
+    ]
+
+
+def dn_deformable_rules(state: dict[str, Tensor]) -> list[Rule]:
+    """Rules from the names of DN-Deformable-DETR to ours."""
+    return [
+        Rule(r"tgt_embed\.weight", "host.query_content.weight"),
+        Rule(r"refpoint_embed\.weight", "host.query_anchor.weight"),
+        Rule(r"denoising_generator\.label_encoder\.weight", "host.label_embedding.weight"),
+        Rule(r"transformer\.decoder\.query_scale\.(layers\..*)", r"host.decoder.position_scale.\1"),
+        *shared_rules(state),
+    ]
+
+
+def shared_rules(state: dict[str, Tensor]) -> list[Rule]:
+    """Rules that all of detrex' DETRs share: backbone, neck, encoder, decoder and its heads."""
+    levels = sum(key.startswith("neck.convs.") and key.endswith(".conv.weight") for key in state)
+    encoder, decoder = r"transformer\.encoder\.layers\.(\d+)\.", r"transformer\.decoder\.layers\.(\d+)\."
+    return [
         Rule(r"transformer\.decoder\.((?:class|bbox)_embed\..*)", alias_of=r"\1"),
         *DETECTRON2_RESNET,
         *swin_rules(r"backbone\."),
@@ -58,10 +85,6 @@ def rules(state: dict[str, Tensor]) -> list[Rule]:
         Rule(r"transformer\.decoder\.norm\.(.*)", r"host.decoder.norm.\1"),
         Rule(r"transformer\.enc_output\.(.*)", r"proposals.projection.\1"),
         Rule(r"transformer\.enc_output_norm\.(.*)", r"proposals.norm.\1"),
-        Rule(r"transformer\.tgt_embed\.weight", "host.query_content.weight"),
-        Rule(r"label_enc\.weight", "host.label_embedding.weight"),
-        Rule(rf"class_embed\.{last}\.(.*)", r"proposals.class_head.\1"),
-        Rule(rf"bbox_embed\.{last}\.(layers\..*)", r"proposals.box_head.\1"),
         Rule(r"class_embed\.(\d+)\.(.*)", r"host.decoder.class_heads.\1.\2"),
         Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"host.decoder.box_heads.\1.\2"),
     ]

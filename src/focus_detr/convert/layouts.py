@@ -37,6 +37,17 @@ def _quirks(*off: str) -> dict[str, bool]:
 
 _FOCUS = Layout("focus-detr (detrex)", detrex.rules, "focus", 10000.0, -0.5, _quirks())
 _DETREX_DINO = Layout("dino (detrex)", detrex.rules, "dense", 10000.0, -0.5, _quirks("frozen_values"))
+# Its evaluation masks nothing either, and it encodes boxes on the padded canvas, as Focus-DETR does.
+_DETREX_DN = Layout(
+    "dn-deformable-detr (detrex)",
+    detrex.dn_deformable_rules,
+    "dense",
+    10000.0,
+    -0.5,
+    {"unmasked_evaluation": True, "padded_backbone": True, "canvas_query_position": True},
+    host="dn-deformable-detr",
+    fields={"label_noise": 0.2, "box_noise": 0.4},
+)
 _DINO = Layout(
     "dino (original)",
     dino.rules,
@@ -114,13 +125,15 @@ def detect_layout(state: dict[str, Tensor], source: str) -> Layout:
     if dino.is_dino(state):
         return _DINO
     if detrex.is_detrex(state):
+        if detrex.is_dn_deformable(state):
+            return _DETREX_DN
         return _FOCUS if detrex.is_focus(state) else _DETREX_DINO
     if deformable.is_deformable(state):
         return _SPARSE if deformable.is_sparse(state) else _DEFORMABLE
     if detr.is_detr(state):
         return _PNP if detr.is_pnp(state) else _DETR
     raise FocusDetrError(
-        f"{source}: not a checkpoint of Focus-DETR (detrex), two-stage DINO (detrex, original), Deformable "
-        "DETR, Sparse DETR, DETR or PnP-DETR (original); "
+        f"{source}: not a checkpoint of Focus-DETR or DN-Deformable-DETR (detrex), two-stage DINO (detrex, "
+        "original), Deformable DETR, Sparse DETR, DETR or PnP-DETR (original); "
         f"its keys begin {', '.join(list(state)[:3])}"
     )

@@ -13,6 +13,7 @@ from transformers.utils import ModelOutput
 
 from focus_detr.configuration import FocusDetrConfig
 from focus_detr.models.backbone import build_backbone
+from focus_detr.models.denoising import DenoisingQueries
 from focus_detr.models.geometry import Geometry, flatten_levels
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.initialization import initialize, start
@@ -20,7 +21,7 @@ from focus_detr.models.levels import levels_of_canvas, levels_of_each_size
 from focus_detr.models.neck import Neck
 from focus_detr.models.policies import POLICIES
 from focus_detr.models.position import token_positions
-from focus_detr.models.queries import DenoisingQueries, Proposals
+from focus_detr.models.queries import Proposals
 from focus_detr.models.selection import TokenPlan
 
 Labels = list[dict[str, Tensor]]

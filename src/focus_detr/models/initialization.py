@@ -15,9 +15,10 @@ from focus_detr.models.decoder import Decoder
 from focus_detr.models.hosts.deformable import DeformableDecoder, DeformableHost
 from focus_detr.models.hosts.detr import DetrHost
 from focus_detr.models.hosts.dino import DinoHost
+from focus_detr.models.hosts.dn_deformable import DnDeformableHost
 from focus_detr.models.policies.base import TokenPolicy
 from focus_detr.models.policies.sparse import SparsePolicy
-from focus_detr.models.queries import Proposals
+from focus_detr.models.queries import Proposals, inverse_sigmoid
 from focus_detr.models.scoring import ForegroundSelector
 
 _RARE = -math.log(99)  # a logit of 1 %: every class is rare at first, and so is foreground
@@ -60,9 +61,16 @@ def _start(module: nn.Module) -> None:
     elif isinstance(module, DeformableHost) and not module.options.two_stage:
         init.normal_(module.query_content.weight)
         init.normal_(module.query_position.weight)
-        # Small boxes to begin with, where there is no proposal to begin from.
-        head = cast(MLP, module.decoder.box_heads[0])
-        init.copy_(_bias(head.layers[-1]), torch.tensor([0.0, 0.0, -2.0, -2.0]))
+        _start_small(module.decoder)
+    elif isinstance(module, DnDeformableHost):
+        init.zeros_(module.query_content.weight)
+        init.normal_(module.label_embedding.weight)
+        # Boxes of all places and sizes, but for the margins.
+        init.uniform_(module.query_anchor.weight)
+        init.copy_(
+            module.query_anchor.weight, inverse_sigmoid(module.query_anchor.weight.detach()).clamp(-3, 3)
+        )
+        _start_small(module.decoder)
     elif isinstance(module, DinoHost):
         init.xavier_uniform_(module.query_content.weight)
         init.normal_(module.label_embedding.weight)
@@ -81,6 +89,12 @@ def _start_heads(class_heads: Iterable[nn.Module], box_heads: Iterable[nn.Module
         assert isinstance(last, nn.Linear)
         init.zeros_(last.weight)
         init.zeros_(last.bias)
+
+
+def _start_small(decoder: DeformableDecoder) -> None:
+    # Small boxes to begin with, where there is no proposal to begin from.
+    head = cast(MLP, decoder.box_heads[0])
+    init.copy_(_bias(head.layers[-1]), torch.tensor([0.0, 0.0, -2.0, -2.0]))
 
 
 def _bias(layer: nn.Module) -> Tensor:

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from focus_detr.models.denoising import DenoisingQueries
 from focus_detr.models.geometry import Geometry
-from focus_detr.models.queries import DenoisingQueries, Queries
+from focus_detr.models.queries import Queries
 from focus_detr.models.selection import TokenPlan
 
 

@@ -1,4 +1,4 @@
-"""Queries: proposals from the memory (two-stage, mixed selection) and denoising queries in training."""
+"""Queries: proposals from the memory (two-stage, mixed selection)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
-from focus_detr.losses.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from focus_detr.models.attention import MLP
 from focus_detr.models.encoder import take
 from focus_detr.models.geometry import Geometry
@@ -121,115 +119,3 @@ def best_tokens(scores: Tensor, geometry: Geometry, count: int, padded: bool) ->
         scores = scores.masked_fill(~geometry.valid, torch.finfo(scores.dtype).min)
         valid = torch.arange(count, device=scores.device) < geometry.valid_counts()[:, None]
     return descending(scores.detach(), count), valid
-
-
-@dataclass
-class DenoisingQueries:
-    """Noised ground truth as queries (contrastive denoising, spec 1.11).
-
-    Attributes:
-        content: (B,D,C); boxes: (B,D,4) logits of boxes_cxcywh; D = slots * groups.
-        slots: queries a group and image; the first half positives, the second negatives.
-        groups: repetitions, each with its own noise.
-    """
-
-    content: Tensor
-    boxes: Tensor
-    slots: int
-    groups: int
-
-    def attention_mask(self, num_queries: int) -> Tensor:
-        """(D+Q, D+Q) bool, True where attention is allowed: no group sees another, no query sees a group."""
-        denoising = self.slots * self.groups
-        group = torch.arange(denoising + num_queries, device=self.content.device) // self.slots
-        group = group.clamp(max=self.groups)  # the matching queries are the last "group"
-        return (group[:, None] == group[None]) | (group[None] == self.groups)
-
-
-def make_denoising_queries(
-    labels: list[dict[str, Tensor]],
-    label_embedding: nn.Embedding,
-    budget: int,
-    label_noise: float,
-    box_noise: float,
-) -> DenoisingQueries | None:
-    """Draw denoising queries for the ground truth of a batch; None when no process has an object in it.
-
-    Random numbers come from torch's global generator in the original's order. Where the labels of every image
-    hold a ``noise_seed`` (one int64), they come from it instead, and an image's noise does not depend on its
-    batch.
-    """
-    if budget == 0:
-        return None
-    counts = [len(label["class_labels"]) for label in labels]
-    most = largest_of_all_processes(max(counts, default=0), label_embedding.weight.device)
-    if most == 0:
-        return None
-    groups = max(1, 2 * budget // (2 * most))
-    classes = torch.cat([label["class_labels"] for label in labels])
-    boxes = torch.cat([label["boxes"] for label in labels]).to(label_embedding.weight.dtype)
-    repeats = 2 * groups
-    if all("noise_seed" in label for label in labels):
-        noise = [
-            _draw(
-                len(label["class_labels"]) * repeats,
-                label_embedding.num_embeddings,
-                label_noise,
-                boxes,
-                int(label["noise_seed"]),
-            )
-            for label in labels
-        ]
-        # Drawn image by image, but laid out repeat by repeat like the rest.
-        replace, new_classes, signs, magnitudes = (
-            torch.cat([part[i].unflatten(0, (repeats, -1)) for part in noise], 1).flatten(0, 1)
-            for i in range(4)
-        )
-    else:
-        replace, new_classes, signs, magnitudes = _draw(
-            len(classes) * repeats, label_embedding.num_embeddings, label_noise, boxes, None
-        )
-    negative = (torch.arange(repeats, device=boxes.device) % 2 == 1).repeat_interleave(len(classes))
-    noised_classes = torch.where(replace, new_classes, classes.repeat(repeats))
-    magnitudes = magnitudes + negative[:, None].to(magnitudes.dtype)
-    known = boxes.repeat(repeats, 1)
-    half = known[:, 2:].repeat(1, 2) / 2
-    corners = cxcywh_to_xyxy(known) + signs * magnitudes * half * box_noise
-    noised_boxes = inverse_sigmoid(xyxy_to_cxcywh(corners.clamp(0, 1)))
-
-    # Slot of each drawn query: its group, then its half (positive or negative), then its place in its image.
-    image = torch.cat([torch.full((count,), i) for i, count in enumerate(counts)]).to(boxes.device)
-    place = torch.cat([torch.arange(count) for count in counts]).to(boxes.device)
-    slot = torch.arange(repeats, device=boxes.device)[:, None] * most + place  # (2G, T)
-    batch, slots = len(labels), 2 * most
-    content = boxes.new_zeros(batch, groups * slots, label_embedding.embedding_dim)
-    logits = boxes.new_zeros(batch, groups * slots, 4)
-    where = (image.repeat(repeats), slot.flatten())
-    embedded = label_embedding(noised_classes).to(content.dtype)
-    return DenoisingQueries(
-        content.index_put(where, embedded), logits.index_put(where, noised_boxes), slots, groups
-    )
-
-
-def largest_of_all_processes(count: int, device: torch.device) -> int:
-    """The greatest ``count`` of the processes: the queries of a step are laid out alike in all of them."""
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return count
-    largest = torch.tensor(count, device=device)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return int(largest)
-
-
-def _draw(
-    count: int, num_classes: int, label_noise: float, boxes: Tensor, seed: int | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    # The original draws a new class only for the queries it relabels: the order of calls is part of parity.
-    device = boxes.device
-    generator = None if seed is None else torch.Generator(device).manual_seed(seed)
-    replace = torch.rand(count, device=device, generator=generator) < label_noise * 0.5
-    chosen = replace.nonzero().squeeze(1)
-    classes = torch.randint(0, num_classes, (len(chosen),), device=device, generator=generator)
-    new_classes = torch.zeros(count, dtype=torch.int64, device=device).index_put((chosen,), classes)
-    signs = torch.randint(0, 2, (count, 4), device=device, generator=generator).to(boxes.dtype) * 2 - 1
-    magnitudes = torch.rand(count, 4, dtype=boxes.dtype, device=device, generator=generator)
-    return replace, new_classes, signs, magnitudes

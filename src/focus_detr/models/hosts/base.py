@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
+from focus_detr.models.denoising import DenoisingQueries
 from focus_detr.models.memory import Decoded, Memory
 from focus_detr.models.policies.base import NoOptions
-from focus_detr.models.queries import DenoisingQueries, Proposals
+from focus_detr.models.queries import Proposals, Queries
 from focus_detr.models.registry import Registry, read_options
 
 if TYPE_CHECKING:
@@ -67,6 +68,15 @@ class Host(nn.Module):
             with_samples: also tell where each layer sampled the memory.
         """
         raise NotImplementedError
+
+    def proposals_to_teach(self, memory: Memory, proposals: Proposals | None) -> Queries | None:
+        """For single-stage hosts: no query comes from them, but a token policy uses their heads, which learn
+        from what they propose in training."""
+        if proposals is None or not self.training:
+            return None
+        c = self.config
+        unused = memory.tokens.new_zeros(c.num_queries, c.d_model)
+        return proposals.select(memory.tokens, memory.geometry, unused, c.switches.padded_queries)
 
     def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
         """The parts of the loss, already weighted."""

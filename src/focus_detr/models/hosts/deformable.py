@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,17 +11,16 @@ from torch import Tensor, nn
 from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import MLP
 from focus_detr.models.decoder import DecoderLayer, Samples, decoder_layers, self_attention_mask
+from focus_detr.models.denoising import DenoisingQueries
 from focus_detr.models.encoder import take
 from focus_detr.models.geometry import Geometry
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.memory import Decoded, Memory
 from focus_detr.models.position import sine_of_boxes
-from focus_detr.models.queries import DenoisingQueries, Proposals, Queries, best_tokens, inverse_sigmoid
+from focus_detr.models.queries import Proposals, Queries, best_tokens, inverse_sigmoid
 
 if TYPE_CHECKING:
     from focus_detr.configuration import FocusDetrConfig
-
-_EPS = 1e-5  # how near to 0 and 1 the logit of a coordinate is taken
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,7 @@ class DeformableHost(Host):
         *,
         with_samples: bool = False,
     ) -> Decoded:
-        queries = None
+        queries: Queries | None
         if self.options.two_stage:
             assert proposals is not None
             queries = self._propose(memory, proposals)
@@ -86,10 +85,7 @@ class DeformableHost(Host):
             content = self.query_content.weight.expand(batch, -1, -1)
             positions = self.query_position.weight.expand(batch, -1, -1)
             start, valid = self.query_point(positions).sigmoid(), None
-            if proposals is not None and self.training:
-                # No query comes from the proposals, but a token policy uses their heads, which learn here.
-                table, padded = self.query_content.weight, self.quirks.padded_queries
-                queries = proposals.select(memory.tokens, memory.geometry, table, padded)
+            queries = self.proposals_to_teach(memory, proposals)
         allowed = self_attention_mask(None, valid)
         logits, boxes, samples = self.decoder(content, positions, start, memory, allowed, with_samples)
         return Decoded(logits, boxes, start, valid, queries, None, samples)
@@ -127,7 +123,13 @@ class DeformableHost(Host):
 
 
 class DeformableDecoder(nn.Module):
-    """Layers over queries whose positions stay; heads of their own if ``refine``, else shared."""
+    """Layers over queries whose positions stay; heads of their own if ``refine``, else shared.
+
+    Attributes:
+        eps: how near to 0 and 1 the logit of a coordinate is taken.
+    """
+
+    eps: ClassVar[float] = 1e-5
 
     def __init__(self, config: FocusDetrConfig, refine: bool) -> None:
         super().__init__()
@@ -162,20 +164,32 @@ class DeformableDecoder(nn.Module):
         for j, layer in enumerate(cast(list[DecoderLayer], list(self.layers))):
             canvas = reference[:, :, None] * ratios.repeat(1, 1, 1, reference.shape[-1] // 2)
             value = layer.cross_attention.project(memory.tokens, geometry.valid)
-            states, sampled = layer(states, positions, canvas, value, geometry.shapes, allowed)
+            where = self.query_positions(j, positions, states, reference, canvas)
+            states, sampled = layer(states, where, canvas, value, geometry.shapes, allowed)
             if with_samples:
                 samples.append(sampled)
             head = j if self.refine else 0
             all_logits.append(self.class_heads[head](states))
-            all_boxes.append(moved(self.box_heads[head](states), reference))
+            all_boxes.append(moved(self.box_heads[head](states), reference, self.eps))
             if self.refine:
                 reference = all_boxes[-1].detach()
         return all_logits, all_boxes, samples
 
+    def query_positions(
+        self, layer: int, fixed: Tensor, states: Tensor, reference: Tensor, canvas: Tensor
+    ) -> Tensor:
+        """What joins queries and keys in a layer, (B,Q,C).
 
-def moved(delta: Tensor, reference: Tensor) -> Tensor:
+        Args:
+            fixed: the positions (B,Q,C) that were given; states: (B,Q,C).
+            reference: (B,Q,2 or 4) where the layer starts from; canvas: (B,Q,L,2 or 4) on each level.
+        """
+        return fixed
+
+
+def moved(delta: Tensor, reference: Tensor, eps: float) -> Tensor:
     """Boxes (B,Q,4): reference (B,Q,2) points or (B,Q,4) boxes_cxcywh moved by delta (B,Q,4), as logits."""
-    logit = inverse_sigmoid(reference, _EPS)
+    logit = inverse_sigmoid(reference, eps)
     if logit.shape[-1] == 2:
         logit = torch.cat([logit, torch.zeros_like(logit)], -1)
     return (delta + logit).sigmoid()

@@ -12,9 +12,10 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import MLP, CrossAttention, FeedForward, SelfAttention
+from focus_detr.models.denoising import DenoisingQueries
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.memory import Decoded, Memory
-from focus_detr.models.queries import DenoisingQueries, Proposals
+from focus_detr.models.queries import Proposals
 
 if TYPE_CHECKING:
     from focus_detr.configuration import FocusDetrConfig

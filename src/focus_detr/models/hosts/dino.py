@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 
 from focus_detr.losses.objective import Objective
 from focus_detr.models.decoder import Decoder, decoder_layers, self_attention_mask
+from focus_detr.models.denoising import DenoisingQueries, contrastive_denoising
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.memory import Decoded, Memory
-from focus_detr.models.queries import DenoisingQueries, Proposals, make_denoising_queries
+from focus_detr.models.queries import Proposals
 
 if TYPE_CHECKING:
     from focus_detr.configuration import FocusDetrConfig
@@ -48,8 +48,7 @@ class DinoHost(Host):
         content, boxes, mask = queries.content, queries.boxes, None
         if denoising is not None:
             mask = denoising.attention_mask(content.shape[1])
-            content = torch.cat([denoising.content.to(content.dtype), content], 1)
-            boxes = torch.cat([denoising.boxes.to(boxes.dtype).sigmoid(), boxes], 1)
+            content, boxes = denoising.before(content, boxes)
         allowed = self_attention_mask(mask, queries.valid)
         decoded = self.decoder(
             content, boxes, tokens, geometry, allowed, self.quirks.canvas_query_position, with_samples
@@ -68,6 +67,6 @@ class DinoHost(Host):
 
     def _draw_denoising(self, labels: Labels) -> DenoisingQueries | None:
         c = self.config
-        return make_denoising_queries(
+        return contrastive_denoising(
             labels, self.label_embedding, c.denoising_queries, c.label_noise, c.box_noise
         )

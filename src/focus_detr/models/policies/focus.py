@@ -59,15 +59,6 @@ class FocusPolicy(TokenPolicy):
     def check(cls, config: FocusDetrConfig) -> None:
         super().check(config)
         check_cascade(config)
-        from focus_detr.models.hosts import HOSTS  # knows policies itself
-
-        scored = config.policy_options.get("category_score", cls.options_class.category_score)
-        if scored and not HOSTS[config.host].two_stage(config):
-            raise FocusDetrError(
-                f"policy_options['category_score']=True: nothing teaches the encoder's class head with "
-                f"host={config.host!r} and host_options={config.host_options}; set it to False, or make the "
-                "host two-stage"
-            )
 
     def plan(
         self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None

@@ -1,0 +1,115 @@
+"""DN-Deformable-DETR: learned anchors, refined layer by layer, and denoising of positives (spec 4.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focus_detr.losses.objective import Objective
+from focus_detr.models.attention import MLP
+from focus_detr.models.decoder import self_attention_mask
+from focus_detr.models.denoising import DenoisingQueries, plain_denoising
+from focus_detr.models.hosts.base import HOSTS, Host, Labels
+from focus_detr.models.hosts.deformable import DeformableDecoder
+from focus_detr.models.memory import Decoded, Memory
+from focus_detr.models.position import box_positions
+from focus_detr.models.queries import Proposals
+
+if TYPE_CHECKING:
+    from focus_detr.configuration import FocusDetrConfig
+
+
+@dataclass(frozen=True)
+class DnDeformableOptions:
+    """What else its recipe has."""
+
+    denoising_groups: int = 5
+    """How often each object is repeated with noise in training; 0 switches it off. In place of the budget
+    ``denoising_queries``."""
+
+
+@HOSTS.register("dn-deformable-detr")
+class DnDeformableHost(Host):
+    """Every query is a learned box and content; the last number of a content says what is denoised."""
+
+    options_class = DnDeformableOptions
+    options: DnDeformableOptions
+
+    def __init__(self, config: FocusDetrConfig) -> None:
+        super().__init__(config)
+        c = config
+        assert c.num_labels is not None
+        self.query_content = nn.Embedding(c.num_queries, c.d_model - 1)
+        self.query_anchor = nn.Embedding(c.num_queries, 4)  # logits of boxes_cxcywh
+        # One row more than there are classes, as released: a label that noise may put, and nothing else.
+        self.label_embedding = nn.Embedding(c.num_labels + 1, c.d_model - 1)
+        self.decoder = AnchorDecoder(c)
+        self.objective = Objective(c)
+        self.quirks = c.switches
+
+    @classmethod
+    def two_stage(cls, config: FocusDetrConfig) -> bool:
+        return False
+
+    def forward(
+        self,
+        memory: Memory,
+        proposals: Proposals | None,
+        labels: Labels | None = None,
+        denoising: DenoisingQueries | None = None,
+        *,
+        with_samples: bool = False,
+    ) -> Decoded:
+        batch = len(memory.tokens)
+        content = F.pad(self.query_content.weight, (0, 1)).expand(batch, -1, -1)
+        anchors = self.query_anchor.weight.sigmoid().expand(batch, -1, -1)
+        if labels is not None and denoising is None:
+            denoising = plain_denoising(
+                labels,
+                self.label_embedding,
+                self.options.denoising_groups,
+                self.config.label_noise,
+                self.config.box_noise,
+            )
+        boxes, mask, skip = anchors, None, 0
+        if denoising is not None:
+            mask = denoising.attention_mask(content.shape[1])
+            content, boxes = denoising.before(content, boxes)
+            skip = denoising.slots * denoising.groups
+        allowed = self_attention_mask(mask, None)
+        logits, all_boxes, samples = self.decoder(content, content, boxes, memory, allowed, with_samples)
+        samples = [(locations[:, skip:], weights[:, skip:]) for locations, weights in samples]
+        queries = self.proposals_to_teach(memory, proposals)
+        return Decoded(logits, all_boxes, anchors, None, queries, denoising, samples)
+
+    def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+        parts = self.objective(decoded, labels)
+        if decoded.denoising is None and self.training:
+            # Distributed training wants every parameter in every step, also in one without objects.
+            parts["loss_class"] = parts["loss_class"] + 0.0 * self.label_embedding.weight.sum()
+        return parts
+
+
+class AnchorDecoder(DeformableDecoder):
+    """Positions of queries follow their boxes, and their contents have a say in them (DAB-DETR)."""
+
+    eps = 1e-3
+
+    def __init__(self, config: FocusDetrConfig) -> None:
+        super().__init__(config, refine=True)
+        width = config.d_model
+        self.position_mlp = MLP(2 * width, width, width)
+        self.position_scale = MLP(width, width, width)
+        self.canvas_query_position = config.switches.canvas_query_position
+
+    def query_positions(
+        self, layer: int, fixed: Tensor, states: Tensor, reference: Tensor, canvas: Tensor
+    ) -> Tensor:
+        """(B,Q,C), of the boxes that the layer starts from."""
+        seen = canvas[:, :, 0] if self.canvas_query_position else reference
+        encoded = box_positions(seen, states.shape[-1]).to(states.dtype)
+        positions = self.position_mlp(encoded)
+        return positions if layer == 0 else positions * self.position_scale(states)
