@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from focus_detr import FocusDetrForObjectDetection
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.denoising import DenoisingQueries, contrastive_denoising
 from focus_detr.models.geometry import Geometry
 from focus_detr.models.memory import Decoded, Memory
-from focus_detr.models.queries import DenoisingQueries, Queries, make_denoising_queries
+from focus_detr.models.queries import Queries
 from focus_detr.models.selection import TokenPlan
 
 Shapes = list[tuple[int, int]]
@@ -65,7 +66,7 @@ class Straightforward(nn.Module):
         denoising = None
         if labels is not None and model.training:
             c = self.config
-            denoising = make_denoising_queries(
+            denoising = contrastive_denoising(
                 labels, model.host.label_embedding, c.denoising_queries, c.label_noise, c.box_noise
             )
         logits, boxes = self.decoder(queries, denoising, memory, shapes)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -136,14 +137,30 @@ def fuse_convolutions(module: nn.Module) -> nn.Module:
             activation = getattr(child, "activation", nn.Identity())
             fused = FusedConv2d(convolution, norm, activation)
             child.convolution, child.normalization, child.activation = fused, nn.Identity(), nn.Identity()
-    _replace(module, (ResNetBasicLayer, ResNetBottleNeckLayer), FusedResNetLayer)
-    _replace(module, (InvertedResidual,), FusedInvertedResidual)
-    _replace(
-        module,
-        (nn.Conv2d,),
-        lambda convolution: FusedConv2d(convolution) if _is_plain(convolution) else convolution,
-    )
+    replace_modules(module, (ResNetBasicLayer, ResNetBottleNeckLayer), _if_folded(FusedResNetLayer))
+    replace_modules(module, (InvertedResidual,), _if_folded(FusedInvertedResidual))
+    replace_modules(module, (nn.Conv2d,), lambda each: FusedConv2d(each) if _is_plain(each) else each)
     return module
+
+
+def replace_modules(
+    module: nn.Module, kinds: tuple[type[nn.Module], ...], make: Callable[[Any], nn.Module]
+) -> None:
+    """Put what ``make`` makes of it in place of every module of ``kinds`` below ``module``."""
+    for name, child in module.named_children():
+        if isinstance(child, kinds):
+            setattr(module, name, make(child))
+        else:
+            replace_modules(child, kinds, make)
+
+
+def _if_folded(fused: Callable[[Any], nn.Module]) -> Callable[[nn.Module], nn.Module]:
+    # Only where every batch norm of a layer was folded.
+    def make(layer: nn.Module) -> nn.Module:
+        normed = any(isinstance(part, FrozenBatchNorm2d) for part in layer.modules())
+        return layer if normed else fused(layer)
+
+    return make
 
 
 def _is_plain(module: Any) -> TypeGuard[nn.Conv2d]:
@@ -159,16 +176,6 @@ def _in_place(activation: nn.Module) -> nn.Module:
     if isinstance(activation, nn.ReLU6):
         return nn.ReLU6(inplace=True)
     return nn.ReLU(inplace=True) if isinstance(activation, nn.ReLU) else activation
-
-
-def _replace(module: nn.Module, kinds: tuple[type[nn.Module], ...], replacement: Any) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, kinds):
-            # Only where every batch norm of it was folded.
-            if not any(isinstance(part, FrozenBatchNorm2d) for part in child.modules()):
-                setattr(module, name, replacement(child))
-        else:
-            _replace(child, kinds, replacement)
 
 
 def computes_natively(dtype: torch.dtype, device: torch.device) -> bool:

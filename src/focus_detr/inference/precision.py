@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from focus_detr.inference.fusion import FusedConv2d
+from focus_detr.inference.fusion import FusedConv2d, replace_modules
 from focus_detr.models.attention import Attention, DeformableAttention, FeedForward
 
 
@@ -41,11 +41,13 @@ def to_half_precision(model: nn.Module, dtype: torch.dtype) -> None:
     the proposals, the heads and the residual stream of tokens and queries.
     """
     backbone = model.get_submodule("backbone")
-    _replace(backbone, (FusedConv2d, nn.Conv2d, nn.Linear), HalfPrecision, dtype)
-    _replace(model.get_submodule("neck"), (FusedConv2d, nn.Conv2d), _FullOutput, dtype)
+    replace_modules(backbone, (FusedConv2d, nn.Conv2d, nn.Linear), lambda each: HalfPrecision(each, dtype))
+    replace_modules(
+        model.get_submodule("neck"), (FusedConv2d, nn.Conv2d), lambda each: _FullOutput(each, dtype)
+    )
     for part in list(model.modules()):
         if isinstance(part, FeedForward):
-            _replace(part, (nn.Linear,), HalfPrecision, dtype)
+            replace_modules(part, (nn.Linear,), lambda each: HalfPrecision(each, dtype))
         elif isinstance(part, DeformableAttention):
             part.value_proj = HalfPrecision(part.value_proj, dtype)  # type: ignore[assignment]
             part.output_proj = HalfPrecision(part.output_proj, dtype)  # type: ignore[assignment]
@@ -54,13 +56,3 @@ def to_half_precision(model: nn.Module, dtype: torch.dtype) -> None:
             for name, child in part.named_children():
                 if isinstance(child, Attention):
                     setattr(part, name, HalfPrecision(child, dtype))
-
-
-def _replace(
-    module: nn.Module, kinds: tuple[type[nn.Module], ...], wrapper: type[HalfPrecision], dtype: torch.dtype
-) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, kinds):
-            setattr(module, name, wrapper(child, dtype))
-        else:
-            _replace(child, kinds, wrapper, dtype)

@@ -22,6 +22,7 @@ class Geometry:
         rounded: ratios of image to canvas are rounded to float32, as in the original: locations that this
             moves over the edge of a pixel have other gradients. Independence of the batch needs exact ones.
         precision: dtype that coordinates are made in.
+        anchors: of the proposals, once they were made (see `Proposals.anchors`).
     """
 
     shapes: list[tuple[int, int]]
@@ -29,6 +30,7 @@ class Geometry:
     valid: Tensor | None
     rounded: bool = False
     precision: torch.dtype = COORDINATE_DTYPE
+    anchors: tuple[Tensor, Tensor] | None = None
 
     @classmethod
     def unpadded(cls, shapes: list[tuple[int, int]], batch: int, device: torch.device) -> Geometry:

@@ -56,7 +56,16 @@ class Proposals(nn.Module):
 
     @staticmethod
     def anchors(geometry: Geometry) -> tuple[Tensor, Tensor]:
-        """Anchor logits (B,N,4), +inf where a token makes no proposal, and which make one (B,N)."""
+        """Anchor logits (B,N,4), +inf where a token makes no proposal, and which make one (B,N).
+
+        Made once for a geometry, which scores, queries and losses ask for them.
+        """
+        if geometry.anchors is None:
+            geometry.anchors = Proposals._anchors(geometry)
+        return geometry.anchors
+
+    @staticmethod
+    def _anchors(geometry: Geometry) -> tuple[Tensor, Tensor]:
         centres = geometry.centres()
         sides = [_BASE_SIZE * 2.0**level for level in range(len(geometry.shapes))]
         side = torch.cat([centres.new_full((n,), s) for n, s in zip(geometry.lengths, sides, strict=True)])
