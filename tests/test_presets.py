@@ -10,6 +10,8 @@ from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, list_preset
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.policies import POLICIES
+from focus_detr.presets import plain_name
+from focus_detr.training.recipe import recipe_for
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +28,10 @@ def built():
     return build
 
 
-@pytest.mark.parametrize("name", list_presets())
+PLAIN = [name for name in list_presets() if plain_name(name) == name]
+
+
+@pytest.mark.parametrize("name", PLAIN)
 def test_every_preset_builds(name, built):
     model = built(name)
     assert model.config.num_labels == 80
@@ -111,6 +116,14 @@ def test_a_preset_keeps_three_tenths_of_the_tokens(name):
     assert mean == pytest.approx(0.3)
 
 
+def test_focus_detr_is_also_named_by_its_host():
+    aliases = {name: plain_name(name) for name in list_presets() if name.startswith("focus-dino-")}
+    assert len(aliases) == sum(name.startswith("focus-detr-") for name in list_presets()) > 10
+    for alias, name in aliases.items():
+        assert FocusDetrConfig.from_preset(alias).to_dict() == FocusDetrConfig.from_preset(name).to_dict()
+        assert recipe_for(alias) == name
+
+
 def test_fields_can_be_overridden():
     config = FocusDetrConfig.from_preset("dino-lite0", num_labels=3, d_model=64)
     assert (config.num_labels, config.d_model, config.token_policy) == (3, 64, "dense")
@@ -136,5 +149,5 @@ def test_the_page_on_the_family_names_every_preset_host_and_policy():
             # "-r101" after "focus-detr-r50" is short for "focus-detr-r101".
             family = re.split(r"-(?:r\d|swin|lite\d)", name)[0] or family
             named.append(family + name if name.startswith("-") else name)
-    assert sorted(named) == sorted(list_presets())
+    assert sorted(named) == sorted(PLAIN)
     assert all(f"| `{name}` |" in page for name in [*HOSTS.names(), *POLICIES.names()])

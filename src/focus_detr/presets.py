@@ -118,9 +118,20 @@ _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
+# The same by the pair of host and policy, as the others are named.
+_ALIASES = {
+    name.replace("focus-detr", "focus-dino"): name for name in _PRESETS if name.startswith("focus-detr")
+}
+
+
 def list_presets() -> list[str]:
     """The names that `preset` knows."""
-    return list(_PRESETS)
+    return [*_PRESETS, *_ALIASES]
+
+
+def plain_name(name: str) -> str:
+    """The name that an alias stands for; any other is its own."""
+    return _ALIASES.get(name, name)
 
 
 def preset(name: str, **overrides: Any) -> FocusDetrConfig:
@@ -129,16 +140,17 @@ def preset(name: str, **overrides: Any) -> FocusDetrConfig:
     Raises:
         FocusDetrError: the name or an overridden field is not known.
     """
-    if name not in _PRESETS:
-        close = difflib.get_close_matches(name, _PRESETS, n=1)
+    known = list_presets()
+    if name not in known:
+        close = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise FocusDetrError(f"preset {name!r} is not known{hint} Known: {', '.join(_PRESETS)}")
+        raise FocusDetrError(f"preset {name!r} is not known{hint} Known: {', '.join(known)}")
     from huggingface_hub.errors import StrictDataclassError
 
     from focus_detr.configuration import FocusDetrConfig
     from focus_detr.models.backbone_presets import backbone_config
 
-    backbone, fields = _PRESETS[name]
+    backbone, fields = _PRESETS[plain_name(name)]
     settings = {**fields, **overrides}
     # A model of one level has the coarsest; one of more than the backbone gives makes the others itself.
     outputs = min(3, settings.get("num_levels", 3))

@@ -19,6 +19,26 @@ def detrex_state(name):
     return {key: tensor(shape) for key, (shape, _) in layout.items()}
 
 
+def detrex_deformable_state(two_stage, refined):
+    """detrex' Deformable DETR, from its DINO: the parts they share, and its own queries."""
+    state = detrex_state("dino_r50")
+    unlike = ["transformer.decoder.norm.", "transformer.decoder.ref_point_head."]
+    unlike += ["transformer.tgt_embed", "label_enc"]
+    if not two_stage:
+        unlike += ["transformer.enc_output", "class_embed.6", "bbox_embed.6"]
+        unlike += ["transformer.decoder.class_embed", "transformer.decoder.bbox_embed.6"]
+        state["query_embedding.weight"] = tensor((300, 512))
+        state |= {f"transformer.reference_points.{name}": tensor((2, 256)[: 2 - (name == "bias")])
+                  for name in ("weight", "bias")}  # fmt: skip
+    else:
+        for name, shape in (("pos_trans", (512, 512)), ("pos_trans_norm", (512,))):
+            state[f"transformer.{name}.weight"] = tensor(shape)
+            state[f"transformer.{name}.bias"] = tensor((512,))
+    if not refined:
+        unlike.append("transformer.decoder.bbox_embed")
+    return {key: value for key, value in state.items() if not key.startswith(tuple(unlike))}
+
+
 def dn_deformable_state():
     """detrex' DN-Deformable-DETR: what its DINO has, but for the parts of the first stage."""
     state = detrex_state("dino_r50")

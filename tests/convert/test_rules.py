@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection
 from focus_detr.convert import deformable, detr, detrex, dino
 from focus_detr.convert.backbones import detect_backbone
 from focus_detr.convert.coco import COCO_CATEGORY_IDS
@@ -14,7 +15,15 @@ from focus_detr.convert.rules import Rule, apply_rules
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbone import backbone_config, build_backbone
 
-from .layouts import DATA, DETREX, NAMES, detrex_state, dino_state, dn_deformable_state
+from .layouts import (
+    DATA,
+    DETREX,
+    NAMES,
+    detrex_deformable_state,
+    detrex_state,
+    dino_state,
+    dn_deformable_state,
+)
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -238,6 +247,22 @@ def test_a_head_saved_once_is_given_to_every_layer():
     assert ours.keys() == full.keys()
     assert torch.equal(ours["host.decoder.class_heads.5.bias"], torch.arange(91.0))
     assert any("host.decoder.class_heads.5.bias" in note for note in notes)
+
+
+@pytest.mark.parametrize(("two_stage", "refined"), [(False, False), (False, True), (True, True)])
+def test_every_key_of_detrex_deformable_is_accounted_for(two_stage, refined):
+    state = detrex_deformable_state(two_stage, refined)
+    layout = detect_layout(state, "deformable")
+    assert layout.name == "deformable-detr (detrex)"
+    assert layout.host_options(state) == {"two_stage": two_stage, "box_refinement": refined}
+    result = apply_rules(state, layout.rules(state), "deformable")
+    assert result.unknown == [] and set(result.names) | set(result.dropped) == set(state)
+    made, _ = layout.adapt(result.state, None)
+    fields = {"host_options": layout.host_options(state), "encoder_ffn_dim": 2048, "decoder_ffn_dim": 2048}
+    config = FocusDetrConfig.from_preset("deformable-detr-r50", **fields)
+    with torch.device("meta"):
+        expected = FocusDetrForObjectDetection(config).state_dict()
+    assert {key: value.shape for key, value in made.items()} == {k: v.shape for k, v in expected.items()}
 
 
 def test_every_dn_deformable_key_is_accounted_for():

@@ -104,17 +104,42 @@ def test_what_cannot_be_asked_of_it(exported, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_batch_may_stay_free(tmp_path):
-    model = small_model(dtype=torch.float32)
-    processor = FocusDetrImageProcessor(size={"height": 64, "width": 96})
-    path = export(model, tmp_path / "free.onnx", image_size=(64, 96), processor=processor)
-    for images in (1, 3):
-        pixels = torch.randn(images, 3, 64, 96, generator=torch.Generator().manual_seed(1))
-        logits, boxes = load_exported(path).infer(pixels)
+def test_batch_and_size_may_stay_free(tmp_path):
+    model = small_model(encoder_layers=1, cascade=[1.0], decoder_layers=1, dtype=torch.float32)
+    processor = FocusDetrImageProcessor(size={"shortest_edge": 64})
+    path = export(model, tmp_path / "free.onnx", processor=processor)
+    exported = load_exported(path)
+    for shape in ((1, 64, 96), (3, 160, 96), (2, 256, 320)):
+        pixels = torch.randn(shape[0], 3, *shape[1:], generator=torch.Generator().manual_seed(1))
+        logits, boxes = exported.infer(pixels)
         with torch.no_grad():
             expected = model(pixels)
         torch.testing.assert_close(logits, expected.logits, atol=2e-3, rtol=0)
         torch.testing.assert_close(boxes, expected.pred_boxes, atol=2e-3, rtol=0)
+    with pytest.raises(FocusDetrError, match="multiples of 32"):
+        exported.infer(torch.zeros(1, 3, 70, 96))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_half_precision_is_near_and_half_the_size(format, tmp_path, eager):
+    # Scores, selection and coordinates stay float32: the same tokens are kept and the same objects found.
+    name = FORMATS[format]
+    path = export("blood-cells", tmp_path / name, format, image_size=SIZE, batch_size=1, precision="fp16")
+    weights = max(file.stat().st_size for file in tmp_path.iterdir())
+    assert weights < 0.75 * 4 * sum(p.numel() for p in eager.model.parameters())
+    found = Predictor.from_pretrained(path).predict(SMEARS, threshold=0.3)
+    for one, other in zip(found, eager.predict(SMEARS, threshold=0.25), strict=True):
+        assert len(one.scores) > 3
+        overlap = box_iou(one.boxes_xyxy, other.boxes_xyxy) * (one.labels[:, None] == other.labels[None])
+        assert (overlap.max(1) > 0.9).mean() > 0.9
+
+
+def box_iou(one, other):
+    low, high = np.maximum(one[:, None, :2], other[:, :2]), np.minimum(one[:, None, 2:], other[:, 2:])
+    shared = (high - low).clip(min=0).prod(-1)
+    areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (one, other)]
+    return shared / (areas[0][:, None] + areas[1] - shared)
 
 
 @pytest.mark.slow
@@ -135,6 +160,7 @@ def test_tensorrt_gets_a_script_to_build_its_engine(tmp_path):
         ({"image_size": (16, 64)}, "32 or more"),
         ({"image_size": 64.0}, "image_size"),
         ({"batch_size": 0}, "batch_size=0"),
+        ({"precision": "int8"}, "precision='int8': not known; use one of fp32, fp16, bf16"),
         ({"format": "tensorrt"}, "TensorRT needs it fixed"),
     ],
 )

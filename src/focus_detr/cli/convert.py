@@ -11,7 +11,9 @@ from focus_detr.cli.output import JsonFlag, print_json
 
 
 def convert(
-    checkpoint: Annotated[Path, typer.Argument(help="A released .pth file, or the .zip that holds it.")],
+    checkpoint: Annotated[
+        Path, typer.Argument(help="A released .pth file, the .zip that holds it, or a transformers folder.")
+    ],
     output: Annotated[Path, typer.Option(help="Folder for the converted model.")],
     temperature: Annotated[
         float | None,
@@ -27,7 +29,10 @@ def convert(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model in the folder.")] = False,
     json: JsonFlag = False,
 ) -> None:
-    """Turn a checkpoint of Focus-DETR (detrex) or DINO (detrex, original) into a model folder.
+    """Turn a checkpoint of Focus-DETR or one of its relatives into a model folder.
+
+    Known are Focus-DETR and DN-Deformable-DETR (detrex), DINO (detrex, original), Deformable DETR (detrex,
+    original, transformers), Sparse DETR, DETR and PnP-DETR (original).
 
     The position encoding of detrex's 24 and 36 epoch ResNet models needs --temperature 20 --offset 0; the
     defaults suit all the others.

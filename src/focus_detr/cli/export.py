@@ -25,6 +25,9 @@ def export(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Fix the number of images; free if absent.")
     ] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, or fp16 or bf16 for weights and products of half the size.")
+    ] = "fp32",
     json: JsonFlag = False,
 ) -> None:
     """Write a model, its class names and its preprocessing to one file for another runtime.
@@ -38,7 +41,8 @@ def export(
 
     folder = resolve_model(model)
     path = output or Path(f"{folder.name}{suffix_of(format)}")
-    written = write(str(folder), path, format, image_size=_parse_size(size), batch_size=batch)
+    sides = _parse_size(size)
+    written = write(str(folder), path, format, image_size=sides, batch_size=batch, precision=precision)
     files = [file for file in sorted(written.parent.glob(f"{written.stem}.*")) if file.is_file()]
     if json:
         print_json(

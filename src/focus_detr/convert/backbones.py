@@ -37,16 +37,21 @@ DETECTRON2_RESNET: Sequence[Rule] = (
     _COUNTER,
 )
 
-_BODY = r"backbone\.0\.body\."
-TORCHVISION_RESNET: Sequence[Rule] = (
-    Rule(_BODY + r"conv1\.weight", _OURS + "embedder.embedder.convolution.weight"),
-    Rule(_BODY + rf"bn1\.{_STATISTICS}", _OURS + r"embedder.embedder.normalization.\1"),
-    Rule(_BODY + r"layer(\d)\.(\d+)\.conv(\d)\.(weight)", _convolution("convolution", 1)),
-    Rule(_BODY + rf"layer(\d)\.(\d+)\.bn(\d)\.{_STATISTICS}", _convolution("normalization", 1)),
-    Rule(_BODY + r"layer(\d)\.(\d+)\.downsample\.0\.(weight)", _shortcut("convolution", 1)),
-    Rule(_BODY + rf"layer(\d)\.(\d+)\.downsample\.1\.{_STATISTICS}", _shortcut("normalization", 1)),
-    _COUNTER,
-)
+
+def torchvision_resnet(prefix: str) -> list[Rule]:
+    """Rules for the names of torchvision's and timm's ResNet below ``prefix`` (a regular expression)."""
+    return [
+        Rule(prefix + r"conv1\.weight", _OURS + "embedder.embedder.convolution.weight"),
+        Rule(prefix + rf"bn1\.{_STATISTICS}", _OURS + r"embedder.embedder.normalization.\1"),
+        Rule(prefix + r"layer(\d)\.(\d+)\.conv(\d)\.(weight)", _convolution("convolution", 1)),
+        Rule(prefix + rf"layer(\d)\.(\d+)\.bn(\d)\.{_STATISTICS}", _convolution("normalization", 1)),
+        Rule(prefix + r"layer(\d)\.(\d+)\.downsample\.0\.(weight)", _shortcut("convolution", 1)),
+        Rule(prefix + rf"layer(\d)\.(\d+)\.downsample\.1\.{_STATISTICS}", _shortcut("normalization", 1)),
+        _COUNTER,
+    ]
+
+
+TORCHVISION_RESNET: Sequence[Rule] = torchvision_resnet(r"backbone\.0\.body\.")
 
 
 def swin_rules(prefix: str) -> list[Rule]:

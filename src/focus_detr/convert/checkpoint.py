@@ -2,17 +2,49 @@
 
 import argparse
 import io
+import json
 import pickle
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor
 
 from focus_detr.errors import FocusDetrError
 
 _WEIGHT_SUFFIXES = (".pth", ".pt")
+
+
+def open_model(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """State dict in ``path``, and the configuration beside it, if there is one.
+
+    Args:
+        path: what `open_checkpoint` takes, a .safetensors file, or a folder with model.safetensors in it.
+
+    Raises:
+        FocusDetrError: as `open_checkpoint`.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if not (path / "model.safetensors").is_file():
+            raise FocusDetrError(f"{path}: has no model.safetensors; give a folder that save_pretrained made")
+        path = path / "model.safetensors"
+    if path.suffix != ".safetensors":
+        return open_checkpoint(path), {}
+    if not path.is_file():
+        raise FocusDetrError(f"{path}: no such file")
+    try:
+        state = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise FocusDetrError(f"{path}: not a readable safetensors file ({error})") from error
+    settings = path.with_name("config.json")
+    try:
+        return state, json.loads(settings.read_text(encoding="utf-8")) if settings.is_file() else {}
+    except ValueError as error:
+        raise FocusDetrError(f"{settings}: not JSON ({error})") from error
 
 
 def open_checkpoint(path: str | Path) -> dict[str, Tensor]:

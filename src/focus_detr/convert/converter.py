@@ -9,10 +9,11 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from focus_detr.configuration import FocusDetrConfig
 from focus_detr.convert.backbones import detect_backbone
-from focus_detr.convert.checkpoint import open_checkpoint
+from focus_detr.convert.checkpoint import open_model
 from focus_detr.convert.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from focus_detr.convert.dino import COCO_ROWS
 from focus_detr.convert.layouts import Layout, detect_layout
@@ -42,7 +43,8 @@ def convert_checkpoint(
     found: anything else is an error. Weights keep the precision they came in.
 
     Args:
-        path: a .pth file, or a released .zip that holds one.
+        path: a .pth file, a released .zip that holds one, or a model of `transformers`: its folder or its
+            .safetensors file, beside which its config.json lies.
         output: folder to write ``config.json``, ``model.safetensors`` and ``preprocessor_config.json`` to.
         backbone: the backbone expected (see `list_backbones`); None takes what the tensors show.
         temperature, offset: of the sine position encoding, which checkpoints do not hold. Defaults: 10000
@@ -60,7 +62,7 @@ def convert_checkpoint(
     if (output / "model.safetensors").exists() and not overwrite:
         raise FocusDetrError(f"{output}: holds a model already; choose another folder, or overwrite=True")
     source = str(path)
-    foreign = open_checkpoint(path)
+    foreign, settings = open_model(path)
     layout = detect_layout(foreign, source)
     renaming = apply_rules(foreign, layout.rules(foreign), source)
     if renaming.unknown:
@@ -68,11 +70,14 @@ def convert_checkpoint(
             f"{source}: {len(renaming.unknown)} keys are no part of layout {layout.name!r}: "
             + ", ".join(renaming.unknown[:8])
         )
-    found = detect_backbone(renaming.state, source)
+    given = layout.read_fields(settings) if settings else {}
+    found = "its own" if "backbone_config" in given else detect_backbone(renaming.state, source)
     if backbone is not None and backbone != found:
         raise FocusDetrError(f"{source}: its backbone is {found!r} and not backbone={backbone!r}")
     state, notes = layout.adapt(renaming.state, num_labels)
 
+    if class_names is None and settings:
+        class_names = layout.read_class_names(settings)
     names = _class_names(class_names, _rows(state, layout, source), num_labels, source)
     encoding = {
         "position_temperature": layout.temperature if temperature is None else temperature,
@@ -82,9 +87,11 @@ def convert_checkpoint(
         "host_options": layout.host_options(foreign),
         "policy_options": layout.policy_options(foreign),
     }
-    config = _config(state, layout, options, found, names, encoding, source)
+    backbone_settings = given.pop("backbone_config", None) or _backbone(found, layout)
+    fields = {"backbone_config": backbone_settings, **options, **encoding, **layout.fields, **given}
+    config = _config(state, layout, fields, names, source)
     _check_complete(state, config, source)
-    _save(state, config, found, output)
+    _save(state, config, output)
     default = f"default of {layout.name}; the checkpoint does not say"
     chosen_by = [default if given is None else "given" for given in (temperature, offset)]
     return ConversionReport(
@@ -131,18 +138,14 @@ def _class_names(
 def _config(
     state: dict[str, Tensor],
     layout: Layout,
-    options: dict[str, Any],
-    backbone: str,
+    given: dict[str, Any],
     names: list[str],
-    encoding: dict[str, float],
     source: str,
 ) -> FocusDetrConfig:
     encoder, decoder = _layers(state, "encoder"), _layers(state, "host.decoder")
     fields: dict[str, Any] = {
-        "backbone_config": backbone_config(backbone),
-        "freeze_stem": not backbone.startswith("swin"),
+        "freeze_stem": "backbone.model.swin.embeddings.patch_embeddings.projection.weight" not in state,
         "host": layout.host,
-        **options,
         "token_policy": layout.token_policy,
         "attention_heads": _ATTENTION_HEADS,
         "encoder_layers": encoder,
@@ -152,21 +155,22 @@ def _config(
         "id2label": dict(enumerate(names)),
         "label2id": {name: label for label, name in enumerate(names)},
         "quirks": layout.quirks,
-        **encoding,
-        **layout.fields,
+        **given,
     }
     if HOSTS[layout.host].single_scale:
-        fields["backbone_config"] = backbone_config(backbone, 1)
         fields["num_levels"], fields["d_model"] = 1, len(_tensor(state, "host.decoder.norm.weight", source))
     else:
         levels, fields["d_model"] = _tensor(state, "level_embedding", source).shape
         weights = _tensor(state, "encoder.layers.0.deformable_attention.attention_weights.weight", source)
-        fields["num_levels"], fields["num_points"] = levels, len(weights) // (_ATTENTION_HEADS * levels)
+        fields["num_levels"], fields["num_points"] = (
+            levels,
+            len(weights) // (fields["attention_heads"] * levels),
+        )
     if "host.query_position.weight" in state:
         fields["num_queries"] = len(state["host.query_position.weight"])
     elif "host.query_content.weight" in state:
         fields["num_queries"] = len(state["host.query_content.weight"])
-    elif layout.host != "dino":
+    elif layout.host != "dino" and "num_queries" not in fields:
         fields["num_queries"] = 300  # of proposals; the checkpoint does not say, the releases have as many
     if len(names) == COCO_ROWS and names[-1] == COCO_CLASS_NAMES[-1]:
         fields["category_ids"] = list(range(COCO_ROWS))
@@ -176,6 +180,10 @@ def _config(
     dtypes = Counter(str(value.dtype).removeprefix("torch.") for value in state.values())
     config.dtype = dtypes.most_common(1)[0][0]
     return config
+
+
+def _backbone(name: str, layout: Layout) -> PreTrainedConfig:
+    return backbone_config(name, 1 if HOSTS[layout.host].single_scale else 3)
 
 
 def _layers(state: dict[str, Tensor], part: str) -> int:
@@ -217,13 +225,14 @@ def _parts(state: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
     return parts
 
 
-def _save(state: dict[str, Tensor], config: FocusDetrConfig, backbone: str, output: Path) -> None:
+def _save(state: dict[str, Tensor], config: FocusDetrConfig, output: Path) -> None:
     from focus_detr.image_processing import FocusDetrImageProcessor
 
     output.mkdir(parents=True, exist_ok=True)
     config.architectures = ["FocusDetrForObjectDetection"]
     config.save_pretrained(output)
-    mean, std = image_normalization(backbone_config(backbone))
+    assert isinstance(config.backbone_config, PreTrainedConfig)
+    mean, std = image_normalization(config.backbone_config)
     processor = FocusDetrImageProcessor(image_mean=mean, image_std=std, scoring=config.scoring)
     processor.save_pretrained(output)
     # Parts of one tensor share its storage, which the format has no word for.

@@ -1,4 +1,4 @@
-"""Layouts of detrex: Focus-DETR and DINO with ResNet or Swin, DN-Deformable-DETR."""
+"""Layouts of detrex: Focus-DETR and DINO with ResNet or Swin, Deformable DETR, DN-Deformable-DETR."""
 
 from torch import Tensor
 
@@ -23,6 +23,11 @@ def is_dn_deformable(state: dict[str, Tensor]) -> bool:
     return "denoising_generator.label_encoder.weight" in state and "refpoint_embed.weight" in state
 
 
+def is_deformable(state: dict[str, Tensor]) -> bool:
+    """Whether a detrex checkpoint is Deformable DETR."""
+    return "query_embedding.weight" in state or "transformer.pos_trans.weight" in state
+
+
 def rules(state: dict[str, Tensor]) -> list[Rule]:
     """Rules from the names of Focus-DETR and DINO to ours."""
     last = sum(key.startswith("class_embed.") and key.endswith(".weight") for key in state) - 1
@@ -36,6 +41,34 @@ def rules(state: dict[str, Tensor]) -> list[Rule]:
         Rule(r"label_enc\.weight", "host.label_embedding.weight"),
         *shared_rules(state),
     ]
+
+
+def deformable_rules(state: dict[str, Tensor]) -> list[Rule]:
+    """Rules from the names of Deformable DETR to ours."""
+    rules = []
+    if "transformer.pos_trans.weight" in state:
+        last = sum(key.startswith("class_embed.") and key.endswith(".weight") for key in state) - 1
+        rules += [
+            Rule(rf"class_embed\.{last}\.(.*)", r"proposals.class_head.\1"),
+            Rule(rf"bbox_embed\.{last}\.(layers\..*)", r"proposals.box_head.\1"),
+        ]
+    if not deformable_options(state)["box_refinement"]:
+        # All layers have one head, saved once for each of them.
+        rules.append(Rule(r"((?:class|bbox)_embed)\.[1-9]\d*\.(.*)", alias_of=r"\1.0.\2"))
+    return [
+        *rules,
+        Rule(r"transformer\.pos_trans\.(.*)", r"host.query_projection.\1"),
+        Rule(r"transformer\.pos_trans_norm\.(.*)", r"host.query_norm.\1"),
+        Rule(r"transformer\.reference_points\.(.*)", r"host.query_point.\1"),
+        Rule(r"query_embedding\.weight", "host.query_position_and_content.weight"),
+        *shared_rules(state),
+    ]
+
+
+def deformable_options(state: dict[str, Tensor]) -> dict[str, bool]:
+    """The variant of Deformable DETR, as options of the host."""
+    refined = any(key.startswith("transformer.decoder.bbox_embed.") for key in state)
+    return {"two_stage": "transformer.pos_trans.weight" in state, "box_refinement": refined}
 
 
 def dn_deformable_rules(state: dict[str, Tensor]) -> list[Rule]:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from focus_detr.configuration import Quirks
-from focus_detr.convert import deformable, detr, detrex, dino
+from focus_detr.convert import deformable, detr, detrex, dino, transformers_deformable
 from focus_detr.convert.rules import Rule
 from focus_detr.errors import FocusDetrError
 
@@ -29,6 +29,9 @@ class Layout:
         lambda state, num_labels: (state, [])
     )
     fields: dict[str, Any] = field(default_factory=dict)
+    # Of the configuration that some lay beside their weights.
+    read_fields: Callable[[dict[str, Any]], dict[str, Any]] = lambda settings: {}
+    read_class_names: Callable[[dict[str, Any]], list[str] | None] = lambda settings: None
 
 
 def _quirks(*off: str) -> dict[str, bool]:
@@ -68,6 +71,24 @@ _DEFORMABLE = Layout(
     host_options=deformable.host_options,
     adapt=deformable.adapt,
     fields={"dropout": 0.1, "class_loss_coefficient": 2.0, "num_detections": 100, "denoising_queries": 0},
+)
+
+_DETREX_DEFORMABLE = replace(
+    _DEFORMABLE,
+    name="deformable-detr (detrex)",
+    rules=detrex.deformable_rules,
+    quirks=_DEFORMABLE.quirks | {"unmasked_evaluation": True},
+    host_options=detrex.deformable_options,
+)
+_TRANSFORMERS_DEFORMABLE = replace(
+    _DEFORMABLE,
+    name="deformable-detr (transformers)",
+    rules=transformers_deformable.rules,
+    host_options=transformers_deformable.host_options,
+    adapt=transformers_deformable.adapt,
+    fields=_DEFORMABLE.fields | {"class_loss_coefficient": 1.0, "class_cost": 1.0},
+    read_fields=transformers_deformable.fields,
+    read_class_names=transformers_deformable.class_names,
 )
 
 _SPARSE = replace(
@@ -127,13 +148,18 @@ def detect_layout(state: dict[str, Tensor], source: str) -> Layout:
     if detrex.is_detrex(state):
         if detrex.is_dn_deformable(state):
             return _DETREX_DN
+        if detrex.is_deformable(state):
+            return _DETREX_DEFORMABLE
         return _FOCUS if detrex.is_focus(state) else _DETREX_DINO
     if deformable.is_deformable(state):
         return _SPARSE if deformable.is_sparse(state) else _DEFORMABLE
+    if transformers_deformable.is_transformers_deformable(state):
+        return _TRANSFORMERS_DEFORMABLE
     if detr.is_detr(state):
         return _PNP if detr.is_pnp(state) else _DETR
     raise FocusDetrError(
         f"{source}: not a checkpoint of Focus-DETR or DN-Deformable-DETR (detrex), two-stage DINO (detrex, "
-        "original), Deformable DETR, Sparse DETR, DETR or PnP-DETR (original); "
+        "original), Deformable DETR (detrex, original, transformers), Sparse DETR, DETR or PnP-DETR "
+        "(original); "
         f"its keys begin {', '.join(list(state)[:3])}"
     )

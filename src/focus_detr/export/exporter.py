@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from focus_detr.image_processing import FocusDetrImageProcessor
     from focus_detr.models import FocusDetrForObjectDetection
 
+PRECISIONS = ("fp32", "fp16", "bf16")
 FORMATS = ("onnx", "openvino", "torch-export", "tensorrt")
 _SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "tensorrt": ".onnx"}
 
@@ -33,6 +34,7 @@ def export(
     *,
     image_size: Sequence[int] | None = None,
     batch_size: int | None = None,
+    precision: str = "fp32",
     processor: FocusDetrImageProcessor | None = None,
 ) -> Path:
     """Write a model to a file with its class names and preprocessing; `load_exported` reads it.
@@ -46,6 +48,8 @@ def export(
         image_size: (height, width) to fix in the graph; images are stretched to it. None leaves it free, in
             multiples of 32, to which images are resized.
         batch_size: number of images to fix in the graph; None leaves it free.
+        precision: "fp16" or "bf16" for half-precision weights in matrix products and convolutions. Scores,
+            selection, coordinates, softmax and norms stay float32, as inputs and outputs do.
         processor: of a model given as an object.
 
     Returns:
@@ -58,8 +62,11 @@ def export(
     if path.suffix != suffix_of(format):
         raise FocusDetrError(f"{path}: the name of a file of format {format!r} ends in {_SUFFIXES[format]}")
     size, batch = _checked_shape(format, image_size, batch_size)
+    if precision not in PRECISIONS:
+        raise FocusDetrError(f"precision={precision!r}: not known; use one of {', '.join(PRECISIONS)}")
     writer = _writer(format)
     model, processor = _load(model, processor)
+    _prepare(model, precision)
 
     from focus_detr.export.metadata import Metadata
 
@@ -97,8 +104,21 @@ def _load(
         if processor is None:
             raise FocusDetrError("export: a model given as an object needs processor=FocusDetrImageProcessor")
         loaded = copy.deepcopy(model)
-    # Half precision in the file would change scores and coordinates: runtimes lower what they safely can.
     return loaded.float().cpu().eval(), processor
+
+
+def _prepare(model: FocusDetrForObjectDetection, precision: str) -> None:
+    """Fold what is constant, and lower what may be coarse, in place."""
+    import torch
+
+    from focus_detr.inference.fusion import fuse_convolutions
+    from focus_detr.inference.precision import to_half_precision
+
+    # Half precision has nothing to gain from batch norms between its convolutions.
+    fuse_convolutions(model.backbone)
+    fuse_convolutions(model.neck)
+    if precision != "fp32":
+        to_half_precision(model, torch.float16 if precision == "fp16" else torch.bfloat16)
 
 
 def _checked_shape(

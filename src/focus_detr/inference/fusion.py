@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.resnet.modeling_resnet import ResNetBasicLayer, ResNetBottleNeckLayer
 
-from focus_detr.models.efficientnet_lite import InvertedResidual, SameConv2d
+from focus_detr.models.efficientnet_lite import InvertedResidual, SameConv2d, pad_same
 from focus_detr.models.frozen_batch_norm import FrozenBatchNorm2d
 
 # oneDNN's names and numbers of the activations that it computes while the result is still in registers.
@@ -64,9 +64,12 @@ class FusedConv2d(nn.Module):
         """x (B,C,H,W), residual (B,C',H',W') -> (B,C',H',W')."""
         geometry = self.padding, self.stride, self.dilation, self.groups
         if not _has_fused_convolution(x, self.weight) or type(self.activation) not in _ACTIVATIONS:
-            x = F.conv2d(
-                x, self._weight_for(x), self.bias, self.stride, self.padding, self.dilation, self.groups
-            )
+            weight, padding = self.weight, self.padding
+            if self.same and self.stride[0] == 2 and torch.compiler.is_exporting():
+                x, padding = pad_same(x, weight.shape[-1]), [0, 0]  # no runtime expects a padded weight
+            else:
+                weight = self._weight_for(x)
+            x = F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
             return self.activation(x if residual is None else x.add_(residual))
         key = tuple(x.shape)
         if key not in self._packed:

@@ -71,12 +71,17 @@ class SameConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B,C,H,W) to (B,C',ceil(H/stride),ceil(W/stride))."""
-        half = self.kernel_size[0] // 2
-        even_height, even_width = x.shape[-2] % 2 == 0, x.shape[-1] % 2 == 0
-        if self.stride[0] == 1 or not (even_height or even_width):
+        if self.stride[0] == 1 or (x.shape[-2] % 2 and x.shape[-1] % 2):
             return super().forward(x)
-        pad = (half - even_width, half, half - even_height, half)
-        return F.conv2d(F.pad(x, pad), self.weight, None, self.stride, 0, self.dilation, self.groups)
+        x = pad_same(x, self.kernel_size[0])
+        return F.conv2d(x, self.weight, None, self.stride, 0, self.dilation, self.groups)
+
+
+def pad_same(x: Tensor, kernel_size: int) -> Tensor:
+    """x (B,C,H,W) padded for a convolution of stride 2: one pixel less left of and above even sizes."""
+    half = kernel_size // 2
+    even_height, even_width = x.shape[-2] % 2 == 0, x.shape[-1] % 2 == 0
+    return F.pad(x, (half - even_width, half, half - even_height, half))
 
 
 class ConvNorm(nn.Module):

@@ -240,7 +240,9 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
 
 def recipe_for(model: str) -> str:
     """The recipe for ``model`` where none is asked for: a preset has its own, others that for small data."""
-    return model if model in list_recipes() else "small-data"
+    from focus_detr.presets import plain_name
+
+    return plain_name(model) if plain_name(model) in list_recipes() else "small-data"
 
 
 def _as_type(value: Any, hint: Any, where: str) -> Any:

@@ -1,0 +1,125 @@
+"""Exported files against the model they were made from: average precision and time of each artefact.
+
+    python benchmarks/exports.py blood-cells DATA --size 320x416
+
+Every form takes images stretched to one size. AP is what `focus-detr evaluate` says of the split; ``found``
+is the share of the eager model's detections (score 0.3 or more) that a form finds, too: the same class, with
+an overlap of 0.9 or more. Times are of one forward pass, in turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import main, parser, size, timing_columns, write
+
+from focus_detr import FocusDetrForObjectDetection, FocusDetrImageProcessor, Predictor, resolve_model
+from focus_detr.benchmarking import take_turns
+from focus_detr.data import load_dataset
+from focus_detr.data.dataset import DetectionDataset
+from focus_detr.evaluation import evaluate
+from focus_detr.export import export
+from focus_detr.inference import Detections
+from focus_detr.inference.deploy import deploy
+
+FORMS = {
+    "ONNX Runtime fp32": ("onnx", "fp32"),
+    "ONNX Runtime fp16": ("onnx", "fp16"),
+    "OpenVINO fp32": ("openvino", "fp32"),
+    "OpenVINO fp16": ("openvino", "fp16"),
+    "torch.export fp32": ("torch-export", "fp32"),
+}
+SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
+_OVERLAP, _SCORE = 0.9, 0.3
+
+
+def predictors(
+    name: str, image_size: tuple[int, int], folder: Path
+) -> Iterator[tuple[str, Predictor, float]]:
+    """Every form of the model, and its megabytes."""
+    source = resolve_model(name)
+    height, width = image_size
+    processor = FocusDetrImageProcessor.from_pretrained(source, size={"height": height, "width": width})
+    model = FocusDetrForObjectDetection.from_pretrained(source).float().eval()
+    weights = sum(p.numel() for p in model.parameters()) * 4 / 1e6
+    yield "eager", Predictor(model, processor), weights
+    yield "deployed", Predictor(deploy(model), processor), weights
+    for form, (format, precision) in FORMS.items():
+        path = folder / f"{format}-{precision}{SUFFIXES[format]}"
+        export(name, path, format, image_size=image_size, batch_size=1, precision=precision)
+        files = folder.glob(f"{path.stem}.*")
+        yield form, Predictor.from_pretrained(path), sum(file.stat().st_size for file in files) / 1e6
+
+
+def work(predictor: Predictor, image_size: tuple[int, int]) -> Callable[[], object]:
+    """One forward pass."""
+    images = torch.randn(1, 3, *image_size, generator=torch.Generator().manual_seed(1))
+    model: Any = predictor.model
+
+    def forward() -> object:
+        with torch.no_grad():
+            return model.infer(images) if hasattr(model, "infer") else model(images)
+
+    return forward
+
+
+def share_found(found: list[Detections], wanted: list[Detections]) -> float:
+    """Share of wanted detections that are among those found."""
+    hits = total = 0
+    for mine, theirs in zip(found, wanted, strict=True):
+        total += len(theirs.scores)
+        if not len(mine.scores) or not len(theirs.scores):
+            continue
+        one, other = torch.as_tensor(theirs.boxes_xyxy), torch.as_tensor(mine.boxes_xyxy)
+        low = torch.maximum(one[:, None, :2], other[None, :, :2])
+        high = torch.minimum(one[:, None, 2:], other[None, :, 2:])
+        shared = (high - low).clamp(min=0).prod(-1)
+        areas = [(boxes[:, 2:] - boxes[:, :2]).prod(-1) for boxes in (one, other)]
+        overlap = shared / (areas[0][:, None] + areas[1][None] - shared)
+        alike = torch.as_tensor(theirs.labels)[:, None] == torch.as_tensor(mine.labels)[None]
+        hits += int(((overlap >= _OVERLAP) & alike).any(1).sum())
+    return hits / max(1, total)
+
+
+def run(options: argparse.Namespace) -> None:
+    dataset = load_dataset(options.data, options.split)
+    assert isinstance(dataset, DetectionDataset)
+    pictures = [record.path for record in dataset.records[: options.pictures]]
+    rows: list[dict[str, Any]] = []
+    works: dict[str, Callable[[], object]] = {}
+    wanted: list[Detections] = []
+    with tempfile.TemporaryDirectory() as folder:
+        for form, predictor, megabytes in predictors(options.model, options.size, Path(folder)):
+            found = list(predictor.predict(pictures, threshold=_SCORE))
+            wanted = wanted or found
+            report = evaluate(predictor, options.data, split=options.split, progress=False)
+            summary = report.metrics.summary
+            rows.append({
+                "form": form, "size": f"{options.size[0]}x{options.size[1]}",
+                "megabytes": round(megabytes, 1), "images": len(dataset),
+                "AP": round(summary["AP"], 4), "AP50": round(summary["AP50"], 4),
+                "found": round(share_found(found, wanted), 4),
+            })  # fmt: skip
+            print("evaluated:", *rows[-1].values(), flush=True)
+            works[form] = work(predictor, options.size)
+        timings = take_turns(works, options.runs, warmup=options.warmup, pause=options.pause)
+    for row in rows:
+        row |= timing_columns(timings[row["form"]], timings["eager"])
+    write("exports", rows, options.output)
+
+
+if __name__ == "__main__":
+    arguments = parser(__doc__, threads=2, runs=20)
+    arguments.add_argument("model")
+    arguments.add_argument("data", type=Path)
+    arguments.add_argument("--split", default="test")
+    arguments.add_argument("--size", type=size, default=(320, 416), help="HxW of the images")
+    arguments.add_argument(
+        "--pictures", type=int, default=20, help="of the split, whose detections are compared"
+    )
+    main(run, arguments.parse_args())
