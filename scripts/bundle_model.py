@@ -10,6 +10,7 @@ in it is filled in from the measurement and the recipe.
 from __future__ import annotations
 
 import argparse
+import csv
 import json
 from pathlib import Path
 
@@ -30,6 +31,9 @@ def main() -> None:
     parser.add_argument("--threshold-split", default="val")
     parser.add_argument("--split", default="test")
     parser.add_argument("--card", type=Path, required=True)
+    parser.add_argument(
+        "--cost", type=Path, help="CSV of benchmarks/focusing.py, for the card's second table"
+    )
     parser.add_argument("--output", type=Path, help="folder, instead of the package's")
     arguments = parser.parse_args()
 
@@ -40,7 +44,7 @@ def main() -> None:
     config.save_pretrained(folder)
     report = evaluate(folder, arguments.data, split=arguments.split)
     (folder / "evaluation.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card(arguments.card, report, config, folder), encoding="utf-8")
+    (folder / "README.md").write_text(card(arguments, report, config, folder), encoding="utf-8")
     print(report.summary())
 
 
@@ -56,7 +60,9 @@ def copy_in_half_precision(source: Path, folder: Path) -> None:
     save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
 
 
-def card(template: Path, report: EvaluationReport, config: FocusDetrConfig, folder: Path) -> str:
+def card(
+    arguments: argparse.Namespace, report: EvaluationReport, config: FocusDetrConfig, folder: Path
+) -> str:
     """The template with the measured figures, the recipe and the size filled in."""
     measures, recipe = report.metrics.summary, config.training_recipe or {}
     classes = "\n".join(
@@ -64,7 +70,8 @@ def card(template: Path, report: EvaluationReport, config: FocusDetrConfig, fold
         for item in report.metrics.per_class
     )
     recall = report.tokens["recall"]["all"] if report.tokens else []
-    return template.read_text(encoding="utf-8").format(
+    return arguments.card.read_text(encoding="utf-8").format(
+        cost="not measured" if arguments.cost is None else cost_of_focusing(arguments.cost),
         ap=f"{measures['AP']:.3f}",
         ap50=f"{measures['AP50']:.3f}",
         ap75=f"{measures['AP75']:.3f}",
@@ -77,6 +84,18 @@ def card(template: Path, report: EvaluationReport, config: FocusDetrConfig, fold
         seed=recipe.get("seed"),
         recipe=recipe.get("name"),
     )
+
+
+def cost_of_focusing(path: Path) -> str:
+    """The table that `benchmarks/focusing.py` measured."""
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = [
+            f"| {row['policy']} | {row['AP']} | {row['AP50']} | {row['AP75']} | {row['kept']} "
+            f"| {row['encoder_gmacs']} | {row['total_gmacs']} | {row['median_ms']} |"
+            for row in csv.DictReader(file)
+        ]
+    head = "| policy | AP | AP50 | AP75 | tokens kept | encoder, GMACs | whole, GMACs | ms |"
+    return "\n".join([head, "|" + " --- |" * 8, *rows])
 
 
 if __name__ == "__main__":
