@@ -58,7 +58,7 @@ def dn_deformable_state():
 
 def dino_state(swin=False):
     """The original DINO with R50 (or Swin-T) and 91 class rows, written from the names of its code."""
-    shapes = dict(_swin_tiny() if swin else _resnet50())
+    shapes = dict(_swin_tiny() if swin else resnet50("backbone.0.body."))
 
     def linear(name, out, width):
         shapes[f"{name}.weight"], shapes[f"{name}.bias"] = (out, width), (out,)
@@ -111,11 +111,13 @@ def dino_state(swin=False):
     return {key: tensor(shape) for key, shape in shapes.items()}
 
 
-def _resnet50():
+def resnet50(prefix=""):
+    """Names and shapes of torchvision's and timm's ResNet-50."""
+
     def conv(name, norm, out, width, kernel):
-        yield f"backbone.0.body.{name}.weight", (out, width, kernel, kernel)
+        yield f"{prefix}{name}.weight", (out, width, kernel, kernel)
         for part in ("weight", "bias", "running_mean", "running_var"):
-            yield f"backbone.0.body.{norm}.{part}", (out,)
+            yield f"{prefix}{norm}.{part}", (out,)
 
     yield from conv("conv1", "bn1", 64, 3, 7)
     width = 64

@@ -254,7 +254,9 @@ def test_every_key_of_detrex_deformable_is_accounted_for(two_stage, refined):
     state = detrex_deformable_state(two_stage, refined)
     layout = detect_layout(state, "deformable")
     assert layout.name == "deformable-detr (detrex)"
-    assert layout.host_options(state) == {"two_stage": two_stage, "box_refinement": refined}
+    variant = {"two_stage": two_stage, "box_refinement": refined}
+    assert layout.host_options(state) == {**variant, "logit_eps": 1e-3}
+    assert layout.fields["class_loss_coefficient"] == 1  # the original's is 2
     result = apply_rules(state, layout.rules(state), "deformable")
     assert result.unknown == [] and set(result.names) | set(result.dropped) == set(state)
     made, _ = layout.adapt(result.state, None)

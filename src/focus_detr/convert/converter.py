@@ -64,13 +64,13 @@ def convert_checkpoint(
     source = str(path)
     foreign, settings = open_model(path)
     layout = detect_layout(foreign, source)
+    given = layout.read_fields(settings) if settings else {}
     renaming = apply_rules(foreign, layout.rules(foreign), source)
     if renaming.unknown:
         raise FocusDetrError(
             f"{source}: {len(renaming.unknown)} keys are no part of layout {layout.name!r}: "
             + ", ".join(renaming.unknown[:8])
         )
-    given = layout.read_fields(settings) if settings else {}
     found = "its own" if "backbone_config" in given else detect_backbone(renaming.state, source)
     if backbone is not None and backbone != found:
         raise FocusDetrError(f"{source}: its backbone is {found!r} and not backbone={backbone!r}")

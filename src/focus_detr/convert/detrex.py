@@ -1,5 +1,7 @@
 """Layouts of detrex: Focus-DETR and DINO with ResNet or Swin, Deformable DETR, DN-Deformable-DETR."""
 
+from typing import Any
+
 from torch import Tensor
 
 from focus_detr.convert.backbones import DETECTRON2_RESNET, swin_rules
@@ -65,10 +67,11 @@ def deformable_rules(state: dict[str, Tensor]) -> list[Rule]:
     ]
 
 
-def deformable_options(state: dict[str, Tensor]) -> dict[str, bool]:
+def deformable_options(state: dict[str, Tensor]) -> dict[str, Any]:
     """The variant of Deformable DETR, as options of the host."""
     refined = any(key.startswith("transformer.decoder.bbox_embed.") for key in state)
-    return {"two_stage": "transformer.pos_trans.weight" in state, "box_refinement": refined}
+    two_stage = "transformer.pos_trans.weight" in state
+    return {"two_stage": two_stage, "box_refinement": refined, "logit_eps": 1e-3}
 
 
 def dn_deformable_rules(state: dict[str, Tensor]) -> list[Rule]:

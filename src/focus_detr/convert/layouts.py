@@ -79,6 +79,7 @@ _DETREX_DEFORMABLE = replace(
     rules=detrex.deformable_rules,
     quirks=_DEFORMABLE.quirks | {"unmasked_evaluation": True},
     host_options=detrex.deformable_options,
+    fields=_DEFORMABLE.fields | {"class_loss_coefficient": 1.0},
 )
 _TRANSFORMERS_DEFORMABLE = replace(
     _DEFORMABLE,

@@ -5,10 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import PreTrainedConfig
 
 from focus_detr.convert.backbones import torchvision_resnet
 from focus_detr.convert.rules import Rule
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.backbone_presets import backbone_config
 
 _BACKBONE = r"model\.backbone\.(?:conv_encoder\.)?model\."
 # What the model does with other values than these, our host does not.
@@ -75,10 +77,21 @@ def fields(settings: dict[str, Any]) -> dict[str, Any]:
         "giou_loss_coefficient": settings.get("giou_loss_coefficient", 2),
         "focal_alpha": settings.get("focal_alpha", 0.25),
     }
+    backbone = _backbone(settings)
+    return names if backbone is None else {**names, "backbone_config": backbone}
+
+
+def _backbone(settings: dict[str, Any]) -> dict[str, Any] | PreTrainedConfig | None:
+    # None where the tensors say enough: timm's ResNet with maps of three strides.
     backbone = settings.get("backbone_config") or {}
-    if backbone.get("model_type") == "resnet":
-        names["backbone_config"] = {key: backbone[key] for key in _RESNET if key in backbone}
-    return names
+    kind = backbone.get("model_type", "timm_backbone")
+    if kind == "resnet":
+        return {key: backbone[key] for key in _RESNET if key in backbone}
+    if kind != "timm_backbone":
+        raise FocusDetrError(f"config.json: a backbone of {kind!r} is not supported, only a ResNet")
+    if settings.get("num_feature_levels", 4) > 1:
+        return None
+    return backbone_config(backbone.get("backbone") or settings.get("backbone") or "resnet50", outputs=1)
 
 
 _RESNET = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,8 @@ class DeformableOptions:
     """Two-stage queries start with the contents of their tokens (Efficient DETR), as in Sparse DETR."""
     class_proposals: bool = False
     """Proposals are ranked by their best class and learn classes; otherwise all objects are one class."""
+    logit_eps: float = 1e-5
+    """How near to 0 and 1 the logit of a coordinate is taken; detrex has 1e-3."""
 
 
 @HOSTS.register("deformable-detr")
@@ -57,7 +59,7 @@ class DeformableHost(Host):
             self.query_content = nn.Embedding(c.num_queries, width)
             self.query_position = nn.Embedding(c.num_queries, width)
             self.query_point = nn.Linear(width, 2)
-        self.decoder = DeformableDecoder(c, options.box_refinement)
+        self.decoder = DeformableDecoder(c, options.box_refinement, options.logit_eps)
         self.objective = Objective(c, eps=1e-12)  # the original adds nothing, and fails on empty boxes
         self.quirks = c.switches
 
@@ -125,17 +127,15 @@ class DeformableHost(Host):
 class DeformableDecoder(nn.Module):
     """Layers over queries whose positions stay; heads of their own if ``refine``, else shared.
 
-    Attributes:
+    Args:
         eps: how near to 0 and 1 the logit of a coordinate is taken.
     """
 
-    eps: ClassVar[float] = 1e-5
-
-    def __init__(self, config: FocusDetrConfig, refine: bool) -> None:
+    def __init__(self, config: FocusDetrConfig, refine: bool, eps: float) -> None:
         super().__init__()
         assert config.num_labels is not None
         width, labels = config.d_model, config.num_labels
-        self.refine = refine
+        self.refine, self.eps = refine, eps
         self.layers = nn.ModuleList(decoder_layers(config))
         heads = config.decoder_layers if refine else 1
         self.class_heads = nn.ModuleList(nn.Linear(width, labels) for _ in range(heads))

@@ -96,10 +96,8 @@ class DnDeformableHost(Host):
 class AnchorDecoder(DeformableDecoder):
     """Positions of queries follow their boxes, and their contents have a say in them (DAB-DETR)."""
 
-    eps = 1e-3
-
     def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config, refine=True)
+        super().__init__(config, refine=True, eps=1e-3)
         width = config.d_model
         self.position_mlp = MLP(2 * width, width, width)
         self.position_scale = MLP(width, width, width)
