@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from small_models import batch, image, small_model
 
 
