@@ -116,7 +116,7 @@ def describe(folder: Path) -> dict[str, Any]:
     from focus_detr.models.policies import POLICIES
 
     config = FocusDetrConfig.from_pretrained(resolve_model(folder))
-    cost = count_macs(config, 256, 341)
+    cost = count_macs(config, 224, 299)
     return {
         "host": config.host,
         "policy": config.token_policy,

@@ -1,5 +1,8 @@
 """The facade, and transformers' Auto classes, on a tiny model saved to a folder."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -67,6 +70,21 @@ def test_training_starts_from_what_the_name_says_and_gives_the_trained_model(tin
     for name in ("focus-detr-lite0", str(tiny_model)):
         assert FocusDetr(name, device="cpu").train("data", output="runs/x").folder == tiny_model
         assert calls.pop() == ("data", {"model": name, "device": "cpu", "output": "runs/x"})
+
+
+@pytest.mark.parametrize("imported", ["focus_detr.auto", "focus_detr; focus_detr.FocusDetrConfig"])
+def test_auto_classes_know_the_models_after(imported, tiny_model):
+    code = (
+        f"import {imported}\nfrom transformers import AutoModelForObjectDetection\n"
+        f"print(type(AutoModelForObjectDetection.from_pretrained({str(tiny_model)!r})).__name__)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "FocusDetrForObjectDetection"
+
+
+def test_an_unknown_device_is_refused_at_once():
+    with pytest.raises(FocusDetrError, match="device='foo'"):
+        FocusDetr("blood-cells", device="foo")
 
 
 def test_transformers_auto_classes_know_the_models(tiny_model):

@@ -30,6 +30,18 @@ def test_a_saved_model_is_the_same_model(tiny_model, tmp_path):
     torch.testing.assert_close(found.logits, model(**inputs).logits.double(), rtol=0, atol=1e-3)
 
 
+def test_what_is_frozen_stays_frozen(tiny_model, tmp_path):
+    config = FocusDetrConfig.from_pretrained(tiny_model, freeze_stages=2)
+    new = FocusDetrForObjectDetection(config)
+    new.save_pretrained(tmp_path)
+    loaded = FocusDetrForObjectDetection.from_pretrained(tmp_path)
+    frozen = {name for name, value in new.named_parameters() if not value.requires_grad}
+    assert frozen == {name for name, value in loaded.named_parameters() if not value.requires_grad}
+    assert {name.split(".")[3] for name in frozen if "stages" in name} == {"0", "1"}
+    auto = AutoModelForObjectDetection.from_pretrained(tmp_path)
+    assert frozen == {name for name, value in auto.named_parameters() if not value.requires_grad}
+
+
 def test_the_file_says_what_the_model_is(tiny_model):
     config = json.loads((tiny_model / "config.json").read_text())
     assert config["id2label"] == {"0": "cell", "1": "dot"}

@@ -43,12 +43,17 @@ _HOME = {
     "resolve_model": "pretrained",
 }
 
+# Whoever asks for one of these may go on to transformers' Auto classes and pipelines, which must know them.
+_OF_TRANSFORMERS = {"FocusDetrConfig", "FocusDetrImageProcessor", "FocusDetrForObjectDetection"}
+
 __all__ = ["__version__", *_HOME]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'focus_detr' has no attribute {name!r}")
+    if name in _OF_TRANSFORMERS:
+        importlib.import_module("focus_detr.auto")
     value = getattr(importlib.import_module(f"focus_detr.{_HOME[name]}"), name)
     globals()[name] = value
     return value

@@ -28,13 +28,17 @@ class FocusDetr:
         deploy: predict and evaluate with a copy made for speed; see `focus_detr.inference.deploy`.
 
     Raises:
-        FocusDetrError: nothing of that name.
+        FocusDetrError: nothing of that name, or no such device here.
     """
 
     def __init__(self, name: str | Path, device: str | None = None, *, deploy: bool = False) -> None:
         from focus_detr.presets import list_presets
         from focus_detr.pretrained import resolve_model
 
+        if device is not None:
+            from focus_detr.inference.predictor import checked_device
+
+            checked_device(device)
         self.device, self.deploy = device, deploy
         self.preset = str(name) if str(name) in list_presets() else None
         self.folder = None if self.preset else resolve_model(name)

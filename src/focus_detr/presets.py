@@ -143,7 +143,7 @@ def preset(name: str, **overrides: Any) -> FocusDetrConfig:
     known = list_presets()
     if name not in known:
         close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
+        hint = f"; did you mean {close[0]!r}?" if close else "."
         raise FocusDetrError(f"preset {name!r} is not known{hint} Known: {', '.join(known)}")
     from huggingface_hub.errors import StrictDataclassError
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import typer
+import yaml
 from typer.testing import CliRunner
 
 from focus_detr.cli import app
@@ -64,7 +65,9 @@ def test_the_command_line_reference_is_current():
 def test_presets_prints_names_and_one_whole_configuration():
     assert run("presets").output.split() == list_presets()
     assert json.loads(run("presets", "--json").output) == list_presets()
-    assert json.loads(run("presets", "focus-detr-lite0").output)["model_type"] == "focus_detr"
+    assert json.loads(run("presets", "focus-detr-lite0", "--json").output)["model_type"] == "focus_detr"
+    shown = yaml.safe_load(run("presets", "focus-detr-lite0").output)
+    assert shown["model_type"] == "focus_detr" and "id2label" not in shown
 
 
 def test_recipes_prints_names_and_one_whole_recipe():
@@ -96,6 +99,16 @@ def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
     [
         (["predict", "m", "x.jpg", "--format", "coco,xml"], "'xml'"),
         (["predict", "m", "x.jpg", "--heatmap"], "--output"),
+        (["predict", "m", "x.jpg", "--format", "csv"], "--format: needs a folder"),
+        (["predict", "m", "x.jpg", "--output", __file__], "is not a folder"),
+        (["predict", "m", "x.jpg", "--output", f"{__file__}/in"], "is not a folder"),
+        (["evaluate", "m", "data", "--output", __file__], "is not a folder"),
+        (["convert", "x.pth", "--output", __file__], "is not a folder"),
+        (["convert", __file__, "--output", "no-such-folder"], "not a readable torch checkpoint"),
+        (["train", "data", "--output", __file__], "is not a folder"),
+        (["predict", "focus-detr-r50", "x.jpg"], "is a preset"),
+        (["predict", "focus-detr-r51", "x.jpg"], "did you mean 'focus-detr-r50'"),
+        (["check", "/no/such/place"], "no such folder or file"),
         (["predict", "m", "x.jpg", "--threshold", "1.5"], "threshold"),
         (["predict", "m", "x.jpg", "--batch-size", "0"], "batch-size"),
         (["predict", "m"], "IMAGE"),

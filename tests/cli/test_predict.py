@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from focus_detr.cli import app
+from focus_detr.errors import FocusDetrError
 from focus_detr.image_processing import FocusDetrImageProcessor
 from focus_detr.inference import Predictor
 
@@ -61,6 +62,21 @@ def test_it_counts_draws_and_writes_and_passes_over_what_cannot_be_read(folder, 
 def test_a_drawn_picture_shows_the_boxes(folder, stand_in):
     predict(folder / "images" / "one.png", "--output", folder / "out")
     assert len(Image.open(folder / "out" / "one.jpg").getcolors(2**24)) > 1
+
+
+@pytest.mark.parametrize("source", ["images", "images/*.png", "images/one.png"])
+def test_sources_are_never_drawn_over(folder, stand_in, source):
+    before = {path: path.read_bytes() for path in (folder / "images").rglob("*.*")}
+    with pytest.raises(FocusDetrError, match="one of the pictures to look at"):
+        predict(folder / source, "--output", folder / "images")
+    assert {path: path.read_bytes() for path in (folder / "images").rglob("*.*")} == before
+    # Without pictures there is nothing that could replace one; and a new folder inside is a place of its own.
+    assert predict(folder / source, "--output", folder / "images", "--no-images").exit_code == 0
+    assert predict(folder / source, "--output", folder / "images" / "drawn").exit_code == 0
+
+
+def test_the_bar_knows_how_many_there_are(folder, stand_in):
+    assert "/3 [" in predict(folder / "images").stderr
 
 
 def test_json_is_all_that_stdout_holds(folder, stand_in):

@@ -250,6 +250,31 @@ def test_yolo_rows(tmp_path: Path) -> None:
     np.testing.assert_allclose(sample.boxes_xyxy[2:], [[4, 3, 12, 9], [0, 12, 12, 18]], atol=1e-4)
 
 
+def test_yolo_images_without_a_usable_row_are_no_background(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    before = len(load_dataset(root, on_problem="ignore"))
+    (root / "labels" / "train" / "0.txt").write_text("0 20 15 10 10\ncat .5 .5 .2 .2\n")
+    dataset = load_dataset(root, on_problem="ignore")
+    assert len(dataset) == before - 1 and ("no-usable-row", "error") in kinds(dataset)
+    assert all(record.path.stem != "0" for record in dataset.records)
+    (root / "labels" / "train" / "0.txt").write_text("")  # of no object at all, it is
+    assert len(load_dataset(root, on_problem="ignore")) == before
+    for file in (root / "labels" / "train").iterdir():
+        file.write_text("9 .5 .5 .2 .2\n")
+    with pytest.raises(FocusDetrError, match="no image has a row that can be used"):
+        load_dataset(root)
+
+
+def test_a_missing_image_is_traced_to_the_list_that_names_it(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    (root / "train.txt").write_text("images/train/0.png\nimages/train/1.png\nimages/train/nope.png\n")
+    text = (root / "data.yaml").read_text().replace("images/train", "train.txt")
+    (root / "data.yaml").write_text(text)
+    problems = load_dataset(root, on_problem="ignore").problems
+    [missing] = [problem for problem in problems if problem.kind == "missing-image"]
+    assert str(root / "train.txt") in missing.message
+
+
 def test_yolo_without_labels(tmp_path: Path) -> None:
     root = write_yolo(tmp_path)
     (root / "labels" / "train" / "1.txt").unlink()

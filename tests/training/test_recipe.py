@@ -26,7 +26,8 @@ def test_every_preset_has_its_recipe(name):
 
 
 def test_other_models_have_a_recipe_too():
-    assert recipe_for("blood-cells") == "blood-cells"
+    # Its own recipe is for its own data: all of them, without evaluation.
+    assert recipe_for("blood-cells") == "small-data"
     assert recipe_for("some/folder") == "small-data"
 
 
@@ -39,6 +40,13 @@ def test_a_recipe_may_extend_another(tmp_path):
     (tmp_path / "mine.yaml").write_text("extends: coco-21ep\n")
     with pytest.raises(FocusDetrError, match="did you mean 'coco-24ep'"):
         load_recipe(tmp_path / "mine.yaml")
+
+
+def test_a_recipe_that_extends_itself_is_refused(tmp_path):
+    for name, base in (("a", "b"), ("b", "a")):
+        (tmp_path / f"{name}.yaml").write_text(f"extends: {tmp_path / base}.yaml\n")
+    with pytest.raises(FocusDetrError, match="extends itself"):
+        load_recipe(tmp_path / "a.yaml")
 
 
 @pytest.mark.parametrize(("name", "steps", "drop"), [("12", 90_000, 82_500), ("24", 180_000, 150_000)])

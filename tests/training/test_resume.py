@@ -57,6 +57,17 @@ def test_focus_detr_resumes_exactly(tiny_data, tmp_path):
     assert losses(tmp_path / "run") == losses(tmp_path / "undisturbed")
 
 
+def test_a_preset_resumes_exactly(tiny_data, tmp_path):
+    """Loaded from the checkpoint, what the recipe freezes is frozen still, and the optimizer's groups fit."""
+    small = {"d_model": 16, "attention_heads": 2, "num_queries": 6, "num_fine_tokens": 4, "freeze_stages": 2}
+    overrides = {"epochs": 2, "workers": 1, "backbone_weights": None, "model": small}
+    options = {"model": "focus-detr-lite0", "overrides": overrides}
+    finish(start(tiny_data, tmp_path / "undisturbed", **options))
+    finish(start(tiny_data, tmp_path / "run", die_at=4, **options), killed=True)
+    finish(start(tiny_data, tmp_path / "run", resume=True, **options))
+    assert losses(tmp_path / "run") == losses(tmp_path / "undisturbed")
+
+
 def test_finished_run_is_left_as_it_is(tiny_data, undisturbed, tmp_path):
     before = {path: path.read_bytes() for path in undisturbed.rglob("*.safetensors")}
     result = train(tiny_data, model=tiny_detector(), output=undisturbed, resume=True, device="cpu")
@@ -66,9 +77,35 @@ def test_finished_run_is_left_as_it_is(tiny_data, undisturbed, tmp_path):
 
 def test_a_run_is_never_overwritten_and_its_recipe_stays(tiny_data, undisturbed, tmp_path):
     model = tiny_detector()
-    with pytest.raises(FocusDetrError, match="holds a run already; give resume=True"):
+    with pytest.raises(FocusDetrError, match="holds a run already; continue it with resume"):
         train(tiny_data, model=model, recipe=RECIPE, output=undisturbed, device="cpu")
     with pytest.raises(FocusDetrError, match="learning_rate would change"):
         train(tiny_data, model=model, output=undisturbed, resume=True, overrides={"learning_rate": 1.0})
-    with pytest.raises(FocusDetrError, match="there is no run to resume"):
-        train(tiny_data, model=model, recipe=RECIPE, output=tmp_path / "typo", resume=True)
+    for folder in (tmp_path / "typo", tmp_path):  # not there, and empty
+        with pytest.raises(FocusDetrError, match="there is no run to resume"):
+            train(tiny_data, model=model, recipe=RECIPE, output=folder, resume=True)
+
+
+def test_a_refused_start_leaves_nothing_behind(tiny_data, tmp_path):
+    output = tmp_path / "run"
+    refused = [
+        {"overrides": {"train_split": "trian"}},
+        {"overrides": {"eval_split": "evla"}},
+        {"overrides": {"augmentation_options": {"nonsense": 1}}},
+        {"model": "focus-detr-lite0", "overrides": {"model": {"nonsense": 1}}},
+        {"model": tiny_detector(classes=["other"])},
+    ]
+    for options in refused:
+        with pytest.raises(FocusDetrError):
+            train(
+                tiny_data, output=output, recipe=RECIPE, device="cpu", **{"model": tiny_detector(), **options}
+            )
+        assert not (output / "recipe.yaml").exists(), options
+    train(
+        tiny_data,
+        model=tiny_detector(),
+        output=output,
+        recipe=RECIPE,
+        device="cpu",
+        overrides={"max_steps": 1},
+    )

@@ -204,6 +204,27 @@ def test_unusable_requests(tiny_data, tmp_path):
             train(tiny_data, model=tiny_detector(), recipe=QUICK, output=tmp_path / "e", device="cuda")
 
 
+def test_a_split_that_is_not_there_is_said_with_its_fix(tiny_data, tmp_path):
+    with pytest.raises(FocusDetrError, match=r"'trian' does not exist.*--set train_split=train"):
+        run(tiny_data, tmp_path / "a", overrides={"train_split": "trian"})
+    with pytest.raises(FocusDetrError, match=r"'test' does not exist.*--set eval_split=null.*--eval-data"):
+        run(tiny_data, tmp_path / "b", overrides={"eval_split": "test"})
+
+
+def test_steps_are_told_on_stderr(tiny_data, tmp_path, capsys):
+    run(tiny_data, tmp_path / "run", overrides={"max_steps": 1})
+    output = capsys.readouterr()
+    assert output.out == "" and "step 1/1" in output.err
+
+
+def test_training_data_without_objects_are_refused(tmp_path):
+    data = write_dataset(tmp_path / "data", images=4)
+    file = data / "train" / "_annotations.coco.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "annotations": []}))
+    with pytest.raises(FocusDetrError, match="no image of 'train' has an object"):
+        run(data, tmp_path / "run")
+
+
 def test_images_without_objects_can_be_left_out(tiny_data, tmp_path):
     run(tiny_data, tmp_path / "run", overrides={"skip_empty": True, "batch_size": 2, "eval_split": None})
     assert len(losses(tmp_path / "run")) == 3  # 6 of the 10 images have objects

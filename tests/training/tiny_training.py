@@ -182,10 +182,10 @@ def main(data: str, output: str, options: str) -> None:
 
     DetectionTrainer.training_step, DetectionTrainer._save_scaler = dying_step, dying_save
     denoising = settings.pop("focus_detr", None)
-    tiny = tiny_detector(noise=settings.pop("noise", 0.1))
+    model = settings.pop("model", None) or tiny_detector(noise=settings.pop("noise", 0.1))
     train(
         data,
-        model=tiny if denoising is None else small_focus_detr(denoising),
+        model=model if denoising is None else small_focus_detr(denoising),
         recipe=RECIPE,
         output=output,
         device="cpu",

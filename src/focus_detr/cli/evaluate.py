@@ -9,6 +9,7 @@ import typer
 
 from focus_detr.cli.options import DataArgument, DeployOption, DeviceOption, ModelArgument
 from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.folders import writable_folder
 from focus_detr.pretrained import resolve_model
 
 
@@ -25,6 +26,8 @@ def evaluate(
     json: JsonFlag = False,
 ) -> None:
     """Measure average precision, per class and by size, and what the token selection keeps."""
+    if output is not None:
+        writable_folder(output, "--output")
     folder = resolve_model(model)  # a wrong name is said before torch is loaded
 
     from focus_detr.evaluation import evaluate as run

@@ -7,8 +7,31 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
+from focus_detr.errors import FocusDetrError
+
 if TYPE_CHECKING:
     from focus_detr.inference import Detections, Predictor
+
+
+def keep_sources(sources: list[str], output: Path) -> None:
+    """Refuse an output folder that holds a source, which its annotated picture could replace.
+
+    Raises:
+        FocusDetrError: a picture to look at lies in ``output``.
+    """
+    from focus_detr.inference.results import BadImage
+    from focus_detr.inference.sources import expand_sources
+
+    if not output.is_dir():
+        return
+    place = output.resolve()
+    for item in expand_sources(sources):
+        if not isinstance(item, BadImage) and "://" not in item.name:
+            if Path(item.name).resolve().parent == place:
+                raise FocusDetrError(
+                    f"--output {output}: {item.name} is one of the pictures to look at, and drawing there "
+                    "could replace it; give another folder"
+                )
 
 
 class Pictures:

@@ -11,8 +11,9 @@ import typer
 
 from focus_detr.cli.options import DeployOption, DeviceOption, ModelArgument, split_names
 from focus_detr.cli.output import JsonFlag, note, print_json
-from focus_detr.cli.pictures import Pictures
+from focus_detr.cli.pictures import Pictures, keep_sources
 from focus_detr.errors import FocusDetrError
+from focus_detr.folders import writable_folder
 from focus_detr.pretrained import resolve_model
 
 if TYPE_CHECKING:
@@ -36,8 +37,11 @@ def predict(
         Path | None, typer.Option(help="Folder for annotated pictures and result files.")
     ] = None,
     format: Annotated[
-        str, typer.Option(help="Result files in the output folder, separated by commas: coco, csv, json.")
-    ] = "coco,csv",
+        str | None,
+        typer.Option(
+            help="Result files in the output folder, separated by commas: coco, csv, json. Default: coco,csv"
+        ),
+    ] = None,
     images: Annotated[bool, typer.Option(help="Write annotated pictures to the output folder.")] = True,
     heatmap: Annotated[
         bool, typer.Option("--heatmap", help="Write pictures of where the model looked, too.")
@@ -50,9 +54,14 @@ def predict(
 
     A picture that cannot be read is reported and passed over; exit code 1 means that none could be read.
     """
-    formats = _parse_formats(format)
-    if heatmap and output is None:
-        raise FocusDetrError("--heatmap: needs a folder to write to; add --output DIR")
+    formats = _parse_formats(format or "coco,csv")
+    for option, given in (("--heatmap", heatmap), ("--format", format)):
+        if given and output is None:
+            raise FocusDetrError(f"{option}: needs a folder to write to; add --output DIR")
+    if output is not None:
+        writable_folder(output, "--output")
+        if images or heatmap:
+            keep_sources(sources, output)
 
     folder = resolve_model(model)  # a wrong name is said before torch is loaded
 

@@ -14,7 +14,14 @@ def presets(
     """List the model configurations known by name, or show one."""
     from focus_detr.presets import list_presets, preset
 
-    if name is not None:
+    if name is not None and not json:
+        import yaml
+
+        fields = preset(name).to_dict()
+        if len(fields["id2label"]) > 5:  # eighty placeholders say nothing
+            del fields["id2label"], fields["label2id"]
+        typer.echo(yaml.safe_dump(fields, sort_keys=False).rstrip())
+    elif name is not None:
         print_json(preset(name).to_dict())
     elif json:
         print_json(list_presets())

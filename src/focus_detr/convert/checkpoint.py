@@ -91,13 +91,18 @@ def _load(file: Path | io.BytesIO, source: str) -> Any:
         with torch.serialization.safe_globals([argparse.Namespace]):
             return torch.load(file, map_location="cpu", weights_only=True, mmap=memory_map)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
+        # Torch's first lines advise to open the file with all that is in it, which is what must not be done.
+        reason = str(error).rpartition("WeightsUnpickler error: ")[2].strip().partition("\n")[0]
+        if "lobal" not in reason:  # it names no class that it would need
+            raise FocusDetrError(f"{source}: not a readable torch checkpoint ({reason})") from error
         raise FocusDetrError(
             f"{source}: cannot be opened as plain tensors ({reason}); save its state dict alone with "
             "torch.save({'model': model.state_dict()}, ...) where it comes from"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise FocusDetrError(f"{source}: not a readable torch checkpoint ({error})") from error
+    except Exception as error:  # of bytes that are no pickle, the unpickler raises whatever it stumbles over
+        raise FocusDetrError(
+            f"{source}: not a readable torch checkpoint ({type(error).__name__}: {error})"
+        ) from error
 
 
 def _state_dict(content: Any, source: str) -> dict[str, Tensor]:

@@ -20,6 +20,7 @@ from focus_detr.convert.layouts import Layout, detect_layout
 from focus_detr.convert.report import ConversionReport
 from focus_detr.convert.rules import apply_rules
 from focus_detr.errors import FocusDetrError
+from focus_detr.folders import writable_folder
 from focus_detr.models.backbone_presets import backbone_config, image_normalization
 from focus_detr.models.hosts import HOSTS
 
@@ -58,7 +59,7 @@ def convert_checkpoint(
     Raises:
         FocusDetrError: the checkpoint is of no known layout, or does not fit; nothing is written.
     """
-    output = Path(output)
+    output = writable_folder(output)
     if (output / "model.safetensors").exists() and not overwrite:
         raise FocusDetrError(f"{output}: holds a model already; choose another folder, or overwrite=True")
     source = str(path)

@@ -79,7 +79,7 @@ def _is_there(image: RawImage, log: ProblemLog) -> bool:
         "missing-image",
         "error",
         image.path,
-        f"not there, though {image.annotation_file or 'the data set'} names it",
+        f"not there, though {image.named_by or image.annotation_file or 'the data set'} names it",
         "Add it or remove its entry.",
     )
     return False

@@ -13,7 +13,7 @@ from focus_detr.data.cleaning import ImageCheck, clean_records
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.records import UNNUMBERED, Problem, Record
 from focus_detr.data.source import ProblemLog, Source
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, UnknownSplitError
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +84,7 @@ def load_dataset(
 
 def list_splits(path: str | Path, format: Format | None = None) -> list[str]:
     """Names of the splits `load_dataset` can load from `path`."""
+    _check_arguments(Path(path), format, "ignore", None)
     return list(_find(Path(path), format)[1])
 
 
@@ -133,7 +134,7 @@ def _resolve(split: str | None, splits: dict[str, Any], root: Path) -> dict[str,
     existing = ", ".join(repr(name) for name in splits)
     if split is None:
         if len(splits) > 1:
-            raise FocusDetrError(f"{root} has the splits {existing}: say which one.")
+            raise UnknownSplitError(f"{root} has the splits {existing}: say which one.")
         return dict(splits)
     handles = {}
     for wanted in split.split("+"):
@@ -142,7 +143,7 @@ def _resolve(split: str | None, splits: dict[str, Any], root: Path) -> dict[str,
         ]
         if len(matches) != 1:
             state = f"could be {', '.join(matches)}" if matches else "does not exist"
-            raise FocusDetrError(f"{root}: the split {wanted!r} {state}. Splits there: {existing}.")
+            raise UnknownSplitError(f"{root}: the split {wanted!r} {state}. Splits there: {existing}.")
         handles[matches[0]] = splits[matches[0]]
     return handles
 

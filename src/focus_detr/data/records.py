@@ -29,7 +29,7 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.severity} [{self.kind}] {self.file}: {self.message}. {self.fix}"
+        return f"{self.severity} [{self.kind}] {self.file}: {self.message.removesuffix('.')}. {self.fix}"
 
 
 def no_boxes() -> np.ndarray:

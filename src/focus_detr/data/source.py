@@ -27,6 +27,8 @@ class RawImage:
     boxes: list[RawBox] = field(default_factory=list)
     relative: bool = False
     annotation_file: Path | None = None
+    named_by: Path | None = None
+    """What says that the image is there, where that is not its annotation file."""
 
 
 @dataclass

@@ -44,9 +44,12 @@ def find_splits(root: Path) -> dict[str, YoloSplit]:
 
 
 def read_split(split: YoloSplit, log: ProblemLog) -> Source:
-    paths = [path for entry in split.entries for path in _image_paths(entry, split)]
-    images = [RawImage(path, relative=True) for path in dict.fromkeys(paths)]
+    found: dict[Path, Path] = {}
+    for entry in split.entries:
+        found |= _image_paths(entry, split)
+    images = [RawImage(path, relative=True, named_by=place) for path, place in found.items()]
     owner: dict[Path, Path] = {}
+    misread: set[Path] = set()
     without_labels = 0
     for image in images:
         file = _label_file(image.path)
@@ -61,7 +64,9 @@ def read_split(split: YoloSplit, log: ProblemLog) -> Source:
             )
         owner[file] = image.path
         if file.is_file():
-            image.boxes = _boxes(file, split.names, log)
+            image.boxes, refused = _boxes(file, split.names, log)
+            if refused and not image.boxes:
+                misread.add(image.path)  # it has objects: as background it would teach the opposite
         else:
             without_labels += 1
     if images and without_labels == len(images):
@@ -78,7 +83,20 @@ def read_split(split: YoloSplit, log: ProblemLog) -> Source:
             f"{without_labels} images have no label file and count as images without objects",
             "If that is meant, add empty txt files.",
         )
-    return Source(dict(split.names), images)
+    if misread:
+        log.add(
+            "no-usable-row",
+            "error",
+            split.file,
+            f"{len(misread)} images have rows, but none that can be used, and were left out; "
+            f"{min(misread)} for one",
+            "Correct their label files.",
+        )
+        if len(misread) == len(images):
+            raise FocusDetrError(
+                f"{split.file}: no image has a row that can be used. {log.problems[-2]} (and so on)"
+            )
+    return Source(dict(split.names), [image for image in images if image.path not in misread])
 
 
 def _yaml_candidates(root: Path) -> list[Path]:
@@ -130,7 +148,8 @@ def _entries(value: Any, file: Path, key: str) -> tuple[str, ...]:
     return tuple(entries)
 
 
-def _image_paths(entry: str, split: YoloSplit) -> list[Path]:
+def _image_paths(entry: str, split: YoloSplit) -> dict[Path, Path]:
+    """Images, each with the list or folder that names it."""
     # Roboflow writes ../train/images for a folder that lies beside the yaml.
     tried = [split.base / entry, split.base / entry.removeprefix("../"), split.file.parent / entry]
     place = next((path for path in tried if path.exists()), None)
@@ -140,11 +159,11 @@ def _image_paths(entry: str, split: YoloSplit) -> list[Path]:
         )
     if place.is_file():
         lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        return [_listed_image(line, place.parent, split.base) for line in lines]
+        return {_listed_image(line, place.parent, split.base): place for line in lines}
     paths = sorted(path for path in place.rglob("*") if is_image_file(path))
     if not paths:
         raise FocusDetrError(f"{place}: no image in this folder, which {split.file.name} names.")
-    return paths
+    return dict.fromkeys(paths, place)
 
 
 def _listed_image(line: str, folder: Path, base: Path) -> Path:
@@ -162,7 +181,8 @@ def _label_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _boxes(file: Path, names: dict[int, str], log: ProblemLog) -> list[RawBox]:
+def _boxes(file: Path, names: dict[int, str], log: ProblemLog) -> tuple[list[RawBox], int]:
+    """The boxes of a label file, and how many of its rows were refused."""
     boxes: list[RawBox] = []
     refused: dict[str, int] = {}
     for row in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
@@ -177,7 +197,7 @@ def _boxes(file: Path, names: dict[int, str], log: ProblemLog) -> list[RawBox]:
         log.add(
             kind, "error", file, f"{count} rows {message} and were left out", fix.format(last=len(names) - 1)
         )
-    return boxes
+    return boxes, sum(refused.values())
 
 
 _REASONS = {

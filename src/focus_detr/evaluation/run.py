@@ -13,6 +13,7 @@ from focus_detr.evaluation.batches import restrict
 from focus_detr.evaluation.coco import coco_metrics
 from focus_detr.evaluation.curves import confusion_matrix, f1_curves
 from focus_detr.evaluation.report import EvaluationReport, confusion_threshold
+from focus_detr.folders import writable_folder
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -53,6 +54,8 @@ def evaluate(
 
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
+    if output is not None:
+        writable_folder(output)
     predictor = (
         model if isinstance(model, Predictor) else Predictor.from_pretrained(Path(model), device=device)
     )

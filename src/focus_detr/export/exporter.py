@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.folders import writable_folder
 
 if TYPE_CHECKING:
     from focus_detr.export.metadata import Metadata
@@ -61,6 +62,9 @@ def export(
     path = Path(output)
     if path.suffix != suffix_of(format):
         raise FocusDetrError(f"{path}: the name of a file of format {format!r} ends in {_SUFFIXES[format]}")
+    if path.is_dir():
+        raise FocusDetrError(f"{path}: is a folder; give the name of the file to write")
+    writable_folder(path.parent)
     size, batch = _checked_shape(format, image_size, batch_size)
     if precision not in PRECISIONS:
         raise FocusDetrError(f"precision={precision!r}: not known; use one of {', '.join(PRECISIONS)}")
@@ -90,16 +94,15 @@ def _writer(format: str) -> Callable[[FocusDetrForObjectDetection, Path, Metadat
 def _load(
     model: FocusDetrForObjectDetection | str | os.PathLike[str], processor: FocusDetrImageProcessor | None
 ) -> tuple[FocusDetrForObjectDetection, FocusDetrImageProcessor]:
-    from focus_detr.image_processing import FocusDetrImageProcessor
-    from focus_detr.models import FocusDetrForObjectDetection
     from focus_detr.pretrained import resolve_model
+    from focus_detr.pretrained.loading import load_image_processor, load_model
 
     if isinstance(model, str | os.PathLike):
         folder = resolve_model(Path(model) if isinstance(model, os.PathLike) else model)
         if folder.is_file():
             raise FocusDetrError(f"{folder}: is exported already; export the model it was made from")
-        processor = processor or FocusDetrImageProcessor.from_pretrained(folder)
-        loaded = FocusDetrForObjectDetection.from_pretrained(folder)
+        processor = processor or load_image_processor(folder)
+        loaded = load_model(folder)
     else:
         if processor is None:
             raise FocusDetrError("export: a model given as an object needs processor=FocusDetrImageProcessor")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -95,21 +96,19 @@ class Predictor:
             dtype: of the weights, as in `"float16"`; by default as stored.
             deploy: bring the model into the form that infers fastest (see `deploy`), in ``dtype``.
         """
-        from focus_detr.image_processing import FocusDetrImageProcessor
-        from focus_detr.models import FocusDetrForObjectDetection
         from focus_detr.pretrained import resolve_model
+        from focus_detr.pretrained.loading import load_image_processor, load_model
 
         folder = resolve_model(name_or_path)
         if folder.is_file():
             return cls._exported(folder, device, dtype, deploy)
         stored = "auto" if dtype is None or deploy else dtype
-        model: Any = FocusDetrForObjectDetection.from_pretrained(folder, dtype=stored)
-        model = model.to(_checked_device(device))
+        model = load_model(folder, stored).to(checked_device(device))
         if deploy:
             from focus_detr.inference.deploy import deploy as deployed
 
             model = deployed(model, dtype=dtype)
-        return cls(model, FocusDetrImageProcessor.from_pretrained(folder))
+        return cls(model, load_image_processor(folder))
 
     @classmethod
     def _exported(
@@ -166,7 +165,9 @@ class Predictor:
         threshold = self.threshold if threshold is None else _checked_threshold(threshold)
         if classes is not None:
             classes = resolve_classes(classes, self.class_names)
-        items = expand_sources(sources, timeout=timeout)
+        items: Iterable[NamedImage | BadImage] = expand_sources(sources, timeout=timeout)
+        if progress and isinstance(sources, str | os.PathLike | Sequence):
+            items = list(items)  # so that the bar knows how many there are
         return self._predict(items, threshold, classes, batch_size, progress, keep_images)
 
     def _predict(
@@ -180,7 +181,8 @@ class Predictor:
     ) -> Iterator[Detections | BadImage]:
         from tqdm import tqdm
 
-        with tqdm(unit="image", disable=not progress) as bar:
+        total = len(items) if isinstance(items, list) else None
+        with tqdm(unit="image", total=total, disable=not progress) as bar:
             for group in _batches(items, batch_size):
                 paths = [path for path, image in group if not isinstance(image, BadImage)]
                 images = [image for _, image in group if not isinstance(image, BadImage)]
@@ -270,7 +272,8 @@ def _checked_threshold(threshold: float) -> float:
     return float(threshold)
 
 
-def _checked_device(device: str | torch.device | None) -> torch.device:
+def checked_device(device: str | torch.device | None) -> torch.device:
+    """The device, which there is here; a GPU, or else the CPU, where None is asked for."""
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -30,14 +30,24 @@ class Backbone(nn.Module):
         channels: channels C_l of each feature map.
         strides: input pixels a cell of each feature map.
         config: the transformers configuration of ``model``.
+        frozen: names of the parts of ``model`` that take no gradient.
     """
 
-    def __init__(self, model: PreTrainedModel, channels: list[int], strides: list[int]) -> None:
+    def __init__(
+        self, model: PreTrainedModel, channels: list[int], strides: list[int], frozen: list[str] | None = None
+    ) -> None:
         super().__init__()
         self.model = model
         self.config: PreTrainedConfig = model.config
         self.channels = channels
         self.strides = strides
+        self.frozen = frozen or []
+        self.freeze()
+
+    def freeze(self) -> None:
+        """No gradient for the frozen parts; to be called again when loading has replaced parameters."""
+        for name in self.frozen:
+            self.model.get_submodule(name).requires_grad_(False)
 
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
         """Image batch (B,3,H,W) to L feature maps (B,C_l,H_l,W_l)."""
@@ -83,17 +93,14 @@ def build_backbone(
         _finish_swin(model)
     if freeze_stem is None:
         freeze_stem = family in ("resnet", "efficientnet_lite")
-    if freeze_stem:
-        _part(model, family, "freeze_stem=True", _STEMS).requires_grad_(False)
+    frozen = [_part(family, "freeze_stem=True", _STEMS)] if freeze_stem else []
     if freeze_stages:
-        stages = list(_part(model, family, f"freeze_stages={freeze_stages}", _STAGES).children())
-        if not 0 < freeze_stages <= len(stages):
-            raise FocusDetrError(
-                f"freeze_stages={freeze_stages}: {family!r} has 0 to {len(stages)} to freeze"
-            )
-        for stage in stages[:freeze_stages]:
-            stage.requires_grad_(False)
-    return Backbone(model, list(model.channels), _strides(config, model.out_features))
+        stages = _part(family, f"freeze_stages={freeze_stages}", _STAGES)
+        names = [f"{stages}.{name}" for name, _ in model.get_submodule(stages).named_children()]
+        if not 0 < freeze_stages <= len(names):
+            raise FocusDetrError(f"freeze_stages={freeze_stages}: {family!r} has 0 to {len(names)} to freeze")
+        frozen += names[:freeze_stages]
+    return Backbone(model, list(model.channels), _strides(config, model.out_features), frozen)
 
 
 def _as_config(config: PreTrainedConfig | dict[str, Any]) -> PreTrainedConfig:
@@ -106,10 +113,10 @@ def _as_config(config: PreTrainedConfig | dict[str, Any]) -> PreTrainedConfig:
     return AutoConfig.for_model(**config)
 
 
-def _part(model: nn.Module, family: str, asked: str, names: dict[str, str]) -> nn.Module:
+def _part(family: str, asked: str, names: dict[str, str]) -> str:
     if family not in names:
         raise FocusDetrError(f"{asked}: not known for {family!r}, only for {', '.join(names)}")
-    return model.get_submodule(names[family])
+    return names[family]
 
 
 def _strides(config: PreTrainedConfig, out_features: list[str]) -> list[int]:

@@ -90,6 +90,14 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         self.quirks = c.switches
         self.post_init()
 
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
+        """As `transformers.PreTrainedModel.from_pretrained`; what the configuration freezes stays frozen."""
+        loaded = super().from_pretrained(*args, **kwargs)
+        model = loaded[0] if isinstance(loaded, tuple) else loaded
+        model.backbone.freeze()
+        return loaded
+
     def forward(
         self,
         pixel_values: Tensor,

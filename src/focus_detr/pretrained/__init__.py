@@ -52,7 +52,14 @@ def resolve_model(name_or_path: str | Path) -> Path:
         )
     if _HUB_ID.fullmatch(name) and name[0] not in "./~":
         return _download(name)
-    close = difflib.get_close_matches(name, list_models(), n=1)
+    from focus_detr.presets import list_presets
+
+    if name in list_presets():
+        raise FocusDetrError(
+            f"{name!r} is a preset: a configuration without trained weights. Train it first: "
+            f"focus-detr train DATA --model {name}"
+        )
+    close = difflib.get_close_matches(name, [*list_models(), *list_presets()], n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise FocusDetrError(f"model {name!r} not found{hint}. {_what_would_work()}")
 
@@ -73,4 +80,7 @@ def _download(hub_id: str) -> Path:
 
 def _what_would_work() -> str:
     bundled = ", ".join(list_models()) or "none"
-    return f"A model is a bundled name ({bundled}), a folder with config.json, or a hub id owner/name."
+    return (
+        f"A model is a bundled name ({bundled}), a folder with config.json, or a hub id owner/name; training "
+        "also starts from a preset (`focus-detr presets`)."
+    )

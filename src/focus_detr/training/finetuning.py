@@ -67,24 +67,21 @@ def load_for_finetuning(
         FocusDetrError: no model there, no class, or the same class twice.
     """
     from focus_detr.pretrained import resolve_model
+    from focus_detr.pretrained.loading import load_model
 
     if not class_names or len(set(class_names)) != len(class_names):
         raise FocusDetrError(f"class_names={list(class_names)!r}: must be one or more different names")
-    if model_class is None:
-        from focus_detr.models import FocusDetrForObjectDetection
-
-        model_class = FocusDetrForObjectDetection
     path = resolve_model(folder)
     if path.is_file():
         raise FocusDetrError(
             f"{path}: an exported model cannot be trained; start from the model it was made from"
         )
-    source = model_class.from_pretrained(path)
+    source = load_model(path, model_class=model_class)
     old_names = class_names_of(source.config)
     config = with_classes(source.config, class_names, category_ids)
     if overrides:
         config = type(config).from_dict({**config.to_dict(), **overrides})
-    model = model_class(config)
+    model = type(source)(config)
     report = FinetuningReport(source=path.name)
     _transfer(source, model, old_names, list(class_names), report)
     return model, report

@@ -154,7 +154,7 @@ class TensorBoard(TrainerCallback):
 
 
 class Progress(TrainerCallback):
-    """A bar of steps with the last losses and AP; lines instead where the output is not a terminal."""
+    """A bar of steps with the last loss and AP; where there is no terminal, lines with every part."""
 
     def __init__(self) -> None:
         self.bar: tqdm | None = None
@@ -180,12 +180,16 @@ class Progress(TrainerCallback):
         row = state.log_history[-1]
         names = [name for name in row if name.startswith(("loss", "eval_AP"))]
         main = [name for name in names if not name[-1].isdigit() or name in _FIRST_COLUMNS]
-        self.shown |= {name.removeprefix("eval_"): f"{row[name]:.4g}" for name in main}
+        # More would push the average precision off most terminals.
+        self.shown |= {name: f"{row['eval_' + name]:.3f}" for name in ("AP", "AP50") if f"eval_{name}" in row}
+        if "loss" in row:
+            self.shown["loss"] = f"{row['loss']:.4g}"
         if self.bar is not None:
             self.bar.set_postfix(self.shown, refresh=False)
         else:
             values = " ".join(f"{name.removeprefix('eval_')}={row[name]:.4g}" for name in main)
-            print(f"step {row['step']}/{state.max_steps} epoch {row['epoch']:.2f} {values}", flush=True)
+            line = f"step {row['step']}/{state.max_steps} epoch {row['epoch']:.2f} {values}"
+            print(line, file=sys.stderr, flush=True)
 
     def on_train_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any

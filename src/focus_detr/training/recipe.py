@@ -164,7 +164,6 @@ class Recipe:
             "max_steps",
             "batch_size",
             "gradient_accumulation",
-            "shortest_edge",
             "log_steps",
         )
         for key in at_least_one:
@@ -180,6 +179,8 @@ class Recipe:
             refuse("learning_rate", "must be positive; the paper uses 1e-4")
         if self.ema_warmup_steps < 1:
             refuse("ema_warmup_steps", "must be at least 1")
+        if self.shortest_edge < 32:
+            refuse("shortest_edge", "must be at least 32 pixels, one cell of the coarsest feature map")
         if self.longest_edge < self.shortest_edge:
             refuse("longest_edge", f"must be at least shortest_edge={self.shortest_edge}")
         if self.nms_threshold is not None and not 0 < self.nms_threshold <= 1:
@@ -214,12 +215,16 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
         return recipe
     if isinstance(recipe, Mapping):
         return Recipe.from_dict(recipe)
+    return _read(recipe, ())
+
+
+def _read(recipe: str | Path, extended_by: tuple[Path, ...]) -> Recipe:
     path = Path(recipe)
     if path.suffix not in (".yaml", ".yml"):
         path = RECIPES / f"{recipe}.yaml"
         if not path.is_file():
             close = difflib.get_close_matches(str(recipe), list_recipes(), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ""
+            hint = f"; did you mean {close[0]!r}?" if close else "."
             raise FocusDetrError(
                 f"recipe {str(recipe)!r} not known{hint} Known: {', '.join(list_recipes())}; or a .yaml file"
             )
@@ -234,15 +239,17 @@ def load_recipe(recipe: str | Path | Mapping[str, Any] | Recipe) -> Recipe:
     values.setdefault("name", path.stem)
     source = f"recipe {path.name}"
     if (base := values.pop("extends", None)) is not None:
-        return load_recipe(base).replace(values, source)
+        if path.resolve() in extended_by:
+            raise FocusDetrError(f"recipe {path}: extends itself, by way of {base!r}; name another recipe")
+        return _read(base, (*extended_by, path.resolve())).replace(values, source)
     return Recipe.from_dict(values, source)
 
 
 def recipe_for(model: str) -> str:
     """The recipe for ``model`` where none is asked for: a preset has its own, others that for small data."""
-    from focus_detr.presets import plain_name
+    from focus_detr.presets import list_presets, plain_name
 
-    return plain_name(model) if plain_name(model) in list_recipes() else "small-data"
+    return plain_name(model) if model in list_presets() else "small-data"
 
 
 def _as_type(value: Any, hint: Any, where: str) -> Any:

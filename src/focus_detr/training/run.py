@@ -20,9 +20,10 @@ from focus_detr.training.setup import (
     build_model,
     check_device,
     choose_recipe,
-    load_data,
     load_evaluation_data,
-    prepare_output,
+    load_training_data,
+    newest_checkpoint,
+    write_recipe,
 )
 
 if TYPE_CHECKING:
@@ -96,14 +97,11 @@ def train(
 
     # Joins the other processes, of which only the first then writes.
     first = training_arguments(chosen, output, device == "cpu").process_index == 0
-    checkpoint = prepare_output(output, chosen, resume, first)
-    dataset = load_data(data, chosen.train_split, chosen.skip_empty)
+    checkpoint = newest_checkpoint(output, resume, first)
+    dataset = load_training_data(data, chosen)
     eval_dataset = load_evaluation_data(data, eval_data, chosen, dataset)
     torch.manual_seed(chosen.seed)
     detector, report = build_model(model, checkpoint, chosen, dataset)
-    if report is not None and first:
-        logger.info("%s", report)
-        (output / "finetuning.txt").write_text(f"{report}\n", encoding="utf-8")
     processor = build_image_processor(model, chosen)
     if evaluator is None and eval_dataset is not None:
         evaluator = coco_evaluator(eval_dataset, processor, chosen.batch_size, chosen.workers)
@@ -122,8 +120,13 @@ def train(
         {record.image_id: record.path for record in dataset.records},
         use_cpu=device == "cpu",
     )
-    if first and not (output / "samples.jpg").exists():
-        _draw_samples(trainer.train_dataset, output / "samples.jpg")
+    if first:
+        write_recipe(output, chosen)
+        if report is not None:
+            logger.info("%s", report)
+            (output / "finetuning.txt").write_text(f"{report}\n", encoding="utf-8")
+        if not (output / "samples.jpg").exists():
+            _draw_samples(trainer.train_dataset, output / "samples.jpg")
     _run(trainer, checkpoint)
     trainer.save_trained_model(output / "last")
     best = output / "best"

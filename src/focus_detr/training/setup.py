@@ -12,7 +12,8 @@ import torch
 import yaml
 from transformers import PreTrainedModel
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, UnknownSplitError
+from focus_detr.folders import writable_folder
 from focus_detr.training.checkpoints import list_checkpoints
 from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 
@@ -32,8 +33,9 @@ def check_device(device: str | None) -> None:
         return
     fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
     if str(device) not in (fastest, f"{fastest}:0"):
+        known = "'cpu'" if fastest == "cpu" else f"{fastest!r} or 'cpu'"
         raise FocusDetrError(
-            f"device={device!r}: this machine trains on {fastest!r} or 'cpu'; another GPU is chosen by "
+            f"device={device!r}: this machine trains on {known}; another GPU is chosen by "
             "CUDA_VISIBLE_DEVICES, several by torchrun"
         )
 
@@ -60,39 +62,46 @@ def choose_recipe(
     name = model if isinstance(model, str) else "custom"
     chosen = load_recipe(recipe if recipe is not None else recipe_for(name)).replace(overrides)
     folder = Path(output) if output is not None else Path("runs") / chosen.name
-    if resume and not folder.is_dir():
+    if resume:  # a run's folder has its recipe from the start
         raise FocusDetrError(f"{folder}: there is no run to resume; check output, or leave resume out")
     return chosen, folder
 
 
-def prepare_output(output: Path, recipe: Recipe, resume: bool, first: bool) -> Path | None:
+def newest_checkpoint(output: Path, resume: bool, first: bool) -> Path | None:
     """The checkpoint to continue from; a folder that holds another run is refused."""
+    writable_folder(output)
     checkpoints = list_checkpoints(output / "checkpoints")
-    if first:
-        if not resume and ((output / "recipe.yaml").exists() or checkpoints):
-            raise FocusDetrError(
-                f"{output}: holds a run already; give resume=True to continue it, or another output"
-            )
-        output.mkdir(parents=True, exist_ok=True)
+    if first and not resume and ((output / "recipe.yaml").exists() or checkpoints):
+        raise FocusDetrError(
+            f"{output}: holds a run already; continue it with resume (--resume), or give another output"
+        )
     if torch.distributed.is_initialized():
         torch.distributed.barrier()  # nobody looks at the folder after it was written to
-    if first:
-        writing = output / ".recipe.yaml.writing"
-        writing.write_text(recipe.to_yaml(), encoding="utf-8")
-        os.replace(writing, output / "recipe.yaml")
-        if resume:
-            found = checkpoints[-1].name if checkpoints else "its beginning, as it has no checkpoint yet"
-            logger.info("resuming %s from %s", output, found)
+    if first and resume:
+        found = checkpoints[-1].name if checkpoints else "its beginning, as it has no checkpoint yet"
+        logger.info("resuming %s from %s", output, found)
     return checkpoints[-1] if checkpoints else None
 
 
-def load_data(
-    data: Any, split: str | None, skip_empty: bool = False, classes: Any = None
-) -> DetectionDataset:
-    from focus_detr.data import DetectionDataset, load_dataset
+def write_recipe(output: Path, recipe: Recipe) -> None:
+    """Makes ``output`` the folder of a run; written last of all preparations, so that a refused start leaves
+    nothing behind that the next one would stumble over."""
+    output.mkdir(parents=True, exist_ok=True)
+    writing = output / ".recipe.yaml.writing"
+    writing.write_text(recipe.to_yaml(), encoding="utf-8")
+    os.replace(writing, output / "recipe.yaml")
 
-    dataset = data if isinstance(data, DetectionDataset) else load_dataset(data, split, classes=classes)
-    if not skip_empty:
+
+def load_training_data(data: Any, recipe: Recipe) -> DetectionDataset:
+    from focus_detr.data import DetectionDataset
+
+    dataset = _load(data, recipe.train_split, "train_split")
+    if not any(len(record.labels) for record in dataset.records):
+        raise FocusDetrError(
+            f"{dataset.name}: no image of {dataset.split!r} has an object that could be learned; look at "
+            "what `focus-detr check` says of the data set"
+        )
+    if not recipe.skip_empty:
         return dataset
     records = [record for record in dataset.records if len(record.labels)]
     return DetectionDataset(
@@ -111,11 +120,26 @@ def load_evaluation_data(
 ) -> DetectionDataset | None:
     from focus_detr.data import DetectionDataset
 
-    if eval_data is None and (recipe.eval_split is None or isinstance(data, DetectionDataset)):
+    if eval_data is not None:
+        return _load(eval_data, recipe.eval_split, "eval_split", dataset.class_names)
+    if recipe.eval_split is None or isinstance(data, DetectionDataset):
         return None
-    return load_data(
-        eval_data if eval_data is not None else data, recipe.eval_split, classes=dataset.class_names
-    )
+    return _load(data, recipe.eval_split, "eval_split", dataset.class_names)
+
+
+def _load(data: Any, split: str | None, key: str, classes: Any = None) -> DetectionDataset:
+    """A split of a data set; one that is not there is said with the recipe's key that names it."""
+    from focus_detr.data import DetectionDataset, list_splits, load_dataset
+
+    if isinstance(data, DetectionDataset):
+        return data
+    try:
+        return load_dataset(data, split, classes=classes)
+    except UnknownSplitError as error:
+        fixes = [f"--set {key}={name}" for name in list_splits(data)]
+        if key == "eval_split":
+            fixes += ["--set eval_split=null to train without evaluating", "--eval-data for another data set"]
+        raise FocusDetrError(f"{error} Say which with {', or '.join(fixes)}.") from error
 
 
 def build_model(
@@ -132,9 +156,10 @@ def build_model(
     if isinstance(model, PreTrainedModel):
         detector = model
     elif checkpoint is not None:
-        from focus_detr.models import FocusDetrForObjectDetection
+        from focus_detr.pretrained.loading import load_model
 
-        detector = FocusDetrForObjectDetection.from_pretrained(checkpoint)
+        detector = load_model(checkpoint)
+        _aligned(detector)
     elif str(model) in list_presets():
         detector = _new_model(str(model), recipe, dataset)
     else:
@@ -151,6 +176,13 @@ def build_model(
     if recipe.gradient_checkpointing:
         _checkpoint_activations(detector)
     return detector, report
+
+
+def _aligned(detector: PreTrainedModel) -> None:
+    """Weights read from a file lie in memory as they lie in the file, and products over memory of another
+    alignment round otherwise: a resumed run would drift from one left alone."""
+    for tensor in (*detector.parameters(), *detector.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _checkpoint_activations(detector: PreTrainedModel) -> None:
@@ -193,6 +225,7 @@ def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -
     from focus_detr.image_processing import FocusDetrImageProcessor
     from focus_detr.presets import list_presets
     from focus_detr.pretrained import resolve_model
+    from focus_detr.pretrained.loading import load_image_processor
 
     size = {"shortest_edge": recipe.shortest_edge, "longest_edge": recipe.longest_edge}
     settings: dict[str, Any] = {"size": size}
@@ -202,4 +235,4 @@ def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -
         return FocusDetrImageProcessor(**settings, scoring=getattr(model.config, "scoring", "sigmoid"))
     if str(model) in list_presets():
         return FocusDetrImageProcessor(**settings, scoring=FocusDetrConfig.from_preset(str(model)).scoring)
-    return FocusDetrImageProcessor.from_pretrained(resolve_model(model), **settings)
+    return load_image_processor(resolve_model(model), **settings)
