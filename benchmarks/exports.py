@@ -4,7 +4,9 @@
 
 Every form takes images stretched to one size. AP is what `focus-detr evaluate` says of the split; ``found``
 is the share of the eager model's detections (score 0.3 or more) that a form finds, too: the same class, with
-an overlap of 0.9 or more. Times are of one forward pass, in turns.
+an overlap of 0.9 or more. ``kept`` is the share of the tokens which the eager encoder works on that an
+OpenVINO form selects, too, on the same pictures. INT8 is calibrated on pictures of ``--calibrate``. Times are
+of one forward pass, in turns.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from focus_detr import FocusDetrForObjectDetection, FocusDetrImageProcessor, Pre
 from focus_detr.benchmarking import take_turns
 from focus_detr.data import load_dataset
 from focus_detr.data.dataset import DetectionDataset
+from focus_detr.data.images import read_image
 from focus_detr.evaluation import evaluate
 from focus_detr.export import export
 from focus_detr.inference import Detections
@@ -32,6 +35,7 @@ FORMS = {
     "ONNX Runtime fp16": ("onnx", "fp16"),
     "OpenVINO fp32": ("openvino", "fp32"),
     "OpenVINO fp16": ("openvino", "fp16"),
+    "OpenVINO int8": ("openvino", "int8"),
     "torch.export fp32": ("torch-export", "fp32"),
 }
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
@@ -39,21 +43,23 @@ _OVERLAP, _SCORE = 0.9, 0.3
 
 
 def predictors(
-    name: str, image_size: tuple[int, int], folder: Path
-) -> Iterator[tuple[str, Predictor, float]]:
-    """Every form of the model, and its megabytes."""
+    name: str, image_size: tuple[int, int], folder: Path, pictures: list[Path]
+) -> Iterator[tuple[str, Predictor, float, Path | None]]:
+    """Every form of the model, its megabytes, and its file."""
     source = resolve_model(name)
     height, width = image_size
     processor = FocusDetrImageProcessor.from_pretrained(source, size={"height": height, "width": width})
     model = FocusDetrForObjectDetection.from_pretrained(source).float().eval()
     weights = sum(p.numel() for p in model.parameters()) * 4 / 1e6
-    yield "eager", Predictor(model, processor), weights
-    yield "deployed", Predictor(deploy(model), processor), weights
+    yield "eager", Predictor(model, processor), weights, None
+    yield "deployed", Predictor(deploy(model), processor), weights, None
     for form, (format, precision) in FORMS.items():
         path = folder / f"{format}-{precision}{SUFFIXES[format]}"
-        export(name, path, format, image_size=image_size, batch_size=1, precision=precision)
-        files = folder.glob(f"{path.stem}.*")
-        yield form, Predictor.from_pretrained(path), sum(file.stat().st_size for file in files) / 1e6
+        shape: dict[str, Any] = {"image_size": image_size, "batch_size": 1}
+        calibration = pictures if precision == "int8" else None
+        export(name, path, format, precision=precision, calibration=calibration, **shape)
+        size = sum(file.stat().st_size for file in folder.glob(f"{path.stem}.*"))
+        yield form, Predictor.from_pretrained(path), size / 1e6, path
 
 
 def work(predictor: Predictor, image_size: tuple[int, int]) -> Callable[[], object]:
@@ -86,6 +92,23 @@ def share_found(found: list[Detections], wanted: list[Detections]) -> float:
     return hits / max(1, total)
 
 
+def share_kept(path: Path, eager: Predictor, pictures: list[Path]) -> float:
+    """Share of the tokens of the eager model's first encoder layer that an OpenVINO file selects."""
+    import openvino
+
+    graph = openvino.Core().read_model(path)
+    selection = next(node for node in graph.get_ordered_ops() if node.get_type_name() == "TopK")
+    graph.add_outputs(selection.output(1))
+    compiled = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    shares = []
+    for picture in pictures:
+        images = eager.processor(images=[read_image(picture)], return_tensors="pt")["pixel_values"]
+        wanted = eager.model(images).plan.indices[0].tolist()
+        kept = compiled(images.numpy())[compiled.outputs[-1]][0].tolist()
+        shares.append(len(set(wanted) & set(kept)) / len(wanted))
+    return sum(shares) / len(shares)
+
+
 def run(options: argparse.Namespace) -> None:
     dataset = load_dataset(options.data, options.split)
     assert isinstance(dataset, DetectionDataset)
@@ -93,8 +116,11 @@ def run(options: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
     works: dict[str, Callable[[], object]] = {}
     wanted: list[Detections] = []
+    eager: Predictor | None = None
+    seen = [record.path for record in load_dataset(options.data, options.calibrate).records]
     with tempfile.TemporaryDirectory() as folder:
-        for form, predictor, megabytes in predictors(options.model, options.size, Path(folder)):
+        for form, predictor, megabytes, path in predictors(options.model, options.size, Path(folder), seen):
+            eager = eager or predictor
             found = list(predictor.predict(pictures, threshold=_SCORE))
             wanted = wanted or found
             report = evaluate(predictor, options.data, split=options.split, progress=False)
@@ -104,6 +130,7 @@ def run(options: argparse.Namespace) -> None:
                 "megabytes": round(megabytes, 1), "images": len(dataset),
                 "AP": round(summary["AP"], 4), "AP50": round(summary["AP50"], 4),
                 "found": round(share_found(found, wanted), 4),
+                "kept": round(share_kept(path, eager, pictures), 4) if path and path.suffix == ".xml" else "",
             })  # fmt: skip
             print("evaluated:", *rows[-1].values(), flush=True)
             works[form] = work(predictor, options.size)
@@ -118,6 +145,7 @@ if __name__ == "__main__":
     arguments.add_argument("model")
     arguments.add_argument("data", type=Path)
     arguments.add_argument("--split", default="test")
+    arguments.add_argument("--calibrate", default="train", help="split that INT8 takes its ranges from")
     arguments.add_argument("--size", type=size, default=(320, 416), help="HxW of the images")
     arguments.add_argument(
         "--pictures", type=int, default=20, help="of the split, whose detections are compared"

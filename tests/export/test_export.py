@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from focus_detr import FocusDetr, FocusDetrForObjectDetection, FocusDetrImageProcessor
 from focus_detr.cli.app import app
@@ -135,6 +136,42 @@ def test_half_precision_is_near_and_half_the_size(format, tmp_path, eager):
         assert (overlap.max(1) > 0.9).mean() > 0.9
 
 
+@pytest.mark.slow
+def test_int8_keeps_its_tokens_and_finds_the_objects(tmp_path, eager):
+    pytest.importorskip("nncf")
+    from openvino import Core
+
+    with pytest.raises(FocusDetrError, match="4 pictures could be read; at least 10"):
+        export(
+            "blood-cells", tmp_path / "few.xml", "openvino", image_size=SIZE, batch_size=1,
+            precision="int8", calibration=SMEARS,
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+    path = export(
+        "blood-cells", tmp_path / "model.xml", "openvino", image_size=SIZE, batch_size=1,
+        precision="int8", calibration=SMEARS * 3,
+    )  # fmt: skip
+    weights = path.with_suffix(".bin").stat().st_size
+    assert weights < 0.5 * 4 * sum(p.numel() for p in eager.model.parameters())
+    graph = Core().read_model(path)
+    kinds = [node.get_type_name() for node in graph.get_ordered_ops()]
+    assert kinds.count("FakeQuantize") > 50
+    sort = next(node for node in graph.get_ordered_ops() if node.get_type_name() == "TopK")
+    graph.add_outputs(sort.output(1))
+    compiled = Core().compile_model(graph, "CPU")
+    for smear in SMEARS:
+        image = eager.processor(images=[Image.open(smear)], return_tensors="pt")["pixel_values"]
+        with torch.no_grad():
+            expected = eager.model(image).plan.indices[0].tolist()
+        kept = compiled(image.numpy())[compiled.outputs[-1]][0].tolist()
+        assert len(kept) == len(expected) and len(set(kept) & set(expected)) > 0.95 * len(kept)
+    found = Predictor.from_pretrained(path).predict(SMEARS, threshold=0.4)
+    for one, other in zip(found, eager.predict(SMEARS, threshold=0.2), strict=True):
+        assert len(one.scores) > 3
+        overlap = box_iou(one.boxes_xyxy, other.boxes_xyxy) * (one.labels[:, None] == other.labels[None])
+        assert (overlap.max(1) > 0.7).mean() > 0.9
+
+
 def box_iou(one, other):
     low, high = np.maximum(one[:, None, :2], other[:, :2]), np.minimum(one[:, None, 2:], other[:, 2:])
     shared = (high - low).clip(min=0).prod(-1)
@@ -160,7 +197,10 @@ def test_tensorrt_gets_a_script_to_build_its_engine(tmp_path):
         ({"image_size": (16, 64)}, "32 or more"),
         ({"image_size": 64.0}, "image_size"),
         ({"batch_size": 0}, "batch_size=0"),
-        ({"precision": "int8"}, "precision='int8': not known; use one of fp32, fp16, bf16"),
+        ({"precision": "int4"}, "precision='int4': not known; use one of fp32, fp16, bf16, int8"),
+        ({"precision": "int8"}, "go together"),
+        ({"calibration": SMEARS}, "go together"),
+        ({"precision": "int8", "calibration": SMEARS}, "only of format 'openvino'"),
         ({"format": "tensorrt"}, "TensorRT needs it fixed"),
     ],
 )

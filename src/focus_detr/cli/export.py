@@ -26,8 +26,15 @@ def export(
         int | None, typer.Option(min=1, help="Fix the number of images; free if absent.")
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, or fp16 or bf16 for weights and products of half the size.")
+        str,
+        typer.Option(
+            help="fp32; fp16 or bf16 for products of half the size; int8 for OpenVINO, with --calibration."
+        ),
     ] = "fp32",
+    calibration: Annotated[
+        list[str] | None,
+        typer.Option(help="Picture, folder or pattern that int8 takes its ranges from; repeatable."),
+    ] = None,
     json: JsonFlag = False,
 ) -> None:
     """Write a model, its class names and its preprocessing to one file for another runtime.
@@ -42,7 +49,15 @@ def export(
     folder = resolve_model(model)
     path = output or Path(f"{folder.name}{suffix_of(format)}")
     sides = _parse_size(size)
-    written = write(str(folder), path, format, image_size=sides, batch_size=batch, precision=precision)
+    written = write(
+        str(folder),
+        path,
+        format,
+        image_size=sides,
+        batch_size=batch,
+        precision=precision,
+        calibration=calibration or None,
+    )
     files = [file for file in sorted(written.parent.glob(f"{written.stem}.*")) if file.is_file()]
     if json:
         print_json(

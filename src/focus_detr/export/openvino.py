@@ -14,16 +14,26 @@ from focus_detr.export.metadata import KEY, Metadata
 from focus_detr.export.packages import need
 
 if TYPE_CHECKING:
+    from focus_detr.inference.sources import NamedImage
     from focus_detr.models import FocusDetrForObjectDetection
 
 
-def write(model: FocusDetrForObjectDetection, path: Path, metadata: Metadata) -> None:
-    """Write the model as OpenVINO's intermediate representation."""
+def write(
+    model: FocusDetrForObjectDetection,
+    path: Path,
+    metadata: Metadata,
+    pictures: list[NamedImage] | None = None,
+) -> None:
+    """Write the model as OpenVINO's intermediate representation; in INT8 where pictures are given."""
     openvino = need("openvino")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model.onnx"
         onnx.write(model, source, metadata)
         converted = openvino.convert_model(source)
+    if pictures is not None:
+        from focus_detr.export.quantization import quantized
+
+        converted = quantized(converted, model, metadata, pictures)
     converted.set_rt_info(metadata.to_json(), [KEY])
     openvino.save_model(converted, path, compress_to_fp16=False)
 

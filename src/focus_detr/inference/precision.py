@@ -34,6 +34,21 @@ class _FullOutput(HalfPrecision):
         return super().forward(*inputs).float()
 
 
+def coarse_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """By name, the layers of a detector that may be coarse and hold most of its work: convolutions of the
+    backbone and the neck, feed-forward networks, values and outputs of deformable attention."""
+    products = (FusedConv2d, nn.Conv2d, nn.Linear)
+    found: dict[str, nn.Module] = {}
+    for name, part in model.named_modules():
+        if name.startswith(("backbone.", "neck.")) and isinstance(part, products):
+            found[name] = part
+        elif isinstance(part, FeedForward):
+            found |= {f"{name}.{n}": each for n, each in part.named_modules() if isinstance(each, products)}
+        elif isinstance(part, DeformableAttention):
+            found |= {f"{name}.value_proj": part.value_proj, f"{name}.output_proj": part.output_proj}
+    return found
+
+
 def to_half_precision(model: nn.Module, dtype: torch.dtype) -> None:
     """Convert, in place, what may be coarse in a detector: its backbone, its neck and the bulk of its layers.
 

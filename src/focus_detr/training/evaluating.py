@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from torch.utils.data import DataLoader
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.training.sampling import PlainDataLoader
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -39,9 +39,7 @@ def coco_evaluator(
 
     def evaluate(model: PreTrainedModel) -> dict[str, float]:
         collate = Collator(processor, do_resize=True)
-        loader: DataLoader[Any] = DataLoader(
-            dataset, batch_size, sampler=order, num_workers=workers, collate_fn=collate
-        )
+        loader = PlainDataLoader(dataset, batch_size, sampler=order, num_workers=workers, collate_fn=collate)
         return evaluate_batches(model, loader, ground_truth, processor=processor)
 
     return evaluate

@@ -50,7 +50,15 @@ class EpochBatchSampler(Sampler[list[int]]):
             yield np.array_split(batch, self.world_size)[self.rank].tolist()
 
 
-class EpochDataLoader(DataLoader):
+class PlainDataLoader(DataLoader):
+    """Does not warn, every epoch, of more workers than cores: the recipe asks for them, and reading pictures
+    overlaps with computing on one core, too."""
+
+    def check_worker_number_rationality(self) -> None:
+        return
+
+
+class EpochDataLoader(PlainDataLoader):
     """A data loader that passes the epoch on to its batch sampler."""
 
     def set_epoch(self, epoch: int) -> None:
