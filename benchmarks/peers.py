@@ -2,12 +2,14 @@
 
     python benchmarks/peers.py --threads 2 --onnx FOLDER
 
-Two comparisons, each in turns on one image. Small, at 416x416: focus-detr-lite0, eager, deployed and as ONNX
-in ONNX Runtime, against PicoDet-S 416 (`picodet_s_416_coco.onnx`) and YOLOX-nano (`yolox_nano.onnx`) of the
-folder given. Middle, at 640x640: focus-detr-r50 at keep ratio 0.3, eager and deployed, against RT-DETR v2 R50
-and Deformable DETR R50, D-FINE and others that transformers builds here without torchvision, timm or
-the network, all eager. Forward passes alone: what comes after (suppression, for PicoDet and YOLOX) is not in
-it. Speed is half of a comparison: the weights here are random; AP is what `focus-detr evaluate` measures.
+Two comparisons, each in turns on one image. Small, at 416x416: focus-detr-nano and -lite0, eager, deployed,
+in ONNX Runtime and in OpenVINO, also in INT8 (calibrated on noise: speed does not depend on it), against
+PicoDet-S 416 (`picodet_s_416_coco.onnx`) and YOLOX-nano (`yolox_nano.onnx`) of the folder given, in ONNX
+Runtime and in OpenVINO. Middle, at 640x640: focus-detr-r50 at keep ratio 0.3, eager, deployed and in
+OpenVINO, against RT-DETR v2 R50 and Deformable DETR R50, D-FINE and others that transformers builds here
+without torchvision, timm or the network, all eager. Forward passes alone: what comes after (suppression, for
+PicoDet and YOLOX) is not in it. Speed is half of a comparison: the weights here are random; AP is what
+`focus-detr evaluate` measures. `times_faster` is against PicoDet-S in ONNX Runtime, and RT-DETR v2.
 """
 
 from __future__ import annotations
@@ -18,17 +20,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from common import main, parser, picture_of_times, random_images, random_model, timing_columns, write
+from PIL import Image
 from transformers import ResNetConfig
 
 from focus_detr.benchmarking import take_turns
-from focus_detr.export import export, load_exported
+from focus_detr.export import export
 from focus_detr.image_processing import FocusDetrImageProcessor
 from focus_detr.inference.deploy import deploy
 
 Work = Callable[[], object]
+EXPORTS = {"onnx": ("fp32",), "openvino": ("fp32", "int8")}
 PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "RT-DETR v2 R50": ("RTDetrV2", {}),
     "Deformable DETR R50": ("DeformableDetr", {"two_stage": True, "with_box_refine": True}),
@@ -36,6 +41,7 @@ PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "RF-DETR": ("RfDetr", {}),
     "LW-DETR": ("LwDetr", {}),
 }
+RIVALS = {"small": "PicoDet-S onnxruntime", "middle": "RT-DETR v2 R50"}
 ONNX_PEERS = {"PicoDet-S": "picodet_s_416_coco.onnx", "YOLOX-nano": "yolox_nano.onnx"}
 
 
@@ -44,12 +50,13 @@ def run(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         groups = {
             "small": lambda: small_works(options, Path(folder)),
-            "middle": lambda: middle_works(options),
+            "middle": lambda: middle_works(options, Path(folder)),
         }
         for name in options.groups.split(","):
             works, parameters, side = groups[name]()
             timings = take_turns(works, options.runs, warmup=options.warmup, pause=options.pause)
-            first = next(iter(timings.values()))
+            rival = RIVALS[name]
+            first = timings.get(rival, next(iter(timings.values())))
             for label, timing in timings.items():
                 columns = timing_columns(timing, first)
                 rows.append({
@@ -65,29 +72,30 @@ def run(options: argparse.Namespace) -> None:
 def small_works(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Work], dict[str, float], int]:
     """Models for edge boxes, at 416x416."""
     side = 416
-    model, images = random_model("focus-detr-lite0"), random_images(side, side)
-    works: dict[str, Work] = ours("focus-detr-lite0", model, images)
-    if options.export:
-        processor = FocusDetrImageProcessor(size={"height": side, "width": side})
-        path = export(
-            model, folder / "lite0.onnx", image_size=(side, side), batch_size=1, processor=processor
-        )
-        detector = load_exported(path)
-        works["focus-detr-lite0 onnxruntime"] = lambda: detector.infer(images)
+    images = random_images(side, side)
+    works: dict[str, Work] = {}
+    parameters: dict[str, float] = {}
+    for name in ("focus-detr-nano", "focus-detr-lite0"):
+        model = random_model(name)
+        forms = ours(name, model, images) | exported(name, model, images, folder, options, EXPORTS)
+        parameters |= {label: millions(model) for label in forms}
+        works |= forms
     for name, file in ONNX_PEERS.items():
         if options.onnx is None or not (options.onnx / file).is_file():
             print(f"{name}: left out, {file} is not in the folder of --onnx", flush=True)
         else:
             works[f"{name} onnxruntime"] = onnx_work(options.onnx / file, options.threads, side)
-    return works, {label: millions(model) for label in works if label.startswith("focus")}, side
+            works[f"{name} openvino fp32"] = openvino_work(options.onnx / file, options.threads, side)
+    return works, parameters, side
 
 
-def middle_works(options: argparse.Namespace) -> tuple[dict[str, Work], dict[str, float], int]:
+def middle_works(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Work], dict[str, float], int]:
     """Models of about 40 million parameters, at 640x640."""
     side = 640
     images = random_images(side, side)
     model = random_model("focus-detr-r50", keep_ratio=0.3)
     works: dict[str, Work] = ours("focus-detr-r50 keep 0.3", model, images)
+    works |= exported("focus-detr-r50 keep 0.3", model, images, folder, options, {"openvino": ("fp32",)})
     parameters = {label: millions(model) for label in works}
     for name, (family, fields) in PEERS.items():
         try:
@@ -107,6 +115,60 @@ def ours(name: str, model: Any, images: torch.Tensor) -> dict[str, Work]:
     return {f"{name} eager": lambda: model(images), f"{name} deployed": lambda: quick(images)}
 
 
+def exported(
+    name: str, model: Any, images: torch.Tensor, folder: Path, options: argparse.Namespace,
+    forms: dict[str, tuple[str, ...]],
+) -> dict[str, Work]:  # fmt: skip
+    """The model's files in their runtimes."""
+    works: dict[str, Work] = {}
+    if not options.export:
+        return works
+    height, width = images.shape[2:]
+    processor = FocusDetrImageProcessor(size={"height": height, "width": width})
+    noise = np.random.default_rng(0)
+    pictures = [
+        Image.fromarray(noise.integers(0, 255, (height, width, 3), dtype=np.uint8)) for _ in range(10)
+    ]
+    for format, precisions in forms.items():
+        for precision in precisions:
+            path = folder / f"{name}-{precision}{'.xml' if format == 'openvino' else '.onnx'}"
+            export(
+                model, path, format, image_size=(height, width), batch_size=1, processor=processor,
+                precision=precision, calibration=pictures if precision == "int8" else None,
+            )  # fmt: skip
+            runtime = "openvino" if format == "openvino" else "onnxruntime"
+            works[f"{name} {runtime} {precision}"] = file_work(path, images, options.threads)
+    return works
+
+
+def file_work(path: Path, images: torch.Tensor, threads: int) -> Work:
+    """A pass of one of our files, in as many threads as everything else."""
+    if path.suffix == ".xml":
+        return openvino_work(path, threads, images.shape[2])
+    return onnx_work(path, threads, images.shape[2])
+
+
+def openvino_work(path: Path, threads: int, side: int) -> Work:
+    """A pass of a file in OpenVINO, ones where it wants more than the image."""
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    graph = openvino.Core().read_model(path)
+    images = random_images(side, side).numpy()
+    sizes = {
+        port: [1, 3, side, side] if len(port.partial_shape) == 4 else [1, *port.partial_shape.to_shape()[1:]]
+        for port in graph.inputs
+    }
+    graph.reshape(sizes)
+    compiled = openvino.Core().compile_model(graph, "CPU", settings)
+    feeds = [images if len(shape) == 4 else np.ones(shape, np.float32) for shape in sizes.values()]
+    return lambda: compiled(feeds)
+
+
 def transformers_peer(family: str, fields: dict[str, Any]) -> torch.nn.Module:
     """A detector of transformers for 80 classes, by its default configuration, with random weights."""
     settings = {"num_labels": 80, **fields}
@@ -124,7 +186,6 @@ def transformers_peer(family: str, fields: dict[str, Any]) -> torch.nn.Module:
 
 def onnx_work(path: Path, threads: int, side: int) -> Work:
     """A pass of an ONNX file, for ones where it wants more than the image."""
-    import numpy
     import onnx
     import onnxruntime
 
@@ -144,7 +205,7 @@ def onnx_work(path: Path, threads: int, side: int) -> Work:
         if len(shape) == 4:
             feeds[each.name] = random_images(side, side).numpy()
         else:
-            feeds[each.name] = numpy.ones(shape, numpy.float32)
+            feeds[each.name] = np.ones(shape, np.float32)
     return lambda: session.run(None, feeds)
 
 

@@ -49,7 +49,8 @@ def test_every_preset_builds(name, built):
     assert model.config.host == host
     assert model.config.token_policy == policies[name.split("-")[0]]
     assert hasattr(model.encoder, "selector") == name.startswith(("focus", "salience"))
-    assert model.strides == ([32] if host == "detr" else [8, 16, 32, 64])
+    strides = [32] if host == "detr" else [16, 32, 64] if name.endswith("nano") else [8, 16, 32, 64]
+    assert model.strides == strides
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_it_is_as_large_as_published(name, millions):
 def test_schedules_differ_in_the_encoding_that_checkpoints_do_not_hold():
     for name in list_presets():
         config = FocusDetrConfig.from_preset(name)
-        long = "ep" in name.split("-")[-1] or "lite" in name
+        long = "ep" in name.split("-")[-1] or "lite" in name or "nano" in name
         expected = (20.0, 0.0) if long else (10000.0, -0.5)
         expected = (10000.0, 0.0) if config.host == "detr" else expected
         assert (config.position_temperature, config.position_offset) == expected, name
