@@ -5,7 +5,11 @@
 Runs of the plan that are not finished are trained (or resumed) one after the other by the project's own train
 command, and measured on the test split by its own evaluate command; what is finished stays as it is, so the
 command can be stopped and given again. Each finished run adds a row to the table; its log and recipe are kept
-beside it. ``--only`` takes some runs of the plan, so that several machines or processes can share it.
+beside it. ``--only`` takes some runs of the plan, so that several machines or processes can share it, and
+``--seeds`` with no number trains nothing: the table and the picture are made of what there is.
+
+`recall_first` and `recall_last` are the share of the objects that a token kept in the first and in the last
+encoder layer lies in; `encoder_gmacs` are of the encoder and of the choice of its tokens, at 224x299.
 """
 
 from __future__ import annotations
@@ -21,10 +25,11 @@ from typing import Any
 
 import yaml
 
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#6a51a3")
 RESULTS = Path(__file__).parent / "results"
 COLUMNS = (
-    "run", "preset", "host", "policy", "keep_ratio", "seed", "AP", "AP50", "AP75", "recall_last_layer",
-    "encoder_gmacs", "parameters_m", "cpu_minutes", "epochs", "size",
+    "run", "preset", "host", "policy", "keep_ratio", "seed", "AP", "AP50", "AP75", "recall_first",
+    "recall_last", "encoder_gmacs", "parameters_m", "cpu_minutes", "epochs", "size",
 )  # fmt: skip
 
 
@@ -82,18 +87,14 @@ def one_run(
     before = processor_seconds()
     subprocess.run([*train, "--output", str(folder), "--device", arguments.device, *resume], check=True)
     minutes = (processor_seconds() - before) / 60
-    evaluate = [*command, "evaluate", str(folder), str(arguments.data), "--split", arguments.split, "--json"]
-    output = subprocess.run(
-        [*evaluate, "--batch-size", "1", "--device", arguments.device], check=True, stdout=subprocess.PIPE
-    )
-    report = json.loads(output.stdout.splitlines()[-1])
+    report = evaluate(folder, arguments)
     (kept / f"{label}.csv").write_text((folder / "metrics.csv").read_text())
     row = describe(folder) | {
         "run": name,
         "preset": run["preset"],
         "seed": seed,
         **{key: round(report["metrics"][key], 4) for key in ("AP", "AP50", "AP75")},
-        "recall_last_layer": last_layer_recall(report),
+        **recall(report),
         # A resumed run took longer than this command did.
         "cpu_minutes": None if resume else round(minutes, 1),
         "epochs": merged["epochs"],
@@ -101,6 +102,14 @@ def one_run(
     }
     record.write_text(json.dumps(row, indent=1) + "\n")
     write_table(kept)
+
+
+def evaluate(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the evaluate command says of a run."""
+    command = [sys.executable, "-m", "focus_detr", "evaluate", str(folder), str(arguments.data)]
+    options = ["--split", arguments.split, "--batch-size", "1", "--device", arguments.device, "--json"]
+    output = subprocess.run([*command, *options], check=True, stdout=subprocess.PIPE)
+    return json.loads(output.stdout.splitlines()[-1])
 
 
 def processor_seconds() -> float:
@@ -126,9 +135,11 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def last_layer_recall(report: dict[str, Any]) -> float | None:
-    tokens = report.get("tokens")
-    return None if not tokens else round(tokens["recall"]["all"][-1], 4)
+def recall(report: dict[str, Any]) -> dict[str, float | None]:
+    tokens = report["foreground_recall"]
+    layers = tokens["recall"]["all"] if tokens else [None]  # every token is kept
+    named = {"recall_first": layers[0], "recall_last": layers[-1]}
+    return {name: None if value is None else round(value, 4) for name, value in named.items()}
 
 
 def write_table(kept: Path) -> None:
@@ -139,8 +150,44 @@ def write_table(kept: Path) -> None:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)
+    draw(rows, kept.parent / f"{kept.name}.png")
     for row in rows:
         print("  ".join(f"{row[key]!s:>14}" for key in ("run", "seed", "AP", "AP50", "encoder_gmacs")))
+
+
+def draw(rows: list[dict[str, Any]], file: Path) -> None:
+    """AP against the encoder's operations: a line for each policy, the mean and the range over its seeds."""
+    from focus_detr.benchmarking.plots import new_figure
+
+    figure, axes = new_figure("Accuracy against encoder compute", "encoder, GMACs an image", "AP, test split")
+    policies: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    for row in rows:
+        if is_variant(row["run"]):
+            continue
+        runs = policies.setdefault((row["host"], row["policy"]), {})
+        runs.setdefault(row["run"], []).append(row)
+    for place, (pair, runs) in enumerate(sorted(policies.items())):
+        points = sorted(
+            (seeds[0]["encoder_gmacs"], sorted(row["AP"] for row in seeds), name)
+            for name, seeds in runs.items()
+        )
+        means = [sum(values) / len(values) for _, values, _ in points]
+        color = COLORS[place % len(COLORS)]
+        label = " / ".join(pair)
+        axes.plot([x for x, _, _ in points], means, "o-", color=color, label=label, markersize=4)
+        for (x, values, name), mean in zip(points, means, strict=True):
+            axes.vlines(x, values[0], values[-1], color=color)
+            ratio = name.rpartition("-")[2]
+            if len(points) > 1:
+                axes.annotate(ratio, (x, mean), (4, 4), textcoords="offset points", fontsize=7, color=color)
+    axes.set_xlim(left=0)
+    axes.legend(frameon=False, fontsize=8)
+    figure.savefig(file, dpi=150, facecolor="white")
+
+
+def is_variant(run: str) -> bool:
+    """A part of the paper's left out, or a quirk put back: in the table alone."""
+    return run.startswith("focus-0.3-")
 
 
 if __name__ == "__main__":

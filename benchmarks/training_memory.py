@@ -4,8 +4,8 @@
 
 Forward, losses with denoising queries, and backward, for a batch of images of one size with ten objects each,
 in float32. Each form runs in a process of its own, once; `growth` is what the step takes beyond weights and
-images, gradients included. Gradient checkpointing computes encoder and decoder layers again in the backward
-pass. Target: at most half of the straightforward form's growth.
+images, gradients included. Gradient checkpointing computes the backbone and the layers of encoder and decoder
+again in the backward pass. Target: at most half of the straightforward form's growth.
 """
 
 from __future__ import annotations
@@ -62,6 +62,6 @@ def step(preset: str, form: str, canvas: tuple[int, int], batch: int, threads: i
 if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument("--preset", default="focus-detr-r50")
-    arguments.add_argument("--size", type=size, default=(480, 640))
+    arguments.add_argument("--size", type=size, default=(800, 1066))
     arguments.add_argument("--batch", type=int, default=1)
     main(run, arguments.parse_args())

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers.models.swin.modeling_swin import SwinDropPath, SwinLayer, SwinMLP
 
@@ -42,6 +43,7 @@ class Backbone(nn.Module):
         self.channels = channels
         self.strides = strides
         self.frozen = frozen or []
+        self.gradient_checkpointing = False  # set by transformers, with that of the layers
         self.freeze()
 
     def freeze(self) -> None:
@@ -54,7 +56,13 @@ class Backbone(nn.Module):
         if pixel_values.device.type == "cpu" and not torch.compiler.is_exporting():
             # Depthwise convolutions run about twice as fast on CPUs when channels lie together.
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
-        return list(self.model(pixel_values).feature_maps)
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            # Computed again last of all, when the activations of everything after it are gone.
+            return list(checkpoint(self._feature_maps, pixel_values, use_reentrant=False))
+        return list(self._feature_maps(pixel_values))
+
+    def _feature_maps(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        return self.model(pixel_values).feature_maps
 
 
 def build_backbone(
