@@ -6,7 +6,8 @@
 ResNet-50, one image of 800x1066, random weights, Focus-DETR and dense DINO. All forms compute the same from
 the same weights (quirks "original"); they take turns. Each is compared with the straightforward form of the
 same model. `cpu_times_faster` is the ratio of what all threads spent: to be read where the machine was not
-quiet. Exporting takes minutes: `--exports` says of which models.
+quiet. Exporting takes minutes: `--exports` says of which models. INT8 is calibrated on noise: speed does not
+depend on it.
 Targets: deployed in float32 at least 2 times, in bfloat16 or by OpenVINO at least 4 times.
 """
 
@@ -19,18 +20,17 @@ from pathlib import Path
 
 import torch
 from common import main, parser, picture_of_times, random_images, random_model, size, timing_columns, write
+from exported import export_at, exported_work, noise
 from straightforward import Straightforward
 
 from focus_detr.benchmarking import take_turns
-from focus_detr.export import export, load_exported
-from focus_detr.image_processing import FocusDetrImageProcessor
 from focus_detr.inference.deploy import deploy
 from focus_detr.inference.fusion import computes_natively
 
 MODELS = {"focus": "focus-detr-r50", "dense": "dino-r50"}
-FORMS = ("straightforward", "eager", "deployed", "deployed-bf16", "openvino")
-SUFFIXES = {"openvino": ".xml", "onnxruntime": ".onnx"}
-TARGETS = {"deployed": 2.0, "deployed-bf16": 4.0, "openvino": 4.0}
+FORMS = ("straightforward", "eager", "deployed", "deployed-bf16", "openvino", "openvino-int8")
+SUFFIXES = {"openvino": ".xml", "openvino-int8": ".xml", "onnxruntime": ".onnx"}
+TARGETS = {"deployed": 2.0, "deployed-bf16": 4.0, "openvino": 4.0, "openvino-int8": 4.0}
 
 
 def run(options: argparse.Namespace) -> None:
@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> None:
             for form in options.forms.split(","):
                 if form in SUFFIXES and name not in options.exports.split(","):
                     continue
-                work = make(form, model, images, Path(folder) / f"{name}{SUFFIXES.get(form, '')}")
+                path = Path(folder) / f"{name}-{form}{SUFFIXES.get(form, '')}"
+                work = make(form, model, images, path, options.threads)
                 if work is not None:
                     works[f"{name} {form}"] = work
         timings = take_turns(works, options.runs, warmup=options.warmup, pause=options.pause)
@@ -64,14 +65,14 @@ def run(options: argparse.Namespace) -> None:
     picture_of_times(rows, labels, title, path.with_suffix(".png"))
 
 
-def make(form: str, model: torch.nn.Module, images: torch.Tensor, path: Path) -> Callable[[], object] | None:
+def make(
+    form: str, model: torch.nn.Module, images: torch.Tensor, path: Path, threads: int
+) -> Callable[[], object] | None:
     """The form's forward pass; None where this machine cannot have it."""
     if form in SUFFIXES:
-        processor = FocusDetrImageProcessor(size={"height": images.shape[2], "width": images.shape[3]})
-        kind = form.replace("runtime", "")
-        export(model, path, kind, image_size=images.shape[2:], batch_size=1, processor=processor)
-        detector = load_exported(path)
-        return lambda: detector.infer(images)
+        kind, _, precision = form.replace("runtime", "").partition("-")
+        options = {"precision": precision or "fp32", "calibration": noise(images) if precision else None}
+        return exported_work(export_at(model, path, kind, images, **options), images, threads)
     if form == "deployed-bf16" and not computes_natively(torch.bfloat16, images.device):
         print("deployed-bf16: left out, this processor has no arithmetic for it", flush=True)
         return None

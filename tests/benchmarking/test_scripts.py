@@ -24,7 +24,7 @@ def importable(monkeypatch):
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    for name in (*SCRIPTS, "common", "straightforward"):
+    for name in (*SCRIPTS, "common", "exported", "straightforward"):
         sys.modules.pop(name, None)
 
 
@@ -73,7 +73,7 @@ def test_every_form_of_the_whole_model_answers_alike(tmp_path):
     model, images = common.random_model("focus-detr-lite0", quirks="original"), common.random_images(64, 96)
     with torch.no_grad():
         plain, eager, deployed = (
-            whole_model.make(form, model, images, tmp_path)()
+            whole_model.make(form, model, images, tmp_path, 1)()
             for form in ("straightforward", "eager", "deployed")
         )
     torch.testing.assert_close(plain["logits"], eager.logits, rtol=1e-3, atol=1e-4)
