@@ -42,6 +42,16 @@ def exported_work(path: Path, images: torch.Tensor, threads: int) -> Work:
 
 def onnx_work(path: Path, images: torch.Tensor, threads: int) -> Work:
     """In ONNX Runtime; ones where a file wants more than the image."""
+    session = onnx_session(path, threads)
+    feeds = {}
+    for each in session.get_inputs():
+        shape = [length if isinstance(length, int) else 1 for length in each.shape]
+        feeds[each.name] = images.numpy() if len(shape) == 4 else np.ones(shape, np.float32)
+    return lambda: session.run(None, feeds)
+
+
+def onnx_session(path: Path, threads: int) -> Any:
+    """A file in ONNX Runtime."""
     import onnx
     import onnxruntime
 
@@ -54,12 +64,7 @@ def onnx_work(path: Path, images: torch.Tensor, threads: int) -> Work:
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads, settings.log_severity_level = threads, 3
     providers = ["CPUExecutionProvider"]
-    session = onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=providers)
-    feeds = {}
-    for each in session.get_inputs():
-        shape = [length if isinstance(length, int) else 1 for length in each.shape]
-        feeds[each.name] = images.numpy() if len(shape) == 4 else np.ones(shape, np.float32)
-    return lambda: session.run(None, feeds)
+    return onnxruntime.InferenceSession(model.SerializeToString(), settings, providers=providers)
 
 
 def openvino_work(path: Path, images: torch.Tensor, threads: int) -> Work:
