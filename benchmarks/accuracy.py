@@ -156,24 +156,26 @@ def write_table(kept: Path) -> None:
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:
-    """AP against the encoder's operations: a line for each policy, the mean and the range over its seeds."""
+    """AP against the encoder's operations: a line for each policy, the mean and the range over its seeds.
+
+    Of the host dino alone: DETR's encoder has one level of tokens, and learns slowly.
+    """
     from focus_detr.benchmarking.plots import new_figure
 
     figure, axes = new_figure("Accuracy against encoder compute", "encoder, GMACs an image", "AP, test split")
-    policies: dict[tuple[str, str], dict[str, list[dict[str, Any]]]] = {}
+    policies: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for row in rows:
-        if is_variant(row["run"]):
+        if is_variant(row["run"]) or row["host"] != "dino":
             continue
-        runs = policies.setdefault((row["host"], row["policy"]), {})
+        runs = policies.setdefault(row["policy"], {})
         runs.setdefault(row["run"], []).append(row)
-    for place, (pair, runs) in enumerate(sorted(policies.items())):
+    for place, (label, runs) in enumerate(sorted(policies.items())):
         points = sorted(
             (seeds[0]["encoder_gmacs"], sorted(row["AP"] for row in seeds), name)
             for name, seeds in runs.items()
         )
         means = [sum(values) / len(values) for _, values, _ in points]
         color = COLORS[place % len(COLORS)]
-        label = " / ".join(pair)
         axes.plot([x for x, _, _ in points], means, "o-", color=color, label=label, markersize=4)
         for (x, values, name), mean in zip(points, means, strict=True):
             axes.vlines(x, values[0], values[-1], color=color)
