@@ -151,8 +151,10 @@ def write_table(kept: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     draw(rows, kept.parent / f"{kept.name}.png")
-    for row in rows:
-        print("  ".join(f"{row[key]!s:>14}" for key in ("run", "seed", "AP", "AP50", "encoder_gmacs")))
+    for row in rows:  # as docs/benchmarks.md has them
+        seen = [row["recall_first"] or 1, row["recall_last"] or 1, row["encoder_gmacs"], row["cpu_minutes"]]
+        cells = [row["run"], row["seed"], f"{row['AP']:.3f}", f"{row['AP50']:.3f}", *seen]
+        print(f"| {' | '.join(map(str, cells))} |")
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:
