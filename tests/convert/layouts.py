@@ -39,6 +39,32 @@ def detrex_deformable_state(two_stage, refined):
     return {key: value for key, value in state.items() if not key.startswith(tuple(unlike))}
 
 
+def with_levels(state, maps, levels):
+    """A model of Deformable DETR's or DINO's original code, on other maps of ResNet-50 and other levels."""
+    state = {key: value for key, value in state.items() if not key.startswith("input_proj.")}
+    for key, value in state.items():
+        if "sampling_offsets" in key or "attention_weights" in key:
+            state[key] = tensor((len(value) * levels // 4, *value.shape[1:]))
+    state["transformer.level_embed"] = tensor((levels, 256))
+    for level in range(levels):
+        width = 2048 >> max(maps - 1 - level, 0) if level <= maps else 256
+        kernel = 1 if level < maps else 3
+        state[f"input_proj.{level}.0.weight"] = tensor((256, width, kernel, kernel))
+        for name in ("0.bias", "1.weight", "1.bias"):
+            state[f"input_proj.{level}.{name}"] = tensor((256,))
+    return state
+
+
+def single_stage(state):
+    """The original Deformable DETR with learned queries, of its two-stage form."""
+    unlike = ("transformer.pos_trans", "transformer.enc_output", "transformer.decoder.class_embed")
+    unlike += ("transformer.decoder.bbox_embed", "class_embed.6", "bbox_embed.6")
+    state = {key: value for key, value in state.items() if not key.startswith(unlike)}
+    points = {"weight": tensor((2, 256)), "bias": tensor((2,))}
+    state |= {f"transformer.reference_points.{name}": value for name, value in points.items()}
+    return state | {"query_embed.weight": tensor((300, 512))}
+
+
 def dn_deformable_state():
     """detrex' DN-Deformable-DETR: what its DINO has, but for the parts of the first stage."""
     state = detrex_state("dino_r50")

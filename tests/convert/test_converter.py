@@ -8,7 +8,7 @@ from focus_detr.convert import ConversionReport, convert_checkpoint
 from focus_detr.convert.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from focus_detr.errors import FocusDetrError
 
-from .layouts import detrex_state, dino_state, dn_deformable_state, tensor
+from .layouts import detrex_state, dino_state, dn_deformable_state, single_stage, tensor, with_levels
 
 
 def save(path, state, name="model_final.pth"):
@@ -157,3 +157,27 @@ def test_dn_deformable_becomes_a_model(tmp_path):
     assert (config.host, config.num_queries, config.num_labels) == ("dn-deformable-detr", 300, 80)
     parts = model.host.query_content, model.host.query_anchor, model.host.label_embedding
     assert [part.weight.unique().item() for part in parts] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("state", "maps", "levels", "strides"),
+    [
+        (lambda: single_stage(detrex_state("deformable_detr_two_stage_r50")), 1, 1, [32]),
+        (lambda: detrex_state("deformable_detr_two_stage_r50"), 2, 3, [16, 32, 64]),
+        (dino_state, 4, 5, [4, 8, 16, 32, 64]),
+        (dino_state, 3, 5, [8, 16, 32, 64, 128]),
+    ],
+)
+def test_levels_are_read_from_the_neck(tmp_path, state, maps, levels, strides):
+    from focus_detr import FocusDetrForObjectDetection
+
+    torch.save({"model": with_levels(state(), maps, levels)}, tmp_path / "c.pth")
+    report = convert_checkpoint(tmp_path / "c.pth", tmp_path / "model")
+    assert any("DC5" in note for note in report.notes) == (levels == 1)
+    model = FocusDetrForObjectDetection.from_pretrained(tmp_path / "model", dtype=torch.float32).eval()
+    assert (model.config.num_levels, model.strides) == (levels, strides)
+    with torch.no_grad():
+        output = model(torch.zeros(1, 3, 64, 96))
+    assert [tuple(shape) for shape in output.spatial_shapes] == [
+        (-(-64 // stride), -(-96 // stride)) for stride in strides
+    ]

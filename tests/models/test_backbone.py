@@ -38,6 +38,17 @@ def test_channels_and_strides_of_every_preset(name):
 
 
 @pytest.mark.parametrize("name", ["resnet50", "swin-tiny-224", "efficientnet-lite0"])
+def test_a_backbone_gives_as_many_of_its_coarsest_maps_as_asked(name):
+    for outputs in (1, 2, 4):
+        with torch.device("meta"):
+            backbone = build_backbone(backbone_config(name, outputs))
+        assert backbone.strides == [4, 8, 16, 32][-outputs:]
+        assert len(backbone(torch.empty(1, 3, 64, 96, device="meta"))) == outputs
+    with pytest.raises(FocusDetrError, match=f"outputs=5: '{name}' gives 1 to 4 maps"):
+        backbone_config(name, 5)
+
+
+@pytest.mark.parametrize("name", ["resnet50", "swin-tiny-224", "efficientnet-lite0"])
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 31), (1, 1)])
 def test_any_size_gives_ceil_of_size_by_stride(name, size):
     backbone = build_backbone(small(name)).eval()

@@ -88,7 +88,9 @@ def convert_checkpoint(
         "host_options": layout.host_options(foreign),
         "policy_options": layout.policy_options(foreign),
     }
-    backbone_settings = given.pop("backbone_config", None) or _backbone(found, layout)
+    backbone_settings = given.pop("backbone_config", None) or backbone_config(
+        found, _backbone_levels(state, source)
+    )
     fields = {"backbone_config": backbone_settings, **options, **encoding, **layout.fields, **given}
     config = _config(state, layout, fields, names, source)
     _check_complete(state, config, source)
@@ -183,8 +185,11 @@ def _config(
     return config
 
 
-def _backbone(name: str, layout: Layout) -> PreTrainedConfig:
-    return backbone_config(name, 1 if HOSTS[layout.host].single_scale else 3)
+def _backbone_levels(state: dict[str, Tensor], source: str) -> int:
+    """Levels that are projected from a map of the backbone each; the others are strided convolutions."""
+    _tensor(state, "neck.projections.0.conv.weight", source)
+    weights = re.compile(r"neck\.projections\.\d+\.conv\.weight")
+    return sum(value.shape[-1] == 1 for key, value in state.items() if weights.fullmatch(key))
 
 
 def _layers(state: dict[str, Tensor], part: str) -> int:

@@ -98,10 +98,14 @@ def rules(state: dict[str, Tensor]) -> list[Rule]:
 
 def adapt(state: dict[str, Tensor], num_labels: int | None) -> tuple[dict[str, Tensor], list[str]]:
     """Make a renamed state dict ours: learned queries are two tables, of positions and of contents."""
-    state = dict(state)
+    state, notes = dict(state), []
+    if "neck.projections.1.conv.weight" not in state:
+        notes.append("one level of stride 32; a dilated one (DC5) has the same tensors and is not supported")
     both = state.pop("host.query_position_and_content.weight", None)
-    if both is None:
-        return state, []
-    position, content = (part.contiguous() for part in torch.chunk(both, 2, dim=1))
-    state |= {"host.query_position.weight": position, "host.query_content.weight": content}
-    return state, ["query_embed.weight: its first half are the queries' positions, its second their contents"]
+    if both is not None:
+        position, content = (part.contiguous() for part in torch.chunk(both, 2, dim=1))
+        state |= {"host.query_position.weight": position, "host.query_content.weight": content}
+        notes.append(
+            "query_embed.weight: its first half are the queries' positions, its second their contents"
+        )
+    return state, notes

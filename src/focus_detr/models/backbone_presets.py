@@ -14,7 +14,7 @@ def _with_outputs(config: PreTrainedConfig, *stages: str) -> PreTrainedConfig:
 
 
 def _resnet(*depths: int) -> PreTrainedConfig:
-    return _with_outputs(ResNetConfig(depths=list(depths)), "stage2", "stage3", "stage4")
+    return _with_outputs(ResNetConfig(depths=list(depths)), "stage1", "stage2", "stage3", "stage4")
 
 
 def _swin(
@@ -33,13 +33,13 @@ def _swin(
         drop_path_rate=drop_path_rate,
         image_size=image_size,
     )
-    return _with_outputs(config, "stage2", "stage3", "stage4")
+    return _with_outputs(config, "stage1", "stage2", "stage3", "stage4")
 
 
 def _lite(hidden_sizes: tuple[int, ...], depths: tuple[int, ...]) -> PreTrainedConfig:
     register()
     config = EfficientNetLiteConfig(hidden_sizes=list(hidden_sizes), depths=list(depths))
-    return _with_outputs(config, "stage3", "stage5", "stage7")
+    return _with_outputs(config, "stage2", "stage3", "stage5", "stage7")
 
 
 _LITE_1X = (16, 24, 40, 80, 112, 192, 320)
@@ -65,14 +65,16 @@ def list_backbones() -> list[str]:
 
 
 def backbone_config(name: str, outputs: int = 3) -> PreTrainedConfig:
-    """Configuration of a backbone with maps of strides 8, 16 and 32, or the last ``outputs`` of them.
+    """Configuration of a backbone with maps of strides 4, 8, 16 and 32, or the last ``outputs`` of them.
 
     Raises:
-        FocusDetrError: ``name`` is not one of :func:`list_backbones`.
+        FocusDetrError: ``name`` is not one of :func:`list_backbones`, or there are not so many maps.
     """
     if name not in _BACKBONES:
         raise FocusDetrError(f"backbone {name!r} is not known; choose one of {', '.join(_BACKBONES)}")
     config = _BACKBONES[name]()
+    if not 1 <= outputs <= len(config.out_features):
+        raise FocusDetrError(f"outputs={outputs}: {name!r} gives 1 to {len(config.out_features)} maps")
     return _with_outputs(config, *config.out_features[-outputs:])
 
 
