@@ -74,6 +74,7 @@ def one_run(
     base = load_recipe(recipe["extends"])
     merged = {
         **recipe,
+        **run.get("recipe", {}),
         "seed": seed,
         "model": {**base.model, **recipe.get("model", {}), **run.get("model", {})},
     }
@@ -151,10 +152,27 @@ def write_table(kept: Path) -> None:
         writer.writeheader()
         writer.writerows(rows)
     draw(rows, kept.parent / f"{kept.name}.png")
-    for row in rows:  # as docs/benchmarks.md has them
-        seen = [row["recall_first"] or 1, row["recall_last"] or 1, row["encoder_gmacs"], row["cpu_minutes"]]
-        cells = [row["run"], row["seed"], f"{row['AP']:.3f}", f"{row['AP50']:.3f}", *seen]
-        print(f"| {' | '.join(map(str, cells))} |")
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for row in rows:
+        runs.setdefault(row["run"], []).append(row)
+    for seeds in runs.values():
+        print(markdown(seeds))
+
+
+def markdown(seeds: list[dict[str, Any]]) -> str:
+    """One run in docs/benchmarks.md: the mean and the range over its seeds."""
+
+    def mean(column: str, digits: int, default: float | None = None) -> str:
+        values = [default if row[column] is None else row[column] for row in seeds]
+        known = [value for value in values if value is not None]
+        return f"{sum(known) / len(known):.{digits}f}" if known else ""
+
+    precision = sorted(row["AP"] for row in seeds)
+    spread = f" ({precision[0]:.3f} to {precision[-1]:.3f})" if len(seeds) > 1 else ""
+    recalls = [mean(column, 2, 1.0) for column in ("recall_first", "recall_last")]
+    cost = [mean("encoder_gmacs", 3), mean("cpu_minutes", 1)]
+    cells = [seeds[0]["run"], mean("AP", 3) + spread, mean("AP50", 3), *recalls, *cost]
+    return f"| {' | '.join(cells)} |"
 
 
 def draw(rows: list[dict[str, Any]], file: Path) -> None:

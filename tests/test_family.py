@@ -11,6 +11,7 @@ from transformers import ResNetConfig
 
 from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, FocusDetrImageProcessor, Predictor
 from focus_detr.evaluation.tokens import ForegroundRecall
+from focus_detr.export import export, load_exported
 from focus_detr.inference.heatmap import draw_heatmap
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.policies import POLICIES
@@ -179,20 +180,15 @@ def test_it_predicts_and_shows_where_it_looked(run):
     assert counted["objects"]["all"] == 2 and len(counted["recall"]["all"]) == len(output.plan.counts)
 
 
-# Hosts and policies are apart in the graph, and exporting takes long: each of them once.
-EXPORTED = [pair for pair in PAIRS if pair[0] in ("dino", "detr") or pair[1] == "dense"]
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("host", "policy"), EXPORTED)
+@pytest.mark.parametrize(("host", "policy"), PAIRS)
 def test_it_is_exported_to_onnx(host, policy, tmp_path):
-    export = pytest.importorskip("focus_detr.export", reason="focus_detr.export is not there yet")
     model = new_model(host, policy).eval()
-    path = export.export(
+    path = export(
         model, tmp_path / "model.onnx", processor=processor(model), image_size=(64, 96), batch_size=1
     )
     pixels = batch()[0][:1]
-    logits, boxes = export.load_exported(path).infer(pixels)
+    logits, boxes = load_exported(path).infer(pixels)
     with torch.no_grad():
         output = model(pixels)
     torch.testing.assert_close(boxes, output.pred_boxes, rtol=0, atol=1e-4)

@@ -54,6 +54,21 @@ def test_every_preset_builds(name, built):
 
 
 @pytest.mark.parametrize(
+    ("name", "trained"),
+    [
+        ("dino-r50", True),
+        ("deformable-detr-r50", False),
+        ("sparse-deformable-r50", False),
+        ("detr-r50", False),
+    ],
+)
+def test_stages_of_the_backbone_are_trained_as_in_the_original(name, trained, built):
+    model = built(name).backbone.model
+    stages = [{p.requires_grad for p in stage.parameters()} for stage in model.encoder.stages]
+    assert stages == [{trained}, {True}, {True}, {True}]
+
+
+@pytest.mark.parametrize(
     ("name", "millions", "entries"), [("focus-detr-r50", 49.34, 625), ("dino-r50", 47.65, None)]
 )
 def test_sizes_are_the_originals(name, millions, entries, built):

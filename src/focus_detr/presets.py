@@ -84,7 +84,10 @@ _DN = {
     "box_noise": 0.4,
 }
 _SMALL_DEFORMABLE = {**_DEFORMABLE, **_SMALL, "dropout": 0.0}
-_FULL_DEFORMABLE = {**_DEFORMABLE, **_SHORT_SCHEDULE}
+# Those that grew from DETR's code train its ResNet from the second stage on; detrex trains all but the stem.
+_SECOND_STAGE_ON = {"freeze_stages": 1}
+_FULL_DEFORMABLE = {**_DEFORMABLE, **_SHORT_SCHEDULE, **_SECOND_STAGE_ON}
+_FULL_DETR = {**_DETR, **_SECOND_STAGE_ON}
 
 _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "focus-detr-r50": ("resnet50", _SHORT_SCHEDULE),
@@ -130,9 +133,9 @@ _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "dn-deformable-lite0": ("efficientnet-lite0", {**_SMALL, **_DN, **_DENSE}),
     "focus-dn-deformable-r50": ("resnet50", {**_SHORT_SCHEDULE, **_DN}),
     "focus-dn-deformable-lite0": ("efficientnet-lite0", {**_SMALL, **_DN}),
-    "detr-r50": ("resnet50", _DETR),
+    "detr-r50": ("resnet50", _FULL_DETR),
     "detr-lite0": ("efficientnet-lite0", _SMALL_DETR),
-    "pnp-detr-r50": ("resnet50", {**_DETR, **_POLL_AND_POOL}),
+    "pnp-detr-r50": ("resnet50", {**_FULL_DETR, **_POLL_AND_POOL}),
     "pnp-detr-lite0": ("efficientnet-lite0", {**_SMALL_DETR, **_POLL_AND_POOL}),
 }
 

@@ -72,7 +72,7 @@ def test_the_config_is_read_off_the_tensors(focus):
     assert (config.encoder_ffn_dim, config.encoder_layers, config.decoder_layers) == (2048, 6, 6)
     assert tuple(config.id2label.values()) == COCO_CLASS_NAMES
     assert tuple(config.category_ids) == COCO_CATEGORY_IDS
-    assert all(config.quirks.values()) and config.freeze_stem
+    assert all(config.quirks.values()) and config.freeze_stem and config.freeze_stages == 0
 
 
 def test_the_report_accounts_for_every_key(focus):
@@ -95,6 +95,7 @@ def test_original_dino(tmp_path):
     assert (config.position_temperature, config.position_offset) == (20.0, -0.25)
     assert report.settings["position_offset"] == (-0.25, "given")
     assert config.token_policy == "dense" and config.num_labels == 80
+    assert config.freeze_stem and config.freeze_stages == 1
     assert not config.quirks["unmasked_evaluation"] and not config.quirks["frozen_values"]
     assert any("91 -> 80" in note for note in report.notes)
 

@@ -101,10 +101,16 @@ def test_losses_and_gradients(relative, monkeypatch):
     output.loss.backward()
     keys = json.loads((DATA / f"{name}.train0.grad_keys.json").read_text())
     parameters = dict(model.named_parameters())
+    trained = set()
     for key, value in zip(keys, golden["grad_norms"], strict=True):
         names = report.renamed[report.dropped.get(key, key).removeprefix("copy of ")]
+        trained.update(names)
         norm = torch.stack([parameters[name].grad.norm() for name in names]).norm()
         torch.testing.assert_close(norm, value, rtol=1e-4, atol=1e-12, msg=f"{key}: {norm} {value}")
+    backbone = {
+        name for name, parameter in parameters.items() if parameter.requires_grad and "backbone" in name
+    }
+    assert backbone == {name for name in trained if "backbone" in name}
 
 
 @torch.no_grad()

@@ -146,8 +146,10 @@ def _config(
     source: str,
 ) -> FocusDetrConfig:
     encoder, decoder = _layers(state, "encoder"), _layers(state, "host.decoder")
+    convolutional = "backbone.model.swin.embeddings.patch_embeddings.projection.weight" not in state
     fields: dict[str, Any] = {
-        "freeze_stem": "backbone.model.swin.embeddings.patch_embeddings.projection.weight" not in state,
+        "freeze_stem": convolutional,
+        "freeze_stages": int(convolutional and not layout.trains_first_stage),
         "host": layout.host,
         "token_policy": layout.token_policy,
         "attention_heads": _ATTENTION_HEADS,

@@ -23,6 +23,7 @@ class Layout:
     offset: float
     quirks: dict[str, bool]
     host: str = "dino"
+    trains_first_stage: bool = True  # of a ResNet
     host_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
     policy_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
     adapt: Callable[[dict[str, Tensor], int | None], tuple[dict[str, Tensor], list[str]]] = (
@@ -58,6 +59,7 @@ _DINO = Layout(
     20.0,
     0.0,
     _quirks("frozen_values", "unmasked_evaluation"),
+    trains_first_stage=False,
     adapt=dino.adapt,
 )
 _DEFORMABLE = Layout(
@@ -68,6 +70,7 @@ _DEFORMABLE = Layout(
     -0.5,
     {"padded_backbone": True, "padded_queries": True},
     host="deformable-detr",
+    trains_first_stage=False,
     host_options=deformable.host_options,
     adapt=deformable.adapt,
     fields={"dropout": 0.1, "class_loss_coefficient": 2.0, "num_detections": 100, "denoising_queries": 0},
@@ -78,6 +81,7 @@ _DETREX_DEFORMABLE = replace(
     name="deformable-detr (detrex)",
     rules=detrex.deformable_rules,
     quirks=_DEFORMABLE.quirks | {"unmasked_evaluation": True},
+    trains_first_stage=True,
     host_options=detrex.deformable_options,
     fields=_DEFORMABLE.fields | {"class_loss_coefficient": 1.0},
 )
@@ -85,6 +89,7 @@ _TRANSFORMERS_DEFORMABLE = replace(
     _DEFORMABLE,
     name="deformable-detr (transformers)",
     rules=transformers_deformable.rules,
+    trains_first_stage=True,
     host_options=transformers_deformable.host_options,
     adapt=transformers_deformable.adapt,
     fields=_DEFORMABLE.fields | {"class_loss_coefficient": 1.0, "class_cost": 1.0},
@@ -119,6 +124,7 @@ _DETR = Layout(
     0.0,
     {"padded_backbone": True},
     host="detr",
+    trains_first_stage=False,
     adapt=detr.adapt,
     fields={
         "dropout": 0.1,
