@@ -119,7 +119,8 @@ def test_it_is_as_large_as_published(name, millions):
 def test_schedules_differ_in_the_encoding_that_checkpoints_do_not_hold():
     for name in list_presets():
         config = FocusDetrConfig.from_preset(name)
-        long = "ep" in name.split("-")[-1] or "lite" in name or "nano" in name
+        size = name.split("-")[-1]
+        long = "ep" in size or "lite" in size or size == "nano" or name == "lite-dino-r50"
         expected = (20.0, 0.0) if long else (10000.0, -0.5)
         expected = (10000.0, 0.0) if config.host == "detr" else expected
         assert (config.position_temperature, config.position_offset) == expected, name
@@ -130,6 +131,13 @@ def test_a_preset_keeps_three_tenths_of_the_tokens(name):
     config = FocusDetrConfig.from_preset(name)
     mean = config.keep_ratio * sum(config.cascade) / len(config.cascade)
     assert mean == pytest.approx(0.3)
+
+
+def test_every_pair_of_host_and_policy_has_a_large_and_a_small_preset(built):
+    pairs = {(host, name) for name in POLICIES.names() for host in POLICIES[name].hosts}
+    for size in ("-r50", "-lite0"):
+        models = [built(name).config for name in PLAIN if name.endswith(size)]
+        assert {(config.host, config.token_policy) for config in models} == pairs
 
 
 def test_focus_detr_is_also_named_by_its_host():

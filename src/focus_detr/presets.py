@@ -16,6 +16,7 @@ _LONG_SCHEDULE = {"position_temperature": 20.0, "position_offset": 0.0}
 _DENSE = {"token_policy": "dense"}
 # Lite-DETR's H3L1-(2+1)x3: in each of 3 blocks three coarse levels are updated twice, the fine one once.
 _INTERLEAVED = {"token_policy": "interleaved", "policy_options": {"high_levels": 3, "blocks": 3}}
+_SMALL_INTERLEAVED = {"token_policy": "interleaved", "policy_options": {"high_levels": 3, "blocks": 1}}
 _SALIENCE = {"token_policy": "salience", "foreground_loss_coefficient": 2.0}
 # Sparse DETR's published keep ratio for 46.0 AP, with which its parity is tested.
 _SPARSE = {"token_policy": "sparse", "keep_ratio": 0.3}
@@ -113,10 +114,7 @@ _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "dino-lite1": ("efficientnet-lite1", {**_SMALL, **_DENSE}),
     "dino-lite2": ("efficientnet-lite2", {**_SMALL, **_DENSE}),
     "lite-dino-r50": ("resnet50", {**_LONG_SCHEDULE, **_INTERLEAVED}),
-    "lite-dino-lite0": (
-        "efficientnet-lite0",
-        {**_SMALL, **_INTERLEAVED, "policy_options": {"high_levels": 3, "blocks": 1}},
-    ),
+    "lite-dino-lite0": ("efficientnet-lite0", {**_SMALL, **_SMALL_INTERLEAVED}),
     "salience-dino-r50": ("resnet50", {**_SHORT_SCHEDULE, **_SALIENCE}),
     "salience-dino-lite0": ("efficientnet-lite0", {**_SMALL, **_SALIENCE}),
     "sparse-dino-r50": ("resnet50", {**_SHORT_SCHEDULE, **_SPARSE}),
@@ -129,10 +127,23 @@ _PRESETS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse-deformable-lite0": ("efficientnet-lite0", {**_SMALL_DEFORMABLE, **_SPARSE, **_SPARSE_HOST}),
     "focus-deformable-r50": ("resnet50", {**_FULL_DEFORMABLE, **_BY_CLASS}),
     "focus-deformable-lite0": ("efficientnet-lite0", {**_SMALL_DEFORMABLE, **_BY_CLASS}),
+    "lite-deformable-r50": ("resnet50", {**_FULL_DEFORMABLE, **_INTERLEAVED, **_TWO_STAGE}),
+    "lite-deformable-lite0": (
+        "efficientnet-lite0",
+        {**_SMALL_DEFORMABLE, **_SMALL_INTERLEAVED, **_TWO_STAGE},
+    ),
+    "salience-deformable-r50": ("resnet50", {**_FULL_DEFORMABLE, **_SALIENCE, **_BY_CLASS}),
+    "salience-deformable-lite0": ("efficientnet-lite0", {**_SMALL_DEFORMABLE, **_SALIENCE, **_BY_CLASS}),
     "dn-deformable-detr-r50": ("resnet50", {**_SHORT_SCHEDULE, **_DN, **_DENSE}),
     "dn-deformable-lite0": ("efficientnet-lite0", {**_SMALL, **_DN, **_DENSE}),
     "focus-dn-deformable-r50": ("resnet50", {**_SHORT_SCHEDULE, **_DN}),
     "focus-dn-deformable-lite0": ("efficientnet-lite0", {**_SMALL, **_DN}),
+    "sparse-dn-deformable-r50": ("resnet50", {**_SHORT_SCHEDULE, **_DN, **_SPARSE}),
+    "sparse-dn-deformable-lite0": ("efficientnet-lite0", {**_SMALL, **_DN, **_SPARSE}),
+    "lite-dn-deformable-r50": ("resnet50", {**_SHORT_SCHEDULE, **_DN, **_INTERLEAVED}),
+    "lite-dn-deformable-lite0": ("efficientnet-lite0", {**_SMALL, **_DN, **_SMALL_INTERLEAVED}),
+    "salience-dn-deformable-r50": ("resnet50", {**_SHORT_SCHEDULE, **_DN, **_SALIENCE}),
+    "salience-dn-deformable-lite0": ("efficientnet-lite0", {**_SMALL, **_DN, **_SALIENCE}),
     "detr-r50": ("resnet50", _FULL_DETR),
     "detr-lite0": ("efficientnet-lite0", _SMALL_DETR),
     "pnp-detr-r50": ("resnet50", {**_FULL_DETR, **_POLL_AND_POOL}),
