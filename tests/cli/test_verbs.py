@@ -44,11 +44,13 @@ def data(tmp_path):
 def test_check_counts_lists_problems_and_fails_on_errors(data):
     good = run("check", data, "--split", "train", "--json")
     assert good.exit_code == 0
-    counts = {"split": "train", "images": 2, "objects": {"cell": 2, "dot": 0}, "problems": []}
-    assert json.loads(good.stdout) == [counts]
+    (part,) = json.loads(good.stdout)
+    assert part.pop("covered") == pytest.approx(20 * 20 / (64 * 48), abs=0.01)
+    assert part == {"split": "train", "images": 2, "objects": {"cell": 2, "dot": 0}, "problems": []}
     bad = run("check", data)
     assert bad.exit_code == 1
     assert "empty-box" in bad.stdout and "2 images" in bad.stdout
+    assert "Boxes cover 13% of a picture" in bad.stdout
 
 
 def test_evaluate_scores_the_split_asked_for_and_writes_the_report(data, tiny_model, tmp_path):

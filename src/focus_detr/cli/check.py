@@ -24,6 +24,7 @@ def check(
     Exit code 1 means that there are errors among the problems; warnings alone give 0.
     """
     from focus_detr.data import list_splits, load_dataset
+    from focus_detr.data.coverage import box_coverage
 
     report: list[dict[str, Any]] = []
     for name in [split] if split else list_splits(data):
@@ -31,11 +32,13 @@ def check(
             data, name, on_problem="ignore", check_images="decode" if decode else "headers"
         )
         problems = [dataclasses.asdict(problem) for problem in dataset.problems]
-        report.append(
-            {"split": name, "images": len(dataset), "objects": dataset.class_counts(), "problems": problems}
-        )
+        covered = box_coverage(dataset.records)
+        counts = {"images": len(dataset), "objects": dataset.class_counts(), "covered": covered}
+        report.append({"split": name, **counts, "problems": problems})
         if not json:
-            typer.echo("\n".join([dataset.summary(), *(f"  {problem}" for problem in dataset.problems)]))
+            share = [] if covered is None else [f"  Boxes cover {covered:.0%} of a picture on average."]
+            problem_lines = [f"  {problem}" for problem in dataset.problems]
+            typer.echo("\n".join([dataset.summary(), *share, *problem_lines]))
     if json:
         print_json(report)
     if any(problem["severity"] == "error" for part in report for problem in part["problems"]):
