@@ -229,11 +229,11 @@ class FocusDetrConfig(PreTrainedConfig):
             raise FocusDetrError(f"category_ids={self.category_ids}: an id stands for two classes")
         if not self.num_labels:
             raise FocusDetrError("num_labels=0: a detector needs at least one class")
-        outputs = len(getattr(self.backbone_config, "out_features", None) or ())
-        if outputs > self.num_levels:
+        maps = getattr(self.backbone_config, "out_features", None) or []
+        if len(maps) > self.num_levels:
             raise FocusDetrError(
-                f"num_levels={self.num_levels}: the backbone gives {outputs} maps (out_features="
-                f"{self.backbone_config.out_features}); use as many levels, or name fewer of them"  # type: ignore[union-attr]
+                f"num_levels={self.num_levels}: the backbone gives {len(maps)} maps (out_features={maps}); "
+                "use as many levels, or name fewer of them"
             )
 
     def _check_pair(self) -> None:

@@ -58,6 +58,7 @@ class FocusDetrImageProcessor(BaseImageProcessor):
     """
 
     model_input_names = ["pixel_values", "pixel_mask"]
+    # transformers declares the one class, and its own processors assign a subclass as here.
     valid_kwargs = FocusDetrImageProcessorKwargs  # type: ignore[assignment]
 
     def __init__(

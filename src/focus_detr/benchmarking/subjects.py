@@ -82,7 +82,6 @@ def load_subject(order: Order) -> Subject:
     Raises:
         FocusDetrError: no such model, or it cannot be had in this form.
     """
-    import torch
 
     from focus_detr.configuration import FocusDetrConfig
     from focus_detr.inference import Predictor
@@ -106,9 +105,10 @@ def load_subject(order: Order) -> Subject:
         _set_keep_ratio(name, predictor.model, order.keep_ratio)
     if deployed:
         from focus_detr.inference.deploy import deploy
+        from focus_detr.models.detector import FocusDetrForObjectDetection
 
-        assert isinstance(predictor.model, torch.nn.Module)
-        predictor.model = deploy(predictor.model, dtype=order.dtype)  # type: ignore[arg-type]
+        assert isinstance(predictor.model, FocusDetrForObjectDetection)
+        predictor.model = deploy(predictor.model, dtype=order.dtype)
     return Subject(order, predictor, config, trained)
 
 

@@ -99,6 +99,7 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         self._cuda_graphs = cuda_graphs
         self._compiled = torch.compile(super().forward, fullgraph=True, options=options)
 
+    # Labels and the rest of training's arguments have no place here: narrower than the model's on purpose.
     @torch.no_grad()
     def forward(  # type: ignore[override]
         self, pixel_values: Tensor, pixel_mask: Tensor | None = None, labels: None = None, **unused: Any

@@ -127,6 +127,7 @@ def text_font(size: float) -> ImageFont.FreeTypeFont:
             return ImageFont.truetype(name, round(size))
         except OSError:
             continue
+    # Declared to give a bitmap font, too: only where Pillow has no FreeType.
     return ImageFont.load_default(round(size))  # type: ignore[return-value]
 
 

@@ -64,6 +64,7 @@ def to_half_precision(model: nn.Module, dtype: torch.dtype) -> None:
         if isinstance(part, FeedForward):
             replace_modules(part, (nn.Linear,), lambda each: HalfPrecision(each, dtype))
         elif isinstance(part, DeformableAttention):
+            # Declared Linear; the stand-in is called like one.
             part.value_proj = HalfPrecision(part.value_proj, dtype)  # type: ignore[assignment]
             part.output_proj = HalfPrecision(part.output_proj, dtype)  # type: ignore[assignment]
     for part in list(model.modules()):

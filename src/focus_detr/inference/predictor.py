@@ -257,7 +257,8 @@ def _batches(
             logger.warning("%s: passed over: %s", image.path, image.reason)
             group.append((image.path, image))
         else:
-            group.append((item.name, image))  # type: ignore[union-attr]
+            assert isinstance(item, NamedImage)
+            group.append((item.name, image))
             ready += 1
         if ready in (0, size):
             yield group

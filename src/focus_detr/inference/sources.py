@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -78,18 +79,21 @@ def expand_sources(
 
 
 def _expand(sources: Sources, timeout: float, max_megabytes: float) -> Iterator[NamedImage | BadImage]:
-    single = isinstance(sources, str | os.PathLike | Image.Image | np.ndarray)
-    if not single and not isinstance(sources, Iterable):
+    entries: Iterable[Any]
+    if isinstance(sources, str | os.PathLike | Image.Image | np.ndarray):
+        entries = [sources]
+    elif isinstance(sources, Iterable):
+        entries = sources
+    else:
         raise FocusDetrError(f"sources: cannot use {type(sources).__name__}; {_ACCEPTED}")
-    entries: Iterable[Any] = [sources] if single else sources  # type: ignore[assignment]
     for position, entry in enumerate(entries):
         if isinstance(entry, str | os.PathLike):
             yield from _expand_name(os.fspath(entry), timeout, max_megabytes)
         elif isinstance(entry, Image.Image):
             name = getattr(entry, "filename", "") or f"image[{position}]"
-            yield NamedImage(str(name), lambda image=entry: to_rgb(image))  # type: ignore[misc]
+            yield NamedImage(str(name), partial(to_rgb, entry))
         elif isinstance(entry, np.ndarray):
-            yield NamedImage(f"image[{position}]", lambda array=entry: _from_array(array))  # type: ignore[misc]
+            yield NamedImage(f"image[{position}]", partial(_from_array, entry))
         else:
             raise FocusDetrError(f"sources[{position}]: cannot use {type(entry).__name__}; {_ACCEPTED}")
 
@@ -124,7 +128,7 @@ def _expand_name(name: str, timeout: float, max_megabytes: float) -> Iterator[Na
     empty = True
     for file in found:
         empty = False
-        yield NamedImage(str(file), lambda file=file: read_image(file))  # type: ignore[misc]
+        yield NamedImage(str(file), partial(read_image, file))
     if empty:
         yield _Nothing(name, nothing)
 

@@ -157,6 +157,7 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
         del self.stages[max(self.stage_names.index(name) for name in self.out_features) :]
         self.post_init()
 
+    # transformers' mixin declares options for hidden states and attentions, which this backbone has not.
     def forward(self, pixel_values: Tensor, **kwargs: Any) -> BackboneOutput:  # type: ignore[override]
         """``pixel_values`` (B,3,H,W) to a map (B,C_l,ceil(H/stride),ceil(W/stride)) for each output stage."""
         x = self.stem(pixel_values)

@@ -57,6 +57,7 @@ def read_options(options: type[T], values: dict[str, Any], where: str) -> T:
     Args:
         where: how messages name the values, as in ``policy_options``.
     """
+    # `T` cannot be bound to dataclasses: their protocol is typeshed's own.
     fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     for name, value in values.items():
         if name not in fields:

@@ -57,6 +57,7 @@ class ForegroundSelector(TokenScorer):
         super().__init__(channels)
         self.modulation = nn.Parameter(torch.empty(num_levels - 1)) if top_down else None
 
+    # The same scorer, asked for a whole pyramid: it takes another argument than for one level.
     def forward(self, tokens: Tensor, geometry: Geometry, use_padding: bool = False) -> Tensor:  # type: ignore[override]
         """Foreground logits (B,N) of proposal features ``tokens`` (B,N,C).
 

@@ -76,7 +76,8 @@ def _check_kind(file: Path, model_class: type[PreTrainedModel]) -> None:
         kind = content["model_type"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise _damaged(file.parent, "config.json", error) from error
-    wanted = model_class.config_class.model_type  # type: ignore[union-attr]
+    assert model_class.config_class is not None
+    wanted = model_class.config_class.model_type
     if kind != wanted:
         raise FocusDetrError(
             f"{file}: describes a {kind!r} model and not {wanted!r}; those of relatives become ours by: "

@@ -62,4 +62,5 @@ class EpochDataLoader(PlainDataLoader):
     """A data loader that passes the epoch on to its batch sampler."""
 
     def set_epoch(self, epoch: int) -> None:
-        self.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        assert isinstance(self.batch_sampler, EpochBatchSampler)
+        self.batch_sampler.set_epoch(epoch)
