@@ -14,7 +14,7 @@ HEAD = """# Command line
 Written from the parser by `make docs`; do not edit.
 
 Exit codes: 0 done; 1 an unexpected error, with its traceback, or nothing could be done; 2 unusable input,
-option or file, said in one message on stderr; 130 interrupted.
+option or file, said in one message on stderr; 130 interrupted, 143 terminated.
 With `--json`, stdout holds JSON and nothing else.
 """
 

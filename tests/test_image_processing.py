@@ -289,3 +289,9 @@ def test_the_data_package_does_not_import_it() -> None:
                 assert not (node.module or "").startswith(("transformers", "focus_detr.image_processing")), (
                     file
                 )
+
+
+def test_a_score_of_just_the_threshold_reaches_it():
+    outputs = {"logits": torch.tensor([[[0.0], [-0.001]]]), "pred_boxes": torch.full((1, 2, 4), 0.5)}
+    (found,) = FocusDetrImageProcessor().post_process_object_detection(outputs, threshold=0.5)
+    assert found["scores"].tolist() == [0.5]

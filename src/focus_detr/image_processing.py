@@ -140,7 +140,7 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         (T,), `labels` (T,), `boxes` (T,4) xyxy, best first.
 
         The `top_k` best of all Q x k pairs of query and class are taken (so a query may give several
-        objects; with softmax scoring, one at most), then those above `threshold`, without duplicates if
+        objects; with softmax scoring, one at most), then those that reach `threshold`, without duplicates if
         `nms_threshold` is set. Boxes are pixels of `target_sizes` (B,2) height and width, clipped to it, or
         fractions of the image without it; empty ones are dropped.
         """
@@ -161,7 +161,7 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         centre, extent = boxes.gather(1, query[..., None].expand(-1, -1, 4)).split(2, dim=-1)
         corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
         pixels = corners * sizes.flip(1).repeat(1, 2)[:, None]
-        kept = (scores > threshold) & (pixels[..., 2:] > pixels[..., :2]).all(dim=-1)
+        kept = (scores >= threshold) & (pixels[..., 2:] > pixels[..., :2]).all(dim=-1)
         results = [
             {"scores": scores[i, keep], "labels": labels[i, keep], "boxes": pixels[i, keep]}
             for i, keep in enumerate(kept)

@@ -1,6 +1,7 @@
 """The command: its help, its errors and exit codes, and the documents that show it."""
 
 import json
+import os
 import re
 import runpy
 import shlex
@@ -138,3 +139,19 @@ def test_a_setting_that_is_none_is_refused(pair):
 def test_json_has_no_nan(capsys):
     print_json({"ap": float("nan"), "list": (1.5, float("inf")), 3: Path("a")})
     assert json.loads(capsys.readouterr().out) == {"ap": None, "list": [1.5, None], "3": "a"}
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_a_console_that_cannot_show_a_name_shows_it_escaped(encoding, tmp_path):
+    picture = tmp_path / "猫\x1b[31m.png"
+    picture.write_bytes(b"no image")
+    script = "from focus_detr.cli.app import main; main()"
+    result = subprocess.run(
+        [sys.executable, "-c", script, "predict", "blood-cells", picture, "--json"],
+        env={**os.environ, "PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"},
+        capture_output=True,
+    )
+    shown = result.stderr.decode(encoding)
+    assert result.returncode == 1 and "Traceback" not in shown
+    assert ("猫" if encoding == "utf-8" else "\\u732b") in shown
+    assert "\x1b[31m" not in shown and "\\x1b[31m.png: passed over" in shown

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import signal
 
 import pytest
 import torch
@@ -9,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from focus_detr.cli import app
+from focus_detr.cli.app import main
 from focus_detr.errors import FocusDetrError
 from focus_detr.image_processing import FocusDetrImageProcessor
 from focus_detr.inference import Predictor
@@ -104,6 +107,133 @@ def test_exit_code_1_when_no_image_could_be_read(folder, stand_in):
     result = predict(folder / "images" / "broken.jpg", "--json")
     assert result.exit_code == 1
     assert "error" in json.loads(result.stdout)[0]
+
+
+@pytest.fixture
+def many(tmp_path):
+    (tmp_path / "many").mkdir()
+    for number in range(6):
+        Image.new("RGB", (32, 32), (number, 90, 90)).save(tmp_path / "many" / f"{number}.png")
+    return tmp_path / "many"
+
+
+def stop_at(call, action, monkeypatch):
+    """Do `action` when the stand-in is asked for the `call`-th time."""
+    calls, infer = iter(range(1, 100)), TwoCellsAndADot.infer
+
+    def interrupted(self, *batch):
+        if next(calls) == call:
+            action()
+        return infer(self, *batch)
+
+    monkeypatch.setattr(TwoCellsAndADot, "infer", interrupted)
+
+
+def kept_files(out):
+    """Images that each result file of an interrupted run holds, in full."""
+    coco = {entry["file_name"] for entry in json.loads((out / "detections.coco.json").read_text())}
+    rows = {row["path"] for row in csv.DictReader((out / "detections.csv").open())}
+    lines = {json.loads(line)["path"] for line in (out / "detections.jsonl").read_text().splitlines()}
+    assert coco == rows == lines
+    assert not list(out.glob(".*"))
+    return len(coco), len(list(out.glob("*.jpg")))
+
+
+def ctrl_c():
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_after_ctrl_c_the_files_hold_what_was_found(many, stand_in, monkeypatch, options):
+    stop_at(3, ctrl_c, monkeypatch)
+    out = many.parent / "out"
+    arguments = [many, "--output", out, "--format", "csv,json,coco", "--batch-size", "2", *options]
+    result = predict(*arguments)
+    assert result.exit_code == 130
+    assert kept_files(out) == (4, 4)
+    assert f"interrupted after 4 images; what was found in them is in {out}" in result.stderr
+    if options:
+        assert len(json.loads(result.stdout)) == 4
+
+
+def test_a_terminated_run_keeps_what_was_found_and_ends_with_143(many, stand_in, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    stop_at(2, lambda: os.kill(os.getpid(), signal.SIGTERM), monkeypatch)
+    out = many.parent / "out"
+    words = ["predict", "any", many, "--output", out, "--format", "csv,json,coco", "--batch-size", "3"]
+    monkeypatch.setattr("sys.argv", ["focus-detr", *map(str, words)])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended.value.code == 143
+    assert kept_files(out) == (3, 3)
+
+
+def test_an_error_in_the_middle_keeps_what_was_found(many, stand_in, monkeypatch):
+    def fail():
+        raise FocusDetrError("out of memory")
+
+    stop_at(2, fail, monkeypatch)
+    out = many.parent / "out"
+    with pytest.raises(FocusDetrError, match="out of memory"):
+        predict(many, "--output", out, "--format", "csv,json,coco", "--batch-size", "2")
+    assert kept_files(out) == (2, 2)
+
+
+def test_no_space_is_said_in_one_message(many, stand_in, monkeypatch):
+    def full(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(FocusDetrError, match=r"--output .*out: cannot be written to .*No space left"):
+        predict(many, "--output", many.parent / "out")
+    assert not list((many.parent / "out").glob("*.jpg")) and not list((many.parent / "out").glob(".*"))
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["x/a.png", "y/a.png", "y/a-2.png"],
+        ["x/a-2.png", "x/a.png", "y/a.png", "y/a-3.png"],
+        ["x/A.png", "y/a.png"],
+        ["x/a.png", "x/a.jpg", "x/a.bmp"],
+        ["x/a.png", "y/a.heatmap.png"],
+        ["x/a.png", "x/a?.png", "x/a_.png", "x/con .png", "x/ .png"],
+        ["x/" + "n" * 240 + ".png", "y/" + "n" * 240 + ".png", "x/" + "猫" * 80 + ".png"],
+    ],
+)
+def test_every_picture_is_drawn_to_a_file_of_its_own(tmp_path, stand_in, paths):
+    for path in paths:
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), "red").save(tmp_path / path)
+    assert predict(*[tmp_path / path for path in paths], "--output", tmp_path / "out").exit_code == 0
+    drawn = [path.name for path in (tmp_path / "out").glob("*.jpg")]
+    assert len(drawn) == len(paths) == len({name.casefold() for name in drawn})
+
+
+def test_names_that_are_not_utf8_are_read_drawn_and_written(tmp_path, stand_in):
+    (tmp_path / "in").mkdir()
+    name = os.fsdecode(b"caf\xe9.png")
+    try:
+        Image.new("RGB", (32, 32)).save(tmp_path / "in" / "a.png")
+        os.rename(tmp_path / "in" / "a.png", tmp_path / "in" / name)
+    except OSError:
+        pytest.skip("this file system takes UTF-8 alone")
+    out = tmp_path / "out"
+    result = predict(tmp_path / "in", "--output", out, "--format", "csv,json,coco")
+    assert result.exit_code == 0 and kept_files(out) == (1, 1)
+    assert json.loads((out / "detections.jsonl").read_text())["path"].endswith("caf\\xe9.png")
+
+
+def test_a_link_in_the_output_folder_is_replaced_and_not_written_through(folder, stand_in):
+    source, out = folder / "images" / "one.png", folder / "out"
+    out.mkdir()
+    (out / "one.jpg").symlink_to(source)
+    before = source.read_bytes()
+    assert predict(source, "--output", out).exit_code == 0
+    assert source.read_bytes() == before and not (out / "one.jpg").is_symlink()
 
 
 def test_deploy_gives_the_same_objects(folder, tiny_model, monkeypatch):

@@ -19,7 +19,13 @@ def detections(count: int = 3, path: str = "a.jpg", **kwargs) -> Detections:
 
 def test_an_image_without_objects_is_a_result():
     empty = detections(0)
-    assert len(empty) == 0 and bool(empty) and empty.counts() == {} and empty.to_dict()["objects"] == []
+    assert (
+        len(empty) == 0
+        and not empty
+        and detections()
+        and empty.counts() == {}
+        and empty.to_dict()["objects"] == []
+    )
     assert len(empty.to_supervision()) == 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import sys
 from typing import Annotated
 
@@ -16,11 +17,13 @@ from focus_detr.cli.convert import convert
 from focus_detr.cli.evaluate import evaluate
 from focus_detr.cli.export import export
 from focus_detr.cli.models import models
+from focus_detr.cli.output import PrintableFormatter, any_console
 from focus_detr.cli.predict import predict
 from focus_detr.cli.presets import presets
 from focus_detr.cli.recipes import recipes
 from focus_detr.cli.train import train
 from focus_detr.errors import FocusDetrError
+from focus_detr.printable import printable
 
 # Tracebacks stay Python's own, and help plain text: both are searched, logged and pasted into reports.
 app = typer.Typer(
@@ -51,10 +54,15 @@ def main() -> None:
     """Entry point of the command `focus-detr`."""
     # A bar for each file of weights read is noise between our own lines; read when transformers is imported.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    logging.basicConfig(format="%(message)s")
+    any_console()
+    handler = logging.StreamHandler()
+    handler.setFormatter(PrintableFormatter("%(message)s"))
+    logging.basicConfig(handlers=[handler])
     logging.getLogger("focus_detr").setLevel(logging.INFO)
+    # As Ctrl-C does, it unwinds: files are closed, half-written ones removed.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         app(prog_name="focus-detr")
     except FocusDetrError as error:
-        typer.secho(f"error: {error}", fg=typer.colors.RED, err=True)
+        typer.secho(printable(f"error: {error}"), fg=typer.colors.RED, err=True)
         sys.exit(2)

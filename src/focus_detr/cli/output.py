@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import sys
 from typing import Annotated, Any
 
 import typer
+
+from focus_detr.printable import printable
+
+_PAGE = 100_000
+"""Characters of the longest text that is printed whole: tables of many classes, tracebacks."""
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else there.")]
 
@@ -15,9 +23,31 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(_finite(value), default=str, allow_nan=False))
 
 
+def say(message: str) -> None:
+    """Text for people on stdout, fit for any console."""
+    typer.echo(printable(message, longest=_PAGE))
+
+
 def note(message: str) -> None:
     """A remark for people, on stderr so that stdout stays clean."""
-    typer.echo(message, err=True)
+    typer.echo(printable(message), err=True)
+
+
+def any_console() -> None:
+    """Let stdout and stderr show what their encoding lacks as escapes: a name must not end a run.
+
+    Windows consoles, files written by `>` there, and `LANG=C` know few of the world's letters.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class PrintableFormatter(logging.Formatter):
+    """Log lines without control characters of file names and servers."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), longest=_PAGE)
 
 
 def _finite(value: Any) -> Any:

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.printable import unicode_name
 
 if TYPE_CHECKING:
+    from PIL import Image
+
     from focus_detr.inference import Detections, Predictor
+
+_LONGEST_STEM = 200
+"""Bytes; file systems take 255 with ending and number."""
 
 
 def keep_sources(sources: list[str], output: Path) -> None:
@@ -39,26 +47,53 @@ class Pictures:
 
     def __init__(self, folder: Path, predictor: Predictor, boxes: bool, heatmap: bool) -> None:
         self.folder, self.predictor, self.boxes, self.heatmap = folder, predictor, boxes, heatmap
-        self._names: Counter[str] = Counter()
+        self._taken: set[str] = set()
+        self._last: Counter[str] = Counter()
 
     def write(self, detections: Detections) -> None:
         """The pictures of one image; its detections hold it (`keep_images`)."""
         if not (self.boxes or self.heatmap) or detections.image is None:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
         name = self._free_name(detections.path)
         if self.boxes:
             from focus_detr.inference.draw import draw_detections
 
-            draw_detections(detections.image, detections).save(self.folder / f"{name}.jpg", quality=92)
+            _save(draw_detections(detections.image, detections), self.folder / f"{name}.jpg")
         if self.heatmap:
             from focus_detr.inference.heatmap import draw_heatmap
 
-            draw_heatmap(self.predictor, detections.image).save(
-                self.folder / f"{name}.heatmap.jpg", quality=92
-            )
+            _save(draw_heatmap(self.predictor, detections.image), self.folder / f"{name}.heatmap.jpg")
 
     def _free_name(self, path: str) -> str:
-        stem = Path(urlsplit(path).path if "://" in path else path).stem or "image"
-        self._names[stem] += 1
-        return stem if self._names[stem] == 1 else f"{stem}-{self._names[stem]}"
+        """A name for an image's pictures that no other image of this run was given."""
+        stem = _portable(Path(urlsplit(path).path if "://" in path else path).stem)
+        name = stem
+        while self._taken & (files := self._files(name)):
+            self._last[stem] += 1
+            name = f"{stem}-{self._last[stem] + 1}"
+        self._taken |= files
+        return name
+
+    def _files(self, name: str) -> set[str]:
+        # Folded: macOS and Windows take A.jpg and a.jpg for one file. Both names are kept free, or the heat
+        # map of `a` would be drawn over the objects of `a.heatmap`.
+        return {f"{name}{end}".casefold() for end in (".jpg", ".heatmap.jpg")}
+
+
+def _portable(stem: str) -> str:
+    """``stem`` as every file system takes it, with room for a number and an ending."""
+    text = re.sub(r'[\x00-\x1f\x7f<>:"/\\|?*]', "_", unicode_name(stem)).rstrip(". ")
+    while len(text.encode()) > _LONGEST_STEM:
+        text = text[: -max(1, (len(text.encode()) - _LONGEST_STEM) // 4)]
+    return text or "image"
+
+
+def _save(picture: Image.Image, file: Path) -> None:
+    """Write a picture whole or not at all, and never through a link to elsewhere."""
+    writing = file.with_name(f".{file.name}.part")
+    try:
+        with open(writing, "wb") as stream:
+            picture.save(stream, "JPEG", quality=92)
+        os.replace(writing, file)
+    finally:
+        writing.unlink(missing_ok=True)

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from focus_detr.cli.options import DeployOption, DeviceOption, ModelArgument, split_names
-from focus_detr.cli.output import JsonFlag, note, print_json
+from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.cli.pictures import Pictures, keep_sources
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
 from focus_detr.pretrained import resolve_model
 
 if TYPE_CHECKING:
-    from focus_detr.inference import BadImage, Detections
+    from focus_detr.inference import Predictor
+    from focus_detr.inference.writers import Result, ResultWriter
 
 _FORMATS = ("coco", "csv", "json")
 
@@ -53,6 +55,8 @@ def predict(
     """Find objects in pictures; draw and count them.
 
     A picture that cannot be read is reported and passed over; exit code 1 means that none could be read.
+    Result files are whole after every picture: interrupted (exit code 130, or 143 when terminated), they hold
+    what was found so far.
     """
     formats = _parse_formats(format or "coco,csv")
     for option, given in (("--heatmap", heatmap), ("--format", format)):
@@ -76,23 +80,60 @@ def predict(
         progress=not json,
         keep_images=output is not None and (images or heatmap),
     )
-    pictures = Pictures(output, predictor, images, heatmap) if output is not None else None
-    results: list[Detections | BadImage] = []
-    for result in stream:
-        if pictures is not None and isinstance(result, Detections):
-            pictures.write(result)
-            result = dataclasses.replace(result, image=None)  # thousands of images do not fit into memory
-        results.append(result)
-
-    if output is not None:
-        category_ids = getattr(getattr(predictor.model, "config", None), "category_ids", None)
-        _write_files(results, output, formats, category_ids)
-    if json:
-        print_json([result.to_dict() for result in results])
-    else:
-        _print_summary(results, output)
-    if not any(isinstance(result, Detections) for result in results):
+    summary = _Summary()
+    found: list[dict[str, Any]] = []  # what --json prints
+    try:
+        with ExitStack() as files:
+            writers = [] if output is None else _open_files(output, formats, predictor, files)
+            pictures = Pictures(output, predictor, images, heatmap) if output is not None else None
+            for result in stream:
+                with _explained_disk(output):
+                    for writer in writers:
+                        writer.add(result)
+                    if pictures is not None and isinstance(result, Detections):
+                        pictures.write(result)
+                summary.add(result)
+                if json:
+                    found.append(result.to_dict())
+    except (KeyboardInterrupt, SystemExit):
+        kept = "" if output is None else f"; what was found in them is in {output}"
+        note(f"interrupted after {summary.images} images{kept}")
+        raise
+    finally:
+        if json:
+            print_json(found)
+    if not json:
+        summary.print(output)
+    if not summary.read:
         raise typer.Exit(1)
+
+
+class _Summary:
+    """Counts of what was found, taken as results go by: thousands of them need not be kept."""
+
+    def __init__(self) -> None:
+        self.images = self.read = 0
+        self._objects: Counter[str] = Counter()
+        self._seen_in: Counter[str] = Counter()
+
+    def add(self, result: Result) -> None:
+        from focus_detr.inference import Detections
+
+        self.images += 1
+        if isinstance(result, Detections):
+            self.read += 1
+            self._objects.update(result.counts())
+            self._seen_in.update(result.counts().keys())
+
+    def print(self, output: Path | None) -> None:
+        from focus_detr.evaluation.tables import table
+
+        rows = [(name, count, self._seen_in[name]) for name, count in self._objects.most_common()]
+        say(table(("class", "objects", "images"), [*rows, ("all", self._objects.total(), self.read)]))
+        if self.read < self.images:
+            note(f"{self.images - self.read} of {self.images} images could not be read and were passed over.")
+        if output is not None:
+            say(f"Written to {output}")
 
 
 def _parse_formats(text: str) -> list[str]:
@@ -103,33 +144,25 @@ def _parse_formats(text: str) -> list[str]:
     return formats
 
 
-def _write_files(
-    results: list[Detections | BadImage], output: Path, formats: list[str], category_ids: list[int] | None
-) -> None:
-    from focus_detr.inference import write_coco, write_csv, write_jsonl
+def _open_files(
+    output: Path, formats: list[str], predictor: Predictor, files: ExitStack
+) -> list[ResultWriter]:
+    from focus_detr.inference.writers import CocoWriter, CsvWriter, JsonLinesWriter
 
-    output.mkdir(parents=True, exist_ok=True)
-    if "coco" in formats:
-        write_coco(results, output / "detections.coco.json", category_ids)
-    if "csv" in formats:
-        write_csv(results, output / "detections.csv")
-    if "json" in formats:
-        write_jsonl(results, output / "detections.jsonl")
+    category_ids = getattr(getattr(predictor.model, "config", None), "category_ids", None)
+    open_file: dict[str, Callable[[], ResultWriter]] = {
+        "coco": lambda: CocoWriter(output / "detections.coco.json", category_ids),
+        "csv": lambda: CsvWriter(output / "detections.csv"),
+        "json": lambda: JsonLinesWriter(output / "detections.jsonl"),
+    }
+    with _explained_disk(output):
+        output.mkdir(parents=True, exist_ok=True)
+        return [files.enter_context(open_file[name]()) for name in dict.fromkeys(formats)]
 
 
-def _print_summary(results: list[Detections | BadImage], output: Path | None) -> None:
-    from focus_detr.evaluation.tables import table
-    from focus_detr.inference import Detections
-
-    good = [result for result in results if isinstance(result, Detections)]
-    objects: Counter[str] = Counter()
-    seen_in: Counter[str] = Counter()
-    for detections in good:
-        objects.update(detections.counts())
-        seen_in.update(detections.counts().keys())
-    rows = [(name, count, seen_in[name]) for name, count in objects.most_common()]
-    typer.echo(table(("class", "objects", "images"), [*rows, ("all", objects.total(), len(good))]))
-    if len(good) < len(results):
-        note(f"{len(results) - len(good)} of {len(results)} images could not be read and were passed over.")
-    if output is not None:
-        typer.echo(f"Written to {output}")
+@contextmanager
+def _explained_disk(output: Path | None) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # no space, no permission, a disk that went away
+        raise FocusDetrError(f"--output {output}: cannot be written to ({error})") from error

@@ -1,8 +1,9 @@
 """Inference: sources in, detections and pictures out."""
 
 from focus_detr.inference.predictor import Detector, Predictor
-from focus_detr.inference.results import BadImage, Detections, write_coco, write_csv, write_jsonl
+from focus_detr.inference.results import BadImage, Detections
 from focus_detr.inference.sources import expand_sources
+from focus_detr.inference.writers import write_coco, write_csv, write_jsonl
 
 __all__ = [
     "BadImage",

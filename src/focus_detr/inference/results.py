@@ -1,21 +1,18 @@
-"""What a prediction gives: the objects of one image, and the files they are written to."""
+"""What a prediction gives: the objects of one image, or why there is no image."""
 
 from __future__ import annotations
 
-import csv
 import difflib
-import json
-import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.printable import printable, unicode_name
 
 if TYPE_CHECKING:
     import supervision
@@ -30,7 +27,7 @@ class BadImage:
     reason: str
 
     def to_dict(self) -> dict[str, Any]:
-        return {"path": self.path, "error": self.reason}
+        return {"path": unicode_name(self.path), "error": printable(self.reason)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,10 +71,6 @@ class Detections:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def __bool__(self) -> bool:
-        # An image without objects is a result like any other: `if detections` must not drop it.
-        return True
-
     @property
     def class_names(self) -> list[str]:
         """The class name of every object."""
@@ -109,7 +102,13 @@ class Detections:
             for label, score, box in zip(self.labels, self.scores, self.boxes_xyxy, strict=True)
         ]
         identity = {} if self.image_id is None else {"image_id": self.image_id}
-        return {"path": self.path, **identity, "width": width, "height": height, "objects": objects}
+        return {
+            "path": unicode_name(self.path),
+            **identity,
+            "width": width,
+            "height": height,
+            "objects": objects,
+        }
 
     def to_coco(
         self, image_id: int | None = None, category_ids: Sequence[int] | None = None
@@ -173,52 +172,3 @@ def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[st
 def _some(names: Sequence[str], count: int = 20) -> str:
     rest = f", ... ({len(names) - count} more)" if len(names) > count else ""
     return ", ".join(names[:count]) + rest
-
-
-def write_coco(
-    results: Iterable[Detections | BadImage],
-    file: str | os.PathLike[str],
-    category_ids: Sequence[int] | None = None,
-    image_ids: Mapping[str, int] | None = None,
-) -> int:
-    """Write a COCO results file; returns the number of objects. Images that could not be read are left out.
-
-    Image ids come from `image_ids` (by path), else from the detections, else count from 1 as images arrive;
-    each entry also names its file, so that counted ids can be traced.
-    """
-    entries = []
-    for number, result in enumerate(results, start=1):
-        if isinstance(result, BadImage):
-            continue
-        known = (image_ids or {}).get(result.path, result.image_id)
-        image_id = number if known is None else known
-        entries += [{**entry, "file_name": result.path} for entry in result.to_coco(image_id, category_ids)]
-    Path(file).write_text(json.dumps(entries), encoding="utf-8")
-    return len(entries)
-
-
-def write_csv(results: Iterable[Detections | BadImage], file: str | os.PathLike[str]) -> int:
-    """Write one row an object, as results arrive; returns the number of rows."""
-    rows = 0
-    with open(file, "w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow(["path", "label", "name", "score", "left", "top", "right", "bottom"])
-        for result in results:
-            if isinstance(result, BadImage):
-                continue
-            for item in result.to_dict()["objects"]:
-                box = [round(value, 2) for value in item["box_xyxy"]]
-                writer.writerow([result.path, item["label"], item["name"], round(item["score"], 5), *box])
-                rows += 1
-    return rows
-
-
-def write_jsonl(results: Iterable[Detections | BadImage], file: str | os.PathLike[str]) -> int:
-    """Write one JSON object a line and image, bad images included, as results arrive; returns the lines."""
-    lines = 0
-    with open(file, "w", encoding="utf-8") as stream:
-        for result in results:
-            stream.write(json.dumps(result.to_dict(), ensure_ascii=False) + "\n")
-            stream.flush()
-            lines += 1
-    return lines

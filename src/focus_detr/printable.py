@@ -1,0 +1,39 @@
+"""Text from files, names and servers, made fit to be shown: no control characters, no end without bound."""
+
+from __future__ import annotations
+
+import os
+
+_LONGEST = 2000
+_KEPT = "\n\t"
+
+
+def printable(text: str, longest: int = _LONGEST) -> str:
+    """``text`` with control characters as escapes (``\\x1b``) and its middle left out beyond ``longest``.
+
+    What a file or a server says may otherwise move the cursor, change colours or fill the screen. Line ends
+    and tabs stay.
+    """
+    if len(text) > longest:
+        head, tail = longest * 2 // 3, longest // 3
+        text = f"{text[:head]} ... ({len(text) - head - tail} characters left out) ... {text[-tail:]}"
+    return "".join(
+        char if char.isprintable() or char in _KEPT else char.encode("unicode_escape").decode()
+        for char in unicode_name(text)
+    )
+
+
+def unicode_name(name: str) -> str:
+    """A file's name as text that every encoding of Unicode takes: bytes that are not UTF-8 as ``\\xff``.
+
+    Python holds such bytes as lone surrogates, which no file of results and no console can be given.
+    """
+    try:
+        name.encode("utf-8")
+        return name
+    except UnicodeEncodeError:
+        pass
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # surrogates that stand for no byte, as "\ud800" in a JSON file
+        return name.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,0 +1,30 @@
+import pytest
+
+from focus_detr.printable import printable, unicode_name
+
+
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("plain 猫 é", "plain 猫 é"),
+        ("two\nlines\tand a tab", "two\nlines\tand a tab"),
+        ("\x1b[31mred\x07\r", "\\x1b[31mred\\x07\\r"),
+        ("\x9b31m, \u202e, \u2028", "\\x9b31m, \\u202e, \\u2028"),
+        ("b\udcff.jpg", "b\\xff.jpg"),
+        ("\ud800.jpg", "\\ud800.jpg"),
+    ],
+)
+def test_control_characters_and_lone_surrogates_are_escaped(text, shown):
+    assert printable(text) == shown
+    assert printable(text).encode("utf-8").decode("utf-8") == shown
+
+
+def test_long_text_keeps_its_beginning_and_its_end():
+    shown = printable("a" * 50_000 + "z" * 20_000, longest=300)
+    assert len(shown) < 400 and shown.startswith("aaa") and shown.endswith("zzz")
+    assert "69700 characters left out" in shown
+
+
+def test_a_name_of_bytes_becomes_text_and_a_good_one_stays():
+    assert unicode_name("caf\udce9.png") == "caf\\xe9.png"
+    assert unicode_name("café.png") == "café.png"
