@@ -19,8 +19,8 @@ from common import main, parser, write
 from focus_detr import FocusDetrForObjectDetection, FocusDetrImageProcessor
 from focus_detr.benchmarking import take_turns
 from focus_detr.data import Collator, TransformedDataset, build_transforms, load_dataset
-from focus_detr.presets import preset
 from focus_detr.training.recipe import load_recipe
+from focus_detr.zoo.presets import preset
 
 
 def run(options: argparse.Namespace) -> None:

@@ -19,7 +19,7 @@ from common import main, parser, random_model, write
 from focus_detr import FocusDetrForObjectDetection
 from focus_detr.benchmarking import take_turns
 from focus_detr.benchmarking.plots import new_figure
-from focus_detr.models.geometry import Geometry
+from focus_detr.structures.geometry import Geometry
 
 KEEP_RATIOS = tuple(place / 10 for place in range(1, 11))
 SIZES = (400, 800, 1200, 1600, 2000)

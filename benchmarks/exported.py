@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from focus_detr.export import export
-from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.images.processor import FocusDetrImageProcessor
 
 Work = Callable[[], object]
 

@@ -24,11 +24,11 @@ from focus_detr import FocusDetrForObjectDetection, FocusDetrImageProcessor, Pre
 from focus_detr.benchmarking import take_turns
 from focus_detr.data import load_dataset
 from focus_detr.data.dataset import DetectionDataset
-from focus_detr.data.images import read_image
+from focus_detr.deploy.deploy import deploy
 from focus_detr.evaluation import evaluate
 from focus_detr.export import export
+from focus_detr.images.reading import read_image
 from focus_detr.inference import Detections
-from focus_detr.inference.deploy import deploy
 
 FORMS = {
     "ONNX Runtime fp32": ("onnx", "fp32"),

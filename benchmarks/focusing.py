@@ -19,8 +19,8 @@ from common import main, parser, random_images, size, timing_columns, write
 
 from focus_detr import Predictor
 from focus_detr.benchmarking import count_macs, take_turns
+from focus_detr.deploy.deploy import deploy
 from focus_detr.evaluation import evaluate
-from focus_detr.inference.deploy import deploy
 
 
 def run(options: argparse.Namespace) -> None:

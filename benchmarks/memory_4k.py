@@ -16,8 +16,8 @@ import torch
 from common import main, parser, random_images, random_model, size, write
 
 from focus_detr.benchmarking import peak_memory
+from focus_detr.deploy.deploy import deploy
 from focus_detr.errors import FocusDetrError
-from focus_detr.inference.deploy import deploy
 
 TARGET_GIB = 12
 PRESETS = ("focus-detr-lite0", "focus-detr-r50")

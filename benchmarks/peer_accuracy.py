@@ -22,7 +22,7 @@ from torch import Tensor
 
 from focus_detr.convert.coco import COCO_CLASS_NAMES
 from focus_detr.evaluation import evaluate
-from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference import Predictor
 
 SIDE = 416

@@ -26,7 +26,7 @@ from exported import Work, export_at, exported_work, noise, onnx_work, openvino_
 from transformers import ResNetConfig
 
 from focus_detr.benchmarking import take_turns
-from focus_detr.inference.deploy import deploy
+from focus_detr.deploy.deploy import deploy
 
 EXPORTS = {"onnx": ("fp32",), "openvino": ("fp32", "int8")}
 PEERS: dict[str, tuple[str, dict[str, Any]]] = {

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 
 from focus_detr import FocusDetrForObjectDetection
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.denoising import DenoisingQueries, contrastive_denoising
-from focus_detr.models.geometry import Geometry
-from focus_detr.models.memory import Decoded, Memory
-from focus_detr.models.queries import Queries
-from focus_detr.models.selection import TokenPlan
+from focus_detr.models.hosts.denoising import contrastive_denoising
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.queries import DenoisingQueries, Queries
 
 Shapes = list[tuple[int, int]]
 

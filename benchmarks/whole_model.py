@@ -24,8 +24,8 @@ from exported import export_at, exported_work, noise
 from straightforward import Straightforward
 
 from focus_detr.benchmarking import take_turns
-from focus_detr.inference.deploy import deploy
-from focus_detr.inference.fusion import computes_natively
+from focus_detr.deploy.deploy import deploy
+from focus_detr.deploy.fusion import computes_natively
 
 MODELS = {"focus": "focus-detr-r50", "dense": "dino-r50"}
 FORMS = ("straightforward", "eager", "deployed", "deployed-bf16", "openvino", "openvino-int8")

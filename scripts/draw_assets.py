@@ -10,8 +10,8 @@ from pathlib import Path
 from PIL import Image
 
 from focus_detr import Predictor
-from focus_detr.inference.draw import contact_sheet, draw_detections
-from focus_detr.inference.heatmap import draw_heatmap
+from focus_detr.pictures.boxes import contact_sheet, draw_detections
+from focus_detr.pictures.heatmap import draw_heatmap
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = sorted((ROOT / "examples" / "blood-cells").glob("*.jpg"))

@@ -12,9 +12,9 @@ from transformers import ResNetConfig
 from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, FocusDetrImageProcessor, Predictor
 from focus_detr.evaluation.tokens import ForegroundRecall
 from focus_detr.export import export, load_exported
-from focus_detr.inference.heatmap import draw_heatmap
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.policies import POLICIES
+from focus_detr.pictures.heatmap import draw_heatmap
 
 PAIRS = [
     (host, policy) for policy in POLICIES.names() for host in HOSTS.names() if host in POLICIES[policy].hosts

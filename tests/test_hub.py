@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoImageProcessor, AutoModelForObjectDetec
 
 import focus_detr.auto  # noqa: F401
 from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, FocusDetrImageProcessor
-from focus_detr.configuration import Quirks
+from focus_detr.models.configuration import Quirks
 
 
 def picture(height=80, width=100):

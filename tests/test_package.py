@@ -10,7 +10,7 @@ import pytest
 
 import focus_detr
 from focus_detr.errors import FocusDetrError
-from focus_detr.pretrained import list_models, resolve_model
+from focus_detr.zoo.resolve import list_models, resolve_model
 
 ROOT = Path(__file__).parent.parent
 

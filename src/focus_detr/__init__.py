@@ -16,31 +16,31 @@ from focus_detr._version import __version__
 
 if TYPE_CHECKING:
     from focus_detr.api import FocusDetr as FocusDetr
-    from focus_detr.configuration import FocusDetrConfig as FocusDetrConfig
-    from focus_detr.configuration import Quirks as Quirks
     from focus_detr.errors import FocusDetrError as FocusDetrError
-    from focus_detr.image_processing import FocusDetrImageProcessor as FocusDetrImageProcessor
+    from focus_detr.images.processor import FocusDetrImageProcessor as FocusDetrImageProcessor
     from focus_detr.inference import Detections as Detections
     from focus_detr.inference import Predictor as Predictor
     from focus_detr.models import FocusDetrForObjectDetection as FocusDetrForObjectDetection
-    from focus_detr.presets import list_presets as list_presets
-    from focus_detr.presets import preset as preset
-    from focus_detr.pretrained import list_models as list_models
-    from focus_detr.pretrained import resolve_model as resolve_model
+    from focus_detr.models.configuration import FocusDetrConfig as FocusDetrConfig
+    from focus_detr.models.configuration import Quirks as Quirks
+    from focus_detr.zoo.presets import list_presets as list_presets
+    from focus_detr.zoo.presets import preset as preset
+    from focus_detr.zoo.resolve import list_models as list_models
+    from focus_detr.zoo.resolve import resolve_model as resolve_model
 
 _HOME = {
     "FocusDetr": "api",
-    "FocusDetrConfig": "configuration",
-    "Quirks": "configuration",
+    "FocusDetrConfig": "models.configuration",
+    "Quirks": "models.configuration",
     "FocusDetrError": "errors",
-    "FocusDetrImageProcessor": "image_processing",
+    "FocusDetrImageProcessor": "images.processor",
     "Detections": "inference",
     "Predictor": "inference",
     "FocusDetrForObjectDetection": "models",
-    "list_presets": "presets",
-    "preset": "presets",
-    "list_models": "pretrained",
-    "resolve_model": "pretrained",
+    "list_presets": "zoo.presets",
+    "preset": "zoo.presets",
+    "list_models": "zoo.resolve",
+    "resolve_model": "zoo.resolve",
 }
 
 # Whoever asks for one of these may go on to transformers' Auto classes and pipelines, which must know them.

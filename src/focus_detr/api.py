@@ -11,7 +11,7 @@ from focus_detr.errors import FocusDetrError
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
     from focus_detr.inference import Detections, Predictor
-    from focus_detr.inference.sources import Sources
+    from focus_detr.inference.sources.files import Sources
 
 
 class FocusDetr:
@@ -25,15 +25,15 @@ class FocusDetr:
         name: a trained model (`list_models()`, a folder, a hub id), or a preset (`list_presets()`): a
             configuration without weights, which has to be trained before it predicts.
         device: "cpu", "cuda", "mps" ...; by default a GPU where there is one.
-        deploy: predict and evaluate with a copy made for speed; see `focus_detr.inference.deploy`.
+        deploy: predict and evaluate with a copy made for speed; see `focus_detr.deploy.deploy`.
 
     Raises:
         FocusDetrError: nothing of that name, or no such device here.
     """
 
     def __init__(self, name: str | Path, device: str | None = None, *, deploy: bool = False) -> None:
-        from focus_detr.presets import list_presets
-        from focus_detr.pretrained import resolve_model
+        from focus_detr.zoo.presets import list_presets
+        from focus_detr.zoo.resolve import resolve_model
 
         if device is not None:
             from focus_detr.inference.predictor import checked_device

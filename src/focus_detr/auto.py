@@ -3,9 +3,9 @@
 from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoModelForObjectDetection
 from transformers.models.auto.modeling_auto import MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
 
-from focus_detr.configuration import FocusDetrConfig
-from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.models import FocusDetrForObjectDetection
+from focus_detr.models.configuration import FocusDetrConfig
 
 # Pipelines warn of models whose names are not in this list.
 MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES["focus_detr"] = "FocusDetrForObjectDetection"

@@ -101,7 +101,7 @@ def test_resnet50_at_800x1333_is_as_the_specification_measured_it():
     # 87.3 G for the backbone of 3.5; no weights are made, or this would take a gigabyte.
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    from focus_detr.models.backbone import build_backbone
+    from focus_detr.models.backbones.backbone import build_backbone
 
     with FakeTensorMode(), torch.no_grad():
         backbone = build_backbone(FocusDetrConfig.from_preset("focus-detr-r50").backbone_config)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from focus_detr.benchmarking import Timing, count_macs
-from focus_detr.presets import preset
+from focus_detr.zoo.presets import preset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (

@@ -1,7 +1,6 @@
 """The baseline computes what our models compute: otherwise being quicker than it would mean nothing."""
 
 import importlib.util
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,11 +8,9 @@ import torch
 
 from focus_detr import FocusDetrForObjectDetection
 from focus_detr.errors import FocusDetrError
+from helpers.small_models import small_model
 
 ROOT = Path(__file__).parents[2]
-sys.path.append(str(ROOT / "tests" / "models"))
-
-from small_models import small_model  # noqa: E402
 
 
 def load(name):

@@ -19,7 +19,7 @@ from focus_detr.cli.app import main
 from focus_detr.cli.options import parse_settings
 from focus_detr.cli.output import print_json
 from focus_detr.errors import FocusDetrError
-from focus_detr.presets import list_presets
+from focus_detr.zoo.presets import list_presets
 
 ROOT = Path(__file__).parent.parent.parent
 VERBS = sorted(typer.main.get_command(app).commands)
@@ -90,7 +90,7 @@ def test_an_error_of_ours_is_one_line_and_exit_code_2(tmp_path):
 
 def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
     monkeypatch.setattr(sys, "argv", ["focus-detr", "presets"])
-    monkeypatch.setattr("focus_detr.presets.list_presets", lambda: 1 / 0)
+    monkeypatch.setattr("focus_detr.zoo.presets.list_presets", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main()
 

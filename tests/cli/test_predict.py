@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from focus_detr.cli import app
 from focus_detr.cli.app import main
 from focus_detr.errors import FocusDetrError
-from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference import Predictor
 
 

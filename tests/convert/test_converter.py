@@ -7,8 +7,7 @@ import torch
 from focus_detr.convert import ConversionReport, convert_checkpoint
 from focus_detr.convert.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from focus_detr.errors import FocusDetrError
-
-from .layouts import detrex_state, dino_state, dn_deformable_state, single_stage, tensor, with_levels
+from helpers.layouts import detrex_state, dino_state, dn_deformable_state, single_stage, tensor, with_levels
 
 
 def save(path, state, name="model_final.pth"):

@@ -1,7 +1,5 @@
 import json
 import re
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,9 +11,8 @@ from focus_detr.convert.coco import COCO_CATEGORY_IDS
 from focus_detr.convert.layouts import detect_layout
 from focus_detr.convert.rules import Rule, apply_rules
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.backbone import backbone_config, build_backbone
-
-from .layouts import (
+from focus_detr.models.backbones.backbone import backbone_config, build_backbone
+from helpers.layouts import (
     DATA,
     DETREX,
     NAMES,
@@ -24,10 +21,7 @@ from .layouts import (
     dino_state,
     dn_deformable_state,
 )
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from parity_weights import make  # noqa: E402
+from helpers.parity_weights import make
 
 BACKBONES = {
     "dino_r50": "resnet50",

@@ -14,8 +14,7 @@ from focus_detr.convert import convert_checkpoint
 from focus_detr.convert import transformers_deformable as layout
 from focus_detr.convert.rules import apply_rules
 from focus_detr.errors import FocusDetrError
-
-from .layouts import resnet50, tensor
+from helpers.layouts import resnet50, tensor
 
 RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16, 24, 32], "depths": [1, 2, 1, 1]}
 VARIANTS = {

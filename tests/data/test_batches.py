@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_datasets import write_coco
 from torch.utils.data import DataLoader
 
 from focus_detr.data import Collator, DetectionDataset, TransformedDataset, build_transforms, load_dataset
-from focus_detr.data.mosaic import Mosaic
-from focus_detr.data.transforms import Compose, OneOf
-from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.data.transforms.geometric import Compose, OneOf
+from focus_detr.data.transforms.mosaic import Mosaic
+from focus_detr.images.processor import FocusDetrImageProcessor
+from helpers.tiny_datasets import write_coco
 
 SIZE = {"shortest_edge": 24, "longest_edge": 40}
 

@@ -10,10 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from focus_detr.data.mosaic import Mosaic
-from focus_detr.data.recipes import build_transforms
 from focus_detr.data.records import Sample
-from focus_detr.data.transforms import (
+from focus_detr.data.transforms.augmentations import build_transforms
+from focus_detr.data.transforms.geometric import (
     Compose,
     HorizontalFlip,
     OneOf,
@@ -24,6 +23,7 @@ from focus_detr.data.transforms import (
     Transform,
     VerticalFlip,
 )
+from focus_detr.data.transforms.mosaic import Mosaic
 from focus_detr.errors import FocusDetrError
 
 SIZE = {"shortest_edge": 60, "longest_edge": 100}

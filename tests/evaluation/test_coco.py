@@ -5,9 +5,9 @@ import math
 
 import numpy as np
 import pytest
-from scenes import CATEGORY_IDS, scene
 
 from focus_detr.evaluation.coco import coco_metrics
+from helpers.scenes import CATEGORY_IDS, scene
 
 
 def pycocotools(truth, predictions, categories=None):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from scenes import scene
 
 from focus_detr.evaluation.coco import coco_metrics
 from focus_detr.evaluation.curves import confusion_matrix, f1_curves
+from helpers.scenes import scene
 
 
 def annotated(objects, crowds=()):

@@ -2,7 +2,6 @@ import csv
 import json
 
 import pytest
-from fake_detector import CLASS_NAMES, FakeModel, picture, plain_processor
 from PIL import Image
 
 from focus_detr.data import Collator, load_dataset
@@ -10,6 +9,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation import evaluate, evaluate_batches
 from focus_detr.evaluation.batches import restrict
 from focus_detr.inference import Predictor
+from helpers.fake_detector import CLASS_NAMES, FakeModel, picture, plain_processor
 
 RED, GREEN = (4, 4, 20, 12), (30, 20, 60, 44)
 FILES = {"metrics.json", "predictions.json", "per_class.csv", "report.txt"}

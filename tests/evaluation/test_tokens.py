@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from focus_detr.evaluation.tokens import ForegroundRecall, token_centres
-from focus_detr.models.selection import TokenPlan
+from focus_detr.structures.plan import TokenPlan
 
 SHAPES = [(4, 4), (2, 2)]  # 20 tokens
 

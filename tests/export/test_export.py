@@ -1,7 +1,6 @@
 """An exported file is a model like any other: the same detections, in any batch, and it knows its classes."""
 
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,8 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation import evaluate
 from focus_detr.export import export, load_exported
 from focus_detr.inference import Predictor
-from focus_detr.pretrained import resolve_model
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-from small_models import small_model  # noqa: E402
+from focus_detr.zoo.resolve import resolve_model
+from helpers.small_models import small_model
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from fake_detector import CLASS_NAMES, FakeModel, picture, plain_processor
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference import BadImage, Predictor
+from helpers.fake_detector import CLASS_NAMES, FakeModel, picture, plain_processor
 
 BOTH = dict(red=(4, 4, 20, 12), green=(30, 20, 60, 44))
 

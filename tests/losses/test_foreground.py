@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from focus_detr.losses.focal import sigmoid_focal_loss
 from focus_detr.losses.foreground import foreground_loss, foreground_targets
-from focus_detr.models.geometry import Geometry
+from focus_detr.structures.geometry import Geometry
 
 STRIDES, RANGES = (8, 16, 32, 64), (64.0, 128.0, 256.0)
 SHAPES = [(40, 48), (20, 24), (10, 12), (5, 6)]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from focus_detr.losses.focal import sigmoid_focal_loss
 from focus_detr.losses.salience import salience_loss, salience_targets
-from focus_detr.models.geometry import Geometry
+from focus_detr.structures.geometry import Geometry
 
 RANGES = (64.0, 128.0, 256.0)
 BOUNDS = [(-1, 64), (64, 128), (128, 256), (256, 999999)]

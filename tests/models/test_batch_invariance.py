@@ -4,9 +4,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_models import DETR, SWIN, batch, image, small_model
 
-from focus_detr.models.backbone import backbone_config
+from focus_detr.models.backbones.backbone import backbone_config
+from helpers.small_models import DETR, SWIN, batch, image, small_model
 
 LITE = backbone_config("efficientnet-lite0")
 MODELS = {

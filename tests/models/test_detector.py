@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from small_models import SWIN, batch, image, labels, small_model
 
-from focus_detr.models.backbone import backbone_config
-from focus_detr.models.geometry import Geometry
+from focus_detr.models.backbones.backbone import backbone_config
+from focus_detr.structures.geometry import Geometry
+from helpers.small_models import SWIN, batch, image, labels, small_model
 
 
 @pytest.mark.parametrize("policy", ["focus", "dense"])

@@ -4,9 +4,9 @@ import math
 
 import pytest
 import torch
-from small_models import small_config
 
 from focus_detr import FocusDetrForObjectDetection
+from helpers.small_models import small_config
 
 
 @pytest.fixture(scope="module")

@@ -5,14 +5,14 @@ import json
 
 import pytest
 import torch
-from small_models import batch, image, labels, small_model
 
 from focus_detr import FocusDetrConfig
-from focus_detr.configuration import Quirks
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.focal import naive_focal_loss, sigmoid_focal_loss
-from focus_detr.models.geometry import Geometry
-from focus_detr.models.selection import plan_tokens
+from focus_detr.models.configuration import Quirks
+from focus_detr.models.policies.selection import plan_tokens
+from focus_detr.structures.geometry import Geometry
+from helpers.small_models import batch, image, labels, small_model
 
 NAMES = [field.name for field in dataclasses.fields(Quirks)]
 SHAPES = [(96, 128), (80, 70)]

@@ -3,11 +3,11 @@
 import dataclasses
 
 import pytest
-from small_models import small_config
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.policies import POLICIES
 from focus_detr.models.registry import Registry, read_options
+from helpers.small_models import small_config
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,23 +7,9 @@ from hypothesis import strategies as st
 
 from focus_detr.ops import multi_scale_deformable_attention, reference, use_backend
 from focus_detr.ops.cpu import library
+from helpers.msda_cases import SHAPES, Case, case, needs_native, results
 
-from .msda_cases import SHAPES, Case, case
-
-try:
-    library.load()
-    NATIVE = True
-except OSError:
-    NATIVE = False
-
-needs_native = pytest.mark.skipif(not NATIVE, reason="the CPU kernel is not built here")
 BACKENDS = ["reference", "gather", pytest.param("cpu", marks=needs_native)]
-
-
-def results(function, args: Case) -> list[torch.Tensor]:
-    out = function(*args)
-    grad = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
-    return [out, *torch.autograd.grad(out, (args.value, args.locations, args.weights), grad)]
 
 
 def check(args: Case, backend: str, tolerance: float = 1e-10) -> None:

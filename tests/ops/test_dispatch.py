@@ -9,9 +9,7 @@ import torch
 from focus_detr.errors import FocusDetrError
 from focus_detr.ops import describe_backends, dispatch, multi_scale_deformable_attention, use_backend
 from focus_detr.ops.cpu import library
-
-from .msda_cases import SHAPES, case
-from .test_backends import needs_native
+from helpers.msda_cases import SHAPES, case, needs_native
 
 
 @pytest.fixture

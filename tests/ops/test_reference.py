@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from focus_detr.ops import reference
-
-from .msda_cases import case
+from helpers.msda_cases import case
 
 FORMS = [reference.embedding_bag, reference.gather, reference.grid_sample]
 

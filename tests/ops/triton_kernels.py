@@ -4,9 +4,7 @@ import pytest
 import torch
 
 from focus_detr.ops import multi_scale_deformable_attention, reference, triton, use_backend
-
-from .msda_cases import Case, case
-from .test_backends import results
+from helpers.msda_cases import Case, case, results
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -1,14 +1,8 @@
 """Models holding the fixtures' weights, made through the converter as a user would."""
 
-import sys
-from pathlib import Path
-
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
-from checkpoints import original_model  # noqa: E402
+from helpers.checkpoints import original_model
 
 NAMES = ["focus_detr_r50", "focus_detr_swin_tiny_224", "dino_r50"]
 

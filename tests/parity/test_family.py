@@ -5,13 +5,13 @@ import re
 
 import pytest
 import torch
-from checkpoints import DATA, original_model, training_batch
 
-from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.losses.attention_map import decoder_attention_map
-from focus_detr.models.geometry import flatten_levels
 from focus_detr.models.policies.poll_and_pool import PollAndPoolOptions
 from focus_detr.models.policies.sparse import covered_attention
+from focus_detr.structures.geometry import flatten_levels
+from helpers.checkpoints import DATA, original_model, training_batch
 
 NAMES = ["deformable_detr_two_stage_r50", "sparse_detr_r50_rho03", "pnp_detr_r50"]
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)[:, None, None]

@@ -5,11 +5,11 @@ import re
 
 import pytest
 import torch
-from checkpoints import DATA, training_batch
 
-from focus_detr.image_processing import FocusDetrImageProcessor
-from focus_detr.models.denoising import DenoisingQueries
-from focus_detr.models.geometry import Geometry
+from focus_detr.images.processor import FocusDetrImageProcessor
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.queries import DenoisingQueries
+from helpers.checkpoints import DATA, training_batch
 
 # The original keeps these in float32 whatever the precision of the model.
 MEAN = torch.tensor([123.675, 116.28, 103.53])[:, None, None]

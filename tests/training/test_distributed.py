@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny_training
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_training import finish, losses, start
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.training.sampling import EpochBatchSampler
+from helpers import tiny_training
+from helpers.tiny_training import finish, losses, start
 
 # The model's own random numbers differ between processes: off. Each epoch's last batch holds 2 images.
 OPTIONS = {"noise": 0.0}

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-from tiny_training import TinyConfig, TinyDetector, small_focus_detr, tiny_detector
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.training import load_for_finetuning
+from helpers.tiny_training import TinyConfig, TinyDetector, small_focus_detr, tiny_detector
 
 
 @pytest.fixture

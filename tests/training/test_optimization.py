@@ -11,7 +11,7 @@ from focus_detr.training.recipe import Recipe, load_recipe
 
 def test_groups_of_the_original():
     from focus_detr.models import FocusDetrForObjectDetection
-    from focus_detr.presets import preset
+    from focus_detr.zoo.presets import preset
 
     with torch.device("meta"):
         model = FocusDetrForObjectDetection(preset("focus-detr-r50"))
@@ -22,7 +22,7 @@ def test_groups_of_the_original():
 
 def test_offsets_learn_slowly_in_deformable_detr():
     from focus_detr.models import FocusDetrForObjectDetection
-    from focus_detr.presets import preset
+    from focus_detr.zoo.presets import preset
 
     with torch.device("meta"):
         model = FocusDetrForObjectDetection(preset("deformable-detr-r50"))

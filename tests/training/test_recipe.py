@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from focus_detr.data import build_transforms
 from focus_detr.errors import FocusDetrError
-from focus_detr.presets import list_presets, plain_name, preset
 from focus_detr.training.recipe import Recipe, list_recipes, load_recipe, recipe_for
+from focus_detr.zoo.presets import list_presets, plain_name, preset
 
 
 @pytest.mark.parametrize("name", list_recipes())

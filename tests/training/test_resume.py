@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_training import RECIPE, finish, losses, start, tiny_detector
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.training import train
+from helpers.tiny_training import RECIPE, finish, losses, start, tiny_detector
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,11 @@ import pytest
 import torch
 import yaml
 from PIL import Image
-from tiny_training import RECIPE, TinyDetector, losses, small_focus_detr, tiny_detector, write_dataset
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.training import Recipe, train
+from helpers.tiny_training import RECIPE, TinyDetector, losses, small_focus_detr, tiny_detector, write_dataset
 
 QUICK = {**RECIPE, "epochs": 1, "checkpoint_steps": None}
 

@@ -18,7 +18,7 @@ from focus_detr.errors import FocusDetrError
 if TYPE_CHECKING:
     from torch import nn
 
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 RULE = (
     "multiply-accumulates of convolutions and matrix products, and 4*L*P*C a query for the sampling of "
@@ -80,7 +80,7 @@ def count_macs(config: FocusDetrConfig, height: int, width: int, batch: int = 1)
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from focus_detr.models import FocusDetrForObjectDetection
-    from focus_detr.models.geometry import Geometry, flatten_levels
+    from focus_detr.structures.geometry import Geometry, flatten_levels
 
     with FakeTensorMode(), torch.no_grad():
         model = FocusDetrForObjectDetection(config).eval().requires_grad_(False)

@@ -11,8 +11,8 @@ from focus_detr.errors import FocusDetrError
 if TYPE_CHECKING:
     import torch
 
-    from focus_detr.configuration import FocusDetrConfig
     from focus_detr.inference import Predictor
+    from focus_detr.models.configuration import FocusDetrConfig
 
 PRESET, DEPLOYED = "preset:", "deployed:"
 # What a size is by default: that which the model's image processor makes of such a picture.
@@ -25,7 +25,7 @@ class Order:
 
     Attributes:
         name: a bundled model, a folder, a preset (random weights; also ``preset:NAME``), an exported file;
-            ``deployed:NAME`` is the model as `focus_detr.inference.deploy` makes it.
+            ``deployed:NAME`` is the model as `focus_detr.deploy.deploy` makes it.
         keep_ratio: in place of the model's own.
     """
 
@@ -83,10 +83,10 @@ def load_subject(order: Order) -> Subject:
         FocusDetrError: no such model, or it cannot be had in this form.
     """
 
-    from focus_detr.configuration import FocusDetrConfig
     from focus_detr.inference import Predictor
-    from focus_detr.presets import list_presets
-    from focus_detr.pretrained import list_models
+    from focus_detr.models.configuration import FocusDetrConfig
+    from focus_detr.zoo.presets import list_presets
+    from focus_detr.zoo.resolve import list_models
 
     name, deployed = order.name.removeprefix(DEPLOYED), order.name.startswith(DEPLOYED)
     known = name in list_presets() and name not in list_models()
@@ -104,7 +104,7 @@ def load_subject(order: Order) -> Subject:
     if order.keep_ratio is not None:
         _set_keep_ratio(name, predictor.model, order.keep_ratio)
     if deployed:
-        from focus_detr.inference.deploy import deploy
+        from focus_detr.deploy.deploy import deploy
         from focus_detr.models.detector import FocusDetrForObjectDetection
 
         assert isinstance(predictor.model, FocusDetrForObjectDetection)
@@ -133,10 +133,10 @@ def prepare(order: Order, size: tuple[int, int], batch: int, threads: int | None
 def _from_preset(name: str, device: str | None, dtype: str | None) -> Predictor:
     import torch
 
-    from focus_detr.configuration import FocusDetrConfig
-    from focus_detr.image_processing import FocusDetrImageProcessor
+    from focus_detr.images.processor import FocusDetrImageProcessor
     from focus_detr.inference import Predictor
     from focus_detr.models import FocusDetrForObjectDetection
+    from focus_detr.models.configuration import FocusDetrConfig
 
     config = FocusDetrConfig.from_preset(name)
     with torch.random.fork_rng(devices=[]):

@@ -10,7 +10,7 @@ import typer
 from focus_detr.cli.options import DataArgument, DeployOption, DeviceOption, ModelArgument
 from focus_detr.cli.output import JsonFlag, print_json
 from focus_detr.folders import writable_folder
-from focus_detr.pretrained import resolve_model
+from focus_detr.zoo.resolve import resolve_model
 
 
 def evaluate(

@@ -44,7 +44,7 @@ def export(
     """
     from focus_detr.export import export as write
     from focus_detr.export.exporter import suffix_of
-    from focus_detr.pretrained import resolve_model
+    from focus_detr.zoo.resolve import resolve_model
 
     folder = resolve_model(model)
     path = output or Path(f"{folder.name}{suffix_of(format)}")

@@ -9,7 +9,7 @@ from focus_detr.cli.output import JsonFlag, print_json
 
 def models(json: JsonFlag = False) -> None:
     """List the trained models that come with the package."""
-    from focus_detr.pretrained import list_models, resolve_model
+    from focus_detr.zoo.resolve import list_models, resolve_model
 
     found = {
         name: json_module.loads((resolve_model(name) / "config.json").read_text()) for name in list_models()

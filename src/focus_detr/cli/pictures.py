@@ -28,7 +28,7 @@ def keep_sources(sources: list[str], output: Path) -> None:
         FocusDetrError: a picture to look at lies in ``output``.
     """
     from focus_detr.inference.results import BadImage
-    from focus_detr.inference.sources import expand_sources
+    from focus_detr.inference.sources.files import expand_sources
 
     if not output.is_dir():
         return
@@ -56,11 +56,11 @@ class Pictures:
             return
         name = self._free_name(detections.path)
         if self.boxes:
-            from focus_detr.inference.draw import draw_detections
+            from focus_detr.pictures.boxes import draw_detections
 
             _save(draw_detections(detections.image, detections), self.folder / f"{name}.jpg")
         if self.heatmap:
-            from focus_detr.inference.heatmap import draw_heatmap
+            from focus_detr.pictures.heatmap import draw_heatmap
 
             _save(draw_heatmap(self.predictor, detections.image), self.folder / f"{name}.heatmap.jpg")
 

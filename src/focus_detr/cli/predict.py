@@ -15,7 +15,7 @@ from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.cli.pictures import Pictures, keep_sources
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
-from focus_detr.pretrained import resolve_model
+from focus_detr.zoo.resolve import resolve_model
 
 if TYPE_CHECKING:
     from focus_detr.inference import Predictor

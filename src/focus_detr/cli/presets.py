@@ -12,7 +12,7 @@ def presets(
     json: JsonFlag = False,
 ) -> None:
     """List the model configurations known by name, or show one."""
-    from focus_detr.presets import list_presets, preset
+    from focus_detr.zoo.presets import list_presets, preset
 
     if name is not None and not json:
         import yaml

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from focus_detr.convert.rules import Rule
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.backbone_presets import backbone_config, list_backbones
+from focus_detr.models.backbones.catalogue import backbone_config, list_backbones
 
 _OURS = "backbone.model."
 _BIAS = "relative_position_bias"

@@ -11,7 +11,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import PreTrainedConfig
 
-from focus_detr.configuration import FocusDetrConfig
 from focus_detr.convert.backbones import detect_backbone
 from focus_detr.convert.checkpoint import open_model
 from focus_detr.convert.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
@@ -21,7 +20,8 @@ from focus_detr.convert.report import ConversionReport
 from focus_detr.convert.rules import apply_rules
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
-from focus_detr.models.backbone_presets import backbone_config, image_normalization
+from focus_detr.models.backbones.catalogue import backbone_config, image_normalization
+from focus_detr.models.configuration import FocusDetrConfig
 from focus_detr.models.hosts import HOSTS
 
 _ATTENTION_HEADS = 8
@@ -234,7 +234,7 @@ def _parts(state: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
 
 
 def _save(state: dict[str, Tensor], config: FocusDetrConfig, output: Path) -> None:
-    from focus_detr.image_processing import FocusDetrImageProcessor
+    from focus_detr.images.processor import FocusDetrImageProcessor
 
     output.mkdir(parents=True, exist_ok=True)
     config.architectures = ["FocusDetrForObjectDetection"]

@@ -6,10 +6,10 @@ from typing import Any
 
 from torch import Tensor
 
-from focus_detr.configuration import Quirks
 from focus_detr.convert import deformable, detr, detrex, dino, transformers_deformable
 from focus_detr.convert.rules import Rule
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.configuration import Quirks
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from transformers import PreTrainedConfig
 from focus_detr.convert.backbones import torchvision_resnet
 from focus_detr.convert.rules import Rule
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.backbone_presets import backbone_config
+from focus_detr.models.backbones.catalogue import backbone_config
 
 _BACKBONE = r"model\.backbone\.(?:conv_encoder\.)?model\."
 # What the model does with other values than these, our host does not.

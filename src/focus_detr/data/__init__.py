@@ -2,12 +2,11 @@
 
 from focus_detr.data.collate import Collator
 from focus_detr.data.dataset import DetectionDataset
-from focus_detr.data.formats import list_splits, load_dataset
-from focus_detr.data.grid import sample_grid
-from focus_detr.data.images import read_image
-from focus_detr.data.recipes import build_transforms
+from focus_detr.data.formats.recognise import list_splits, load_dataset
 from focus_detr.data.records import Problem, Record, Sample
-from focus_detr.data.transformed import TransformedDataset
+from focus_detr.data.transforms.augmentations import build_transforms
+from focus_detr.data.transforms.dataset import TransformedDataset
+from focus_detr.images.reading import read_image
 
 __all__ = [
     "Collator",
@@ -20,5 +19,4 @@ __all__ = [
     "list_splits",
     "load_dataset",
     "read_image",
-    "sample_grid",
 ]

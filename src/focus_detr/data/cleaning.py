@@ -9,10 +9,10 @@ from typing import Literal
 
 import numpy as np
 
-from focus_detr.data.images import ImageHeader, image_header, read_image
+from focus_detr.data.formats.source import ProblemLog, RawBox, RawImage, Source
 from focus_detr.data.records import UNNUMBERED, Record, Severity
-from focus_detr.data.source import ProblemLog, RawBox, RawImage, Source
 from focus_detr.errors import FocusDetrError
+from focus_detr.images.reading import ImageHeader, image_header, read_image
 
 ImageCheck = Literal["none", "headers", "decode"]
 

@@ -11,7 +11,7 @@ import torch
 from focus_detr.data.records import Sample
 
 if TYPE_CHECKING:
-    from focus_detr.image_processing import FocusDetrImageProcessor
+    from focus_detr.images.processor import FocusDetrImageProcessor
 
 
 class Collator:

@@ -11,9 +11,9 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from focus_detr.data.cleaning import clip_to
-from focus_detr.data.images import read_image
 from focus_detr.data.records import Problem, Record, Sample, Severity
 from focus_detr.errors import FocusDetrError
+from focus_detr.images.reading import read_image
 
 logger = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from focus_detr.data.images import image_header
+from focus_detr.images.reading import image_header
 
 Severity = Literal["warning", "error"]
 UNNUMBERED = -1

@@ -11,7 +11,7 @@ from torch import nn
 
 from focus_detr.evaluation.coco import coco_metrics
 from focus_detr.evaluation.tokens import ForegroundRecall
-from focus_detr.image_processing import FocusDetrImageProcessor
+from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference.results import Detections
 
 

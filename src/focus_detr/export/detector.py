@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.pretrained import EXPORTED_SUFFIXES
+from focus_detr.zoo.resolve import EXPORTED_SUFFIXES
 
 if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
     from focus_detr.export.metadata import Metadata
-    from focus_detr.image_processing import FocusDetrImageProcessor
+    from focus_detr.images.processor import FocusDetrImageProcessor
 
 
 class Session(Protocol):

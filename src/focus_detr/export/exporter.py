@@ -12,8 +12,8 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
 
 if TYPE_CHECKING:
-    from focus_detr.image_processing import FocusDetrImageProcessor
-    from focus_detr.inference.sources import Sources
+    from focus_detr.images.processor import FocusDetrImageProcessor
+    from focus_detr.inference.sources.files import Sources
     from focus_detr.models import FocusDetrForObjectDetection
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
@@ -106,8 +106,8 @@ def _writer(format: str) -> Callable[..., None]:
 def _load(
     model: FocusDetrForObjectDetection | str | os.PathLike[str], processor: FocusDetrImageProcessor | None
 ) -> tuple[FocusDetrForObjectDetection, FocusDetrImageProcessor]:
-    from focus_detr.pretrained import resolve_model
-    from focus_detr.pretrained.loading import load_image_processor, load_model
+    from focus_detr.zoo.loading import load_image_processor, load_model
+    from focus_detr.zoo.resolve import resolve_model
 
     if isinstance(model, str | os.PathLike):
         folder = resolve_model(Path(model) if isinstance(model, os.PathLike) else model)
@@ -126,8 +126,8 @@ def _prepare(model: FocusDetrForObjectDetection, precision: str) -> None:
     """Fold what is constant, and lower what may be coarse, in place."""
     import torch
 
-    from focus_detr.inference.fusion import fuse_convolutions
-    from focus_detr.inference.precision import to_half_precision
+    from focus_detr.deploy.fusion import fuse_convolutions
+    from focus_detr.deploy.precision import to_half_precision
 
     # Half precision has nothing to gain from batch norms between its convolutions.
     fuse_convolutions(model.backbone)

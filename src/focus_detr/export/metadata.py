@@ -10,9 +10,9 @@ from typing import Any
 from PIL import Image
 
 from focus_detr._version import __version__
-from focus_detr.data.images import target_size
 from focus_detr.errors import FocusDetrError
-from focus_detr.image_processing import FocusDetrImageProcessor, FocusDetrImageProcessorKwargs
+from focus_detr.images.processor import FocusDetrImageProcessor, FocusDetrImageProcessorKwargs
+from focus_detr.images.reading import target_size
 
 KEY = "focus_detr"
 """Under this name the metadata lie in the file, as JSON."""

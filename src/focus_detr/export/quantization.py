@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from focus_detr.deploy.precision import coarse_layers
 from focus_detr.errors import FocusDetrError
 from focus_detr.export.metadata import Metadata
 from focus_detr.export.packages import need
-from focus_detr.inference.precision import coarse_layers
 
 if TYPE_CHECKING:
-    from focus_detr.inference.sources import NamedImage, Sources
+    from focus_detr.inference.sources.files import NamedImage, Sources
     from focus_detr.models import FocusDetrForObjectDetection
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def readable(pictures: Sources) -> list[NamedImage]:
         FocusDetrError: there are fewer than 10.
     """
     from focus_detr.inference.results import BadImage
-    from focus_detr.inference.sources import expand_sources
+    from focus_detr.inference.sources.files import expand_sources
 
     found: list[NamedImage] = []
     for item in expand_sources(pictures):

@@ -15,8 +15,8 @@ from torch.export import Dim, ExportedProgram
 from focus_detr.errors import FocusDetrError
 from focus_detr.export.metadata import LARGEST_SIDE, SIZE_STEP, SMALLEST_SIDE
 from focus_detr.models import FocusDetrForObjectDetection
-from focus_detr.models.selection import sorted_by_top_k
 from focus_detr.ops.dispatch import use_backend
+from focus_detr.structures.rows import sorted_by_top_k
 
 _EXAMPLE_SIZE = (192, 256)  # unlike in both sides, or they would be taken for one
 

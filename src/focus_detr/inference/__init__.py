@@ -2,7 +2,7 @@
 
 from focus_detr.inference.predictor import Detector, Predictor
 from focus_detr.inference.results import BadImage, Detections
-from focus_detr.inference.sources import expand_sources
+from focus_detr.inference.sources.files import expand_sources
 from focus_detr.inference.writers import write_coco, write_csv, write_jsonl
 
 __all__ = [

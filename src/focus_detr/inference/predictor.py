@@ -17,7 +17,7 @@ from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.results import BadImage, Detections, resolve_classes
-from focus_detr.inference.sources import NamedImage, Sources, expand_sources
+from focus_detr.inference.sources.files import NamedImage, Sources, expand_sources
 
 logger = logging.getLogger(__name__)
 
@@ -96,8 +96,8 @@ class Predictor:
             dtype: of the weights, as in `"float16"`; by default as stored.
             deploy: bring the model into the form that infers fastest (see `deploy`), in ``dtype``.
         """
-        from focus_detr.pretrained import resolve_model
-        from focus_detr.pretrained.loading import load_image_processor, load_model
+        from focus_detr.zoo.loading import load_image_processor, load_model
+        from focus_detr.zoo.resolve import resolve_model
 
         folder = resolve_model(name_or_path)
         if folder.is_file():
@@ -105,7 +105,7 @@ class Predictor:
         stored = "auto" if dtype is None or deploy else dtype
         model = load_model(folder, stored).to(checked_device(device))
         if deploy:
-            from focus_detr.inference.deploy import deploy as deployed
+            from focus_detr.deploy.deploy import deploy as deployed
 
             model = deployed(model, dtype=dtype)
         return cls(model, load_image_processor(folder))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from focus_detr.models.geometry import Geometry
+from focus_detr.structures.geometry import Geometry
 
 
 @torch.no_grad()

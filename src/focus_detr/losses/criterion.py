@@ -8,9 +8,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from focus_detr.losses.boxes import cxcywh_to_xyxy, generalized_iou
 from focus_detr.losses.focal import sigmoid_focal_loss
 from focus_detr.losses.matcher import HungarianMatcher, Match
+from focus_detr.structures.boxes import cxcywh_to_xyxy, generalized_iou
 
 Labels = list[dict[str, Tensor]]
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from focus_detr.losses.boxes import cxcywh_to_xyxy
 from focus_detr.losses.focal import naive_focal_loss, sigmoid_focal_loss
-from focus_detr.models.geometry import Geometry
+from focus_detr.structures.boxes import cxcywh_to_xyxy
+from focus_detr.structures.geometry import Geometry
 
 
 def foreground_targets(

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from focus_detr.losses.boxes import EPS, cxcywh_to_xyxy, generalized_iou
+from focus_detr.structures.boxes import EPS, cxcywh_to_xyxy, generalized_iou
 
 Match = tuple[Tensor, Tensor]  # queries and objects of one image, both (min(Q,T),) int64
 

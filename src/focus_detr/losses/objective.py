@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from focus_detr.losses.boxes import EPS
 from focus_detr.losses.criterion import Labels, SetCriterion, Weights, num_boxes
 from focus_detr.losses.matcher import HungarianMatcher
 from focus_detr.losses.softmax import SoftmaxCriterion, SoftmaxMatcher
+from focus_detr.structures.boxes import EPS
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
-    from focus_detr.models.memory import Decoded
+    from focus_detr.models.configuration import FocusDetrConfig
+    from focus_detr.structures.memory import Decoded
 
 
 class Objective:

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focus_detr.losses.boxes import cxcywh_to_xyxy
 from focus_detr.losses.criterion import mean_of_processes
 from focus_detr.losses.foreground import answers_for, distances_to_sides
-from focus_detr.models.geometry import Geometry
+from focus_detr.structures.boxes import cxcywh_to_xyxy
+from focus_detr.structures.geometry import Geometry
 
 
 def salience_targets(geometry: Geometry, ranges: Sequence[float], labels: list[dict[str, Tensor]]) -> Tensor:

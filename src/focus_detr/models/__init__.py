@@ -8,12 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from focus_detr.models.detector import FocusDetrForObjectDetection as FocusDetrForObjectDetection
     from focus_detr.models.detector import FocusDetrOutput as FocusDetrOutput
-    from focus_detr.models.selection import TokenPlan as TokenPlan
 
 _HOME = {
     "FocusDetrForObjectDetection": "detector",
     "FocusDetrOutput": "detector",
-    "TokenPlan": "selection",
 }
 
 __all__ = list(_HOME)

@@ -11,18 +11,18 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
-from focus_detr.configuration import FocusDetrConfig
-from focus_detr.models.backbone import build_backbone
-from focus_detr.models.denoising import DenoisingQueries
-from focus_detr.models.geometry import Geometry, flatten_levels
+from focus_detr.models.backbones.backbone import build_backbone
+from focus_detr.models.configuration import FocusDetrConfig
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.initialization import initialize, start
 from focus_detr.models.levels import levels_of_canvas, levels_of_each_size
 from focus_detr.models.neck import Neck
 from focus_detr.models.policies import POLICIES
 from focus_detr.models.position import token_positions
-from focus_detr.models.queries import Proposals
-from focus_detr.models.selection import TokenPlan
+from focus_detr.models.proposals import Proposals
+from focus_detr.structures.geometry import Geometry, flatten_levels
+from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.queries import DenoisingQueries
 
 Labels = list[dict[str, Tensor]]
 

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from focus_detr.models.attention import MLP, Attention, DeformableAttention
-from focus_detr.models.decoder import Decoder
+from focus_detr.models.hosts.decoder import Decoder
 from focus_detr.models.hosts.deformable import DeformableDecoder, DeformableHost
 from focus_detr.models.hosts.detr import DetrHost
 from focus_detr.models.hosts.dino import DinoHost
 from focus_detr.models.hosts.dn_deformable import DnDeformableHost
 from focus_detr.models.policies.base import TokenPolicy
+from focus_detr.models.policies.scoring import ForegroundSelector
 from focus_detr.models.policies.sparse import SparsePolicy
-from focus_detr.models.queries import Proposals, inverse_sigmoid
-from focus_detr.models.scoring import ForegroundSelector
+from focus_detr.models.proposals import Proposals
+from focus_detr.structures.boxes import inverse_sigmoid
 
 _RARE = -math.log(99)  # a logit of 1 %: every class is rare at first, and so is foreground
 

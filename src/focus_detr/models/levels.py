@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focus_detr.models.geometry import Geometry
+from focus_detr.structures.geometry import Geometry
 
 Extract = Callable[[Tensor], list[Tensor]]  # images (B,3,H,W) -> levels (B,C,H_l,W_l), fine to coarse
 

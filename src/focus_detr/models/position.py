@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from focus_detr.models.geometry import COORDINATE_DTYPE, Geometry
+from focus_detr.structures.geometry import COORDINATE_DTYPE, Geometry
 
 
 def token_positions(geometry: Geometry, channels: int, temperature: float, offset: float) -> Tensor:

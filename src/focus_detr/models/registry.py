@@ -49,6 +49,11 @@ class Registry(Generic[T]):
         return self._classes[name]
 
 
+@dataclasses.dataclass(frozen=True)
+class NoOptions:
+    """For a policy or host without options of its own."""
+
+
 def read_options(options: type[T], values: dict[str, Any], where: str) -> T:
     """An instance of the dataclass ``options``; unknown names and values of another type are refused.
 

@@ -12,7 +12,7 @@ from focus_detr.training.sampling import PlainDataLoader
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
-    from focus_detr.image_processing import FocusDetrImageProcessor
+    from focus_detr.images.processor import FocusDetrImageProcessor
 
 Evaluator = Callable[[PreTrainedModel], dict[str, float]]
 

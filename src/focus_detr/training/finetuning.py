@@ -66,8 +66,8 @@ def load_for_finetuning(
     Raises:
         FocusDetrError: no model there, no class, or the same class twice.
     """
-    from focus_detr.pretrained import resolve_model
-    from focus_detr.pretrained.loading import load_model
+    from focus_detr.zoo.loading import load_model
+    from focus_detr.zoo.resolve import resolve_model
 
     if not class_names or len(set(class_names)) != len(class_names):
         raise FocusDetrError(f"class_names={list(class_names)!r}: must be one or more different names")

@@ -21,7 +21,7 @@ _FACTORS = (
     "lr_final_factor",
     "warmup_factor",
 )
-RECIPES = Path(__file__).parent / "recipes"
+RECIPES = Path(__file__).parents[1] / "zoo" / "recipes"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,7 +247,7 @@ def _read(recipe: str | Path, extended_by: tuple[Path, ...]) -> Recipe:
 
 def recipe_for(model: str) -> str:
     """The recipe for ``model`` where none is asked for: a preset has its own, others that for small data."""
-    from focus_detr.presets import list_presets, plain_name
+    from focus_detr.zoo.presets import list_presets, plain_name
 
     return plain_name(model) if model in list_presets() else "small-data"
 

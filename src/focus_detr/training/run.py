@@ -142,7 +142,7 @@ def train(
 
 def _draw_samples(dataset: Any, path: Path) -> None:
     """A picture of the first training images as augmented, to see that boxes and augmentation are right."""
-    from focus_detr.data import sample_grid
+    from focus_detr.pictures.samples import sample_grid
 
     sample_grid(dataset, path)
 

@@ -19,7 +19,7 @@ from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
-    from focus_detr.image_processing import FocusDetrImageProcessor
+    from focus_detr.images.processor import FocusDetrImageProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -149,14 +149,14 @@ def build_model(
     dataset: DetectionDataset,
 ) -> tuple[PreTrainedModel, Any]:
     """The model to train, with the data's classes; and the report where it comes from a trained one."""
-    from focus_detr.presets import list_presets
     from focus_detr.training.finetuning import class_names_of, load_for_finetuning
+    from focus_detr.zoo.presets import list_presets
 
     report = None
     if isinstance(model, PreTrainedModel):
         detector = model
     elif checkpoint is not None:
-        from focus_detr.pretrained.loading import load_model
+        from focus_detr.zoo.loading import load_model
 
         detector = load_model(checkpoint)
         _aligned(detector)
@@ -198,8 +198,8 @@ def _checkpoint_activations(detector: PreTrainedModel) -> None:
 
 def _new_model(name: str, recipe: Recipe, dataset: DetectionDataset) -> PreTrainedModel:
     from focus_detr.models import FocusDetrForObjectDetection
-    from focus_detr.models.pretrained_backbone import load_pretrained_backbone
-    from focus_detr.presets import preset
+    from focus_detr.models.backbones.weights import load_pretrained_backbone
+    from focus_detr.zoo.presets import preset
 
     config = preset(
         name,
@@ -221,11 +221,11 @@ def _new_model(name: str, recipe: Recipe, dataset: DetectionDataset) -> PreTrain
 
 def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -> FocusDetrImageProcessor:
     """The recipe's image sizes, with a trained model's own normalisation."""
-    from focus_detr.configuration import FocusDetrConfig
-    from focus_detr.image_processing import FocusDetrImageProcessor
-    from focus_detr.presets import list_presets
-    from focus_detr.pretrained import resolve_model
-    from focus_detr.pretrained.loading import load_image_processor
+    from focus_detr.images.processor import FocusDetrImageProcessor
+    from focus_detr.models.configuration import FocusDetrConfig
+    from focus_detr.zoo.loading import load_image_processor
+    from focus_detr.zoo.presets import list_presets
+    from focus_detr.zoo.resolve import resolve_model
 
     size = {"shortest_edge": recipe.shortest_edge, "longest_edge": recipe.longest_edge}
     settings: dict[str, Any] = {"size": size}

@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from focus_detr.models.denoising import DenoisingQueries
-from focus_detr.models.memory import Decoded, Memory
-from focus_detr.models.policies.base import NoOptions
-from focus_detr.models.queries import Proposals, Queries
-from focus_detr.models.registry import Registry, read_options
+from focus_detr.models.proposals import Proposals
+from focus_detr.models.registry import NoOptions, Registry, read_options
+from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.queries import DenoisingQueries, Queries
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 Labels = list[dict[str, Tensor]]
 

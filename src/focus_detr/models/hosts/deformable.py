@@ -10,17 +10,18 @@ from torch import Tensor, nn
 
 from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import MLP
-from focus_detr.models.decoder import DecoderLayer, Samples, decoder_layers, self_attention_mask
-from focus_detr.models.denoising import DenoisingQueries
-from focus_detr.models.encoder import take
-from focus_detr.models.geometry import Geometry
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
-from focus_detr.models.memory import Decoded, Memory
+from focus_detr.models.hosts.decoder import DecoderLayer, Samples, decoder_layers, self_attention_mask
 from focus_detr.models.position import sine_of_boxes
-from focus_detr.models.queries import Proposals, Queries, best_tokens, inverse_sigmoid
+from focus_detr.models.proposals import Proposals, best_tokens
+from focus_detr.structures.boxes import inverse_sigmoid
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.queries import DenoisingQueries, Queries
+from focus_detr.structures.rows import gather_rows
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,8 @@ class DeformableHost(Host):
         padded = self.quirks.padded_queries
         chosen, valid = best_tokens(score, geometry, self.config.num_queries, padded)
         return Queries(
-            content=take(tokens, chosen),
-            boxes=take(boxes, chosen).detach().sigmoid(),
+            content=gather_rows(tokens, chosen),
+            boxes=gather_rows(boxes, chosen).detach().sigmoid(),
             class_logits=logits,
             proposal_boxes=boxes.sigmoid(),
             valid=valid,

@@ -12,13 +12,13 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import MLP, CrossAttention, FeedForward, SelfAttention
-from focus_detr.models.denoising import DenoisingQueries
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
-from focus_detr.models.memory import Decoded, Memory
-from focus_detr.models.queries import Proposals
+from focus_detr.models.proposals import Proposals
+from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.queries import DenoisingQueries
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 
 @dataclass(frozen=True)

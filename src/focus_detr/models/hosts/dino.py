@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from focus_detr.losses.objective import Objective
-from focus_detr.models.decoder import Decoder, decoder_layers, self_attention_mask
-from focus_detr.models.denoising import DenoisingQueries, contrastive_denoising
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
-from focus_detr.models.memory import Decoded, Memory
-from focus_detr.models.queries import Proposals
+from focus_detr.models.hosts.decoder import Decoder, decoder_layers, self_attention_mask
+from focus_detr.models.hosts.denoising import contrastive_denoising
+from focus_detr.models.proposals import Proposals
+from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.queries import DenoisingQueries
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 
 @HOSTS.register("dino")

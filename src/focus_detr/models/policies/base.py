@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from focus_detr.models.geometry import Geometry
-from focus_detr.models.memory import Decoded, Memory
-from focus_detr.models.queries import Proposals
-from focus_detr.models.registry import Registry, read_options
-from focus_detr.models.selection import TokenPlan
+from focus_detr.models.proposals import Proposals
+from focus_detr.models.registry import NoOptions, Registry, read_options
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.plan import TokenPlan
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
-
-
-@dataclass(frozen=True)
-class NoOptions:
-    """For a policy or host without options of its own."""
+    from focus_detr.models.configuration import FocusDetrConfig
 
 
 class TokenPolicy(nn.Module):

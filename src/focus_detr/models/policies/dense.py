@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, cast
 
 from torch import Tensor, nn
 
-from focus_detr.models.encoder import EncoderLayer, encoder_layers, reference_points
-from focus_detr.models.geometry import Geometry
-from focus_detr.models.memory import Memory
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.queries import Proposals
-from focus_detr.models.selection import TokenPlan
+from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers, reference_points
+from focus_detr.models.proposals import Proposals
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Memory
+from focus_detr.structures.plan import TokenPlan
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 
 @POLICIES.register("dense")

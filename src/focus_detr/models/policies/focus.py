@@ -15,16 +15,18 @@ from torch import Tensor, nn
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.foreground import foreground_loss, foreground_targets
-from focus_detr.models.encoder import EncoderLayer, encoder_layers, put, reference_points, take
-from focus_detr.models.geometry import Geometry
-from focus_detr.models.memory import Decoded, Memory
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.queries import Proposals
-from focus_detr.models.scoring import ForegroundSelector, category_priority
-from focus_detr.models.selection import TokenPlan, plan_tokens
+from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers, reference_points
+from focus_detr.models.policies.scoring import ForegroundSelector, category_priority
+from focus_detr.models.policies.selection import plan_tokens
+from focus_detr.models.proposals import Proposals
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.rows import gather_rows, scatter_rows
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,8 @@ class FocusPolicy(TokenPolicy):
     ) -> Memory:
         assert plan is not None and proposals is not None
         quirks, references = self.quirks, reference_points(tokens, geometry)
-        kept, kept_positions = take(tokens, plan.indices), take(positions, plan.indices)
-        kept_references = take(references, plan.indices)
+        kept, kept_positions = gather_rows(tokens, plan.indices), gather_rows(positions, plan.indices)
+        kept_references = gather_rows(references, plan.indices)
         foreground = plan_scores(plan, geometry, quirks.padded_fine_tokens)
         memory = tokens
         finished: list[Tensor] = []  # rows that no later layer works on, the last first
@@ -117,9 +119,9 @@ class FocusPolicy(TokenPolicy):
             updated = layer(updated, where, seen, value, geometry.shapes)
             kept = updated if rows is None else torch.where(rows[..., None], updated, kept)
             if not quirks.frozen_values:
-                memory = put(memory, plan.indices[:, :count], kept)
+                memory = scatter_rows(memory, plan.indices[:, :count], kept)
         if quirks.frozen_values:
-            memory = put(tokens, plan.indices, torch.cat([kept, *finished], 1))
+            memory = scatter_rows(tokens, plan.indices, torch.cat([kept, *finished], 1))
         return Memory(memory, geometry, plan)
 
     def _priority(

@@ -8,14 +8,14 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import FeedForward, SelfAttention
-from focus_detr.models.geometry import Geometry
-from focus_detr.models.memory import Memory
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.queries import Proposals
-from focus_detr.models.selection import TokenPlan
+from focus_detr.models.proposals import Proposals
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Memory
+from focus_detr.structures.plan import TokenPlan
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 
 @POLICIES.register("full-attention")

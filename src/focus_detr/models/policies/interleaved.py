@@ -14,17 +14,18 @@ from torch import Tensor, nn
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.attention import FeedForward
-from focus_detr.models.encoder import EncoderLayer, reference_points
-from focus_detr.models.geometry import Geometry
-from focus_detr.models.key_aware import KeyAwareAttention
-from focus_detr.models.memory import Memory
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.queries import Proposals
+from focus_detr.models.policies.encoder import EncoderLayer, reference_points
+from focus_detr.models.policies.key_aware import KeyAwareAttention
+from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
-from focus_detr.models.selection import TokenPlan, descending
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Memory
+from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.rows import descending
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 
 @dataclass(frozen=True)

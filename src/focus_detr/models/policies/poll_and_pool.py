@@ -11,16 +11,17 @@ from torch import Tensor, nn
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.attention import MLP
-from focus_detr.models.encoder import take
-from focus_detr.models.geometry import Geometry
-from focus_detr.models.memory import Decoded, Memory
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.full_attention import attend, full_attention_layers
-from focus_detr.models.queries import Proposals
-from focus_detr.models.selection import TokenPlan, descending, share
+from focus_detr.models.policies.selection import share
+from focus_detr.models.proposals import Proposals
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.rows import descending, gather_rows
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 
 @dataclass(frozen=True)
@@ -103,14 +104,14 @@ class PollAndPoolPolicy(TokenPolicy):
         features = F.layer_norm(tokens, tokens.shape[-1:])
         # Features times scores: it is how the scores learn which tokens help.
         chance = plan.scores.gather(1, plan.indices).sigmoid()[..., None]
-        polled = take(features, plan.indices) * chance.to(tokens.dtype)
+        polled = gather_rows(features, plan.indices) * chance.to(tokens.dtype)
         rest, some = self._unpolled(plan, geometry)
         shares = self.pool_weights(features).masked_fill(~rest[..., None], torch.finfo(tokens.dtype).min)
         shares = shares.softmax(1).transpose(1, 2)  # (B,M,N)
         pooled = shares @ self.pool_values(features)  # (B,M,C)
 
         tokens = torch.cat([polled, pooled], 1)
-        positions = torch.cat([take(positions, plan.indices), shares @ positions], 1)
+        positions = torch.cat([gather_rows(positions, plan.indices), shares @ positions], 1)
         rows = plan.rows(0)
         valid = None
         if rows is not None or not some:

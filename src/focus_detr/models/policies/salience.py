@@ -15,15 +15,16 @@ from transformers import initialization as init
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.salience import salience_loss, salience_targets
-from focus_detr.models.geometry import Geometry
-from focus_detr.models.memory import Decoded, Memory
 from focus_detr.models.policies.base import POLICIES
 from focus_detr.models.policies.focus import FocusOptions, FocusPolicy
-from focus_detr.models.queries import Proposals
-from focus_detr.models.selection import TokenPlan, plan_by_quotas
+from focus_detr.models.policies.selection import plan_by_quotas
+from focus_detr.models.proposals import Proposals
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.plan import TokenPlan
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 _CELLS = 200  # rows and columns that have an embedding of their own, as released
 

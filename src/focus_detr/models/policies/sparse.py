@@ -13,16 +13,18 @@ from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.losses.criterion import num_boxes
 from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import MLP
-from focus_detr.models.encoder import EncoderLayer, encoder_layers, put, reference_points, take
-from focus_detr.models.geometry import Geometry
-from focus_detr.models.memory import Decoded, Memory
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.queries import Proposals
-from focus_detr.models.scoring import TokenScorer
-from focus_detr.models.selection import TokenPlan, descending, plan_tokens
+from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers, reference_points
+from focus_detr.models.policies.scoring import TokenScorer
+from focus_detr.models.policies.selection import plan_tokens
+from focus_detr.models.proposals import Proposals
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.rows import descending, gather_rows, scatter_rows
 
 if TYPE_CHECKING:
-    from focus_detr.configuration import FocusDetrConfig
+    from focus_detr.models.configuration import FocusDetrConfig
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,14 @@ class SparsePolicy(TokenPolicy):
     ) -> Memory:
         assert plan is not None
         references, where = reference_points(tokens, geometry), plan.indices
-        kept, kept_positions, seen = (take(each, where) for each in (tokens, positions, references))
+        kept, kept_positions, seen = (gather_rows(each, where) for each in (tokens, positions, references))
         original, rows = kept, plan.rows(0)
         memory, after = tokens, []
         for layer in cast(list[EncoderLayer], list(self.layers)):
             value = layer.deformable_attention.project(memory, geometry.valid)
             kept = layer(kept, kept_positions, seen, value, geometry.shapes)
             own = kept if rows is None else torch.where(rows[..., None], kept, original)
-            memory = put(memory, where, own)
+            memory = scatter_rows(memory, where, own)
             after.append(kept)
         return Memory(memory, geometry, plan, after[:-1] if self.training else [])
 
@@ -104,7 +106,7 @@ class SparsePolicy(TokenPolicy):
         losses = {"loss_token_scores": self._score_loss(plan, geometry, decoded)}
         count = num_boxes(labels, memory.tokens.device)
         rows = None if self.quirks.batch_counts else plan.rows(0)
-        anchors = take(Proposals.anchors(geometry)[0], plan.indices)
+        anchors = gather_rows(Proposals.anchors(geometry)[0], plan.indices)
         for j, (tokens, class_head, box_head) in enumerate(
             zip(memory.layers, self.class_heads, self.box_heads, strict=False)
         ):

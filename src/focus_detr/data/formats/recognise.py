@@ -1,0 +1,233 @@
+"""load_dataset: a folder (or its json or yaml file) in one of three formats -> DetectionDataset."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from focus_detr.data.cleaning import ImageCheck, clean_records
+from focus_detr.data.dataset import DetectionDataset
+from focus_detr.data.formats import coco, voc, yolo
+from focus_detr.data.formats.source import ProblemLog, Source
+from focus_detr.data.records import UNNUMBERED, Problem, Record
+from focus_detr.errors import FocusDetrError, UnknownSplitError
+
+logger = logging.getLogger(__name__)
+
+Format = Literal["coco", "yolo", "voc"]
+OnProblem = Literal["warn", "ignore", "raise"] | Callable[[Problem], None]
+ClassNames = Sequence[str] | Mapping[int, str] | Mapping[str, str]
+
+# YOLO first: its data.yaml is explicit, while a folder may hold stray json.
+_FORMATS: dict[str, Any] = {"yolo": yolo, "coco": coco, "voc": voc}
+# Reading a header takes about half a millisecond: larger data sets are checked on request.
+_FEW_IMAGES = 20_000
+_VALIDATION_NAMES = {"val", "valid", "validation"}
+
+
+def load_dataset(
+    path: str | Path,
+    split: str | None = "train",
+    format: Format | None = None,
+    classes: ClassNames | None = None,
+    on_problem: OnProblem = "warn",
+    check_images: ImageCheck | None = None,
+) -> DetectionDataset:
+    """Load one split of a COCO, YOLO or Pascal VOC data set.
+
+    Args:
+        path: the data set's folder, or a COCO json or YOLO yaml file.
+        split: a split's name; several joined by "+" ("train+val"); None for the only one there is. "val",
+            "valid" and "validation" mean the same, "train" also finds "train2017".
+        format: "coco", "yolo" or "voc"; recognised when not given.
+        classes: names by label (a list, or a model's `id2label`). The data set's classes are matched to
+            them by name, so that labels mean what the model means; boxes of other classes are left out, with
+            a report.
+        on_problem: "warn" logs the summary, "ignore" is silent, "raise" refuses a data set with any problem;
+            a callable gets each `Problem`. All of them are in `.problems` in any case.
+        check_images: "headers" reads every image's header (unreadable and mis-sized files are found now),
+            "decode" all pixels (cut-short files too), "none" leaves it to the first use. Not given: "headers"
+            for up to 20,000 images. Missing files are always found now.
+
+    Raises:
+        FocusDetrError: no such data set, split or class; files that cannot be read as the format they claim.
+    """
+    root = Path(path)
+    _check_arguments(root, format, on_problem, check_images)
+    found_format, splits = _find(root, format)
+    handles = _resolve(split, splits, root)
+    log = ProblemLog(on_problem if callable(on_problem) else None)
+    sources = [_FORMATS[found_format].read_split(handle, log) for handle in handles.values()]
+    names = _given_names(classes) if classes is not None else _shared_names(sources, root)
+    _check_overlap(names, sources, root)
+    few = sum(len(source.images) for source in sources) <= _FEW_IMAGES
+    check = check_images or ("headers" if few else "none")
+    records = [
+        record for source in sources for record in clean_records(source, _labels(source, names), check, log)
+    ]
+    _number_images(records)
+    dataset = DetectionDataset(
+        records,
+        names,
+        _category_ids(sources, names),
+        log.problems,
+        str(root),
+        "+".join(handles),
+        found_format,
+    )
+    _speak(dataset, on_problem)
+    return dataset
+
+
+def list_splits(path: str | Path, format: Format | None = None) -> list[str]:
+    """Names of the splits `load_dataset` can load from `path`."""
+    _check_arguments(Path(path), format, "ignore", None)
+    return list(_find(Path(path), format)[1])
+
+
+def _check_arguments(root: Path, format: str | None, on_problem: OnProblem, check_images: str | None) -> None:
+    if not root.exists():
+        raise FocusDetrError(f"{root}: no such folder or file. Check the path of the data set.")
+    if format is not None and format not in _FORMATS:
+        raise FocusDetrError(f"format={format!r}: must be one of {', '.join(_FORMATS)}.")
+    if not callable(on_problem) and on_problem not in ("warn", "ignore", "raise"):
+        raise FocusDetrError(f"on_problem={on_problem!r}: must be 'warn', 'ignore', 'raise' or a function.")
+    if check_images is not None and check_images not in get_args(ImageCheck):
+        raise FocusDetrError(
+            f"check_images={check_images!r}: must be one of {', '.join(get_args(ImageCheck))}."
+        )
+
+
+def _find(root: Path, format: str | None) -> tuple[str, dict[str, Any]]:
+    """The format and its splits by name, in `root` or in the one folder of it that holds a data set."""
+    wanted = [format] if format else list(_FORMATS)
+    inner = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
+    for places in ([root], inner):
+        found = [
+            (name, place, splits)
+            for place in places
+            for name in wanted
+            if (splits := _FORMATS[name].find_splits(place))
+        ]
+        if len({place for _, place, _ in found}) > 1:
+            raise FocusDetrError(
+                f"{root} holds several data sets: {', '.join(str(place) for _, place, _ in found)}. "
+                "Give one of these."
+            )
+        if found:
+            name, _, splits = found[0]
+            return name, splits
+    looked_for = {
+        "coco": "COCO json (annotations/instances_train.json, train/_annotations.coco.json)",
+        "yolo": "a YOLO data.yaml with 'names' and 'train'",
+        "voc": "a VOC folder Annotations with xml files",
+    }
+    raise FocusDetrError(
+        f"{root}: no data set found. Looked for {'; '.join(looked_for[name] for name in wanted)}."
+    )
+
+
+def _resolve(split: str | None, splits: dict[str, Any], root: Path) -> dict[str, Any]:
+    existing = ", ".join(repr(name) for name in splits)
+    if split is None:
+        if len(splits) > 1:
+            raise UnknownSplitError(f"{root} has the splits {existing}: say which one.")
+        return dict(splits)
+    handles = {}
+    for wanted in split.split("+"):
+        matches = [name for name in splits if name == wanted] or [
+            n for n in splits if _short(n) == _short(wanted)
+        ]
+        if len(matches) != 1:
+            state = f"could be {', '.join(matches)}" if matches else "does not exist"
+            raise UnknownSplitError(f"{root}: the split {wanted!r} {state}. Splits there: {existing}.")
+        handles[matches[0]] = splits[matches[0]]
+    return handles
+
+
+def _short(name: str) -> str:
+    without_year = re.sub(r"_?\d{4}$", "", name.lower())
+    return "val" if without_year in _VALIDATION_NAMES else without_year
+
+
+def _given_names(classes: ClassNames) -> list[str]:
+    if isinstance(classes, str):
+        raise FocusDetrError(f"classes={classes!r}: must be a list of names or a map from label to name.")
+    if isinstance(classes, Mapping):
+        by_label = {int(label): name for label, name in classes.items()}
+        if sorted(by_label) != list(range(len(by_label))):
+            raise FocusDetrError(f"classes={dict(classes)!r}: labels must be 0, 1, 2, ... without gaps.")
+        names = [by_label[label] for label in range(len(by_label))]
+    else:
+        names = list(classes)
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not names or twice:
+        raise FocusDetrError(f"classes: {'given twice: ' + ', '.join(twice) if twice else 'none given'}.")
+    return names
+
+
+def _shared_names(sources: list[Source], root: Path) -> list[str]:
+    names = list(sources[0].categories.values())
+    for source in sources[1:]:
+        if list(source.categories.values()) != names:
+            raise FocusDetrError(
+                f"{root}: the splits name different classes, {names} and {list(source.categories.values())}. "
+                "Give classes=[...] to say which count."
+            )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise FocusDetrError(f"{root}: class names given twice: {', '.join(twice)}.")
+    return names
+
+
+def _check_overlap(names: list[str], sources: list[Source], root: Path) -> None:
+    there = [name for source in sources for name in source.categories.values()]
+    if not set(names) & set(there):
+        raise FocusDetrError(
+            f"{root}: none of the classes asked for ({', '.join(names[:10])}) is in the data set, which has "
+            f"{', '.join(dict.fromkeys(there))}. Names must be spelled alike."
+        )
+
+
+def _labels(source: Source, names: list[str]) -> dict[int, int | None]:
+    label_of = {name: label for label, name in enumerate(names)}
+    return {category: label_of.get(name) for category, name in source.categories.items()}
+
+
+def _category_ids(sources: list[Source], names: list[str]) -> list[int]:
+    """The source's id of every class; classes it does not have get ids it does not use."""
+    known = {name: category for source in reversed(sources) for category, name in source.categories.items()}
+    free = max(known.values()) + 1
+    identifiers = []
+    for name in names:
+        identifiers.append(known.get(name, free))
+        free += name not in known
+    return identifiers
+
+
+def _number_images(records: list[Record]) -> None:
+    """Keeps the source's image ids where they are whole numbers and unique, and gives the others fresh
+    ones."""
+    taken: set[int] = set()
+    fresh = max((record.image_id for record in records), default=0) + 1
+    fresh = max(fresh, 1)
+    for record in records:
+        if record.image_id == UNNUMBERED or record.image_id in taken:
+            record.image_id = fresh
+            fresh += 1
+        taken.add(record.image_id)
+
+
+def _speak(dataset: DetectionDataset, on_problem: OnProblem) -> None:
+    if not dataset.problems:
+        return
+    if on_problem == "raise":
+        listed = "\n".join(str(problem) for problem in dataset.problems[:20])
+        raise FocusDetrError(
+            f"{dataset.name}: {len(dataset.problems)} problems in {dataset.split!r}:\n{listed}"
+        )
+    if on_problem == "warn":
+        logger.warning("%s", dataset.summary())

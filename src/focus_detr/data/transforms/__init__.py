@@ -1,0 +1,1 @@
+"""Augmentation: samples to samples."""

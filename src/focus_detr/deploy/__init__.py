@@ -1,0 +1,1 @@
+"""A trained model made fast: folded, fused, in half precision."""

@@ -1,0 +1,219 @@
+"""deploy(): a copy of a model that only infers, and does it as fast as it can without other answers."""
+
+from __future__ import annotations
+
+import copy
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from focus_detr.deploy.fusion import computes_natively, fuse_convolutions
+from focus_detr.deploy.precision import to_half_precision
+from focus_detr.errors import FocusDetrError
+from focus_detr.models import FocusDetrForObjectDetection
+from focus_detr.models.attention import DeformableAttention, FeedForward
+from focus_detr.models.detector import FocusDetrOutput
+from focus_detr.ops import multi_scale_deformable_attention_of_projections, takes_projections
+from focus_detr.structures.geometry import Geometry
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Rows whose hidden layer is made at once: it then stays in a processor's cache, and 4K images in memory.
+_ROWS_AT_ONCE = 1024
+# Position encodings kept for image sizes seen before.
+_POSITION_BYTES = 256 * 2**20
+
+
+def deploy(
+    model: FocusDetrForObjectDetection,
+    *,
+    dtype: torch.dtype | str | None = None,
+    compile: bool = False,
+    cuda_graphs: bool = False,
+) -> DeployedFocusDetr:
+    """A copy of ``model`` for inference only, on the same device; ``model`` itself stays as it is.
+
+    Batch norms are folded into convolutions, which take in what follows them; position encodings are kept
+    for sizes that repeat; the feed-forward networks never hold their whole hidden layer.
+
+    Args:
+        dtype: of matrix products and convolutions: "float32" (the default), "bfloat16", "float16", or "auto"
+            for bfloat16 where the processor has it. Scores, selection, coordinates, softmax and norms stay
+            float32.
+        compile: pass it through `torch.compile`; takes minutes, once for each image size.
+        cuda_graphs: compile it, and replay it as CUDA graphs; on a GPU only.
+
+    Raises:
+        FocusDetrError: an option cannot be used here.
+    """
+    if isinstance(model, DeployedFocusDetr):
+        raise FocusDetrError("deploy: this model is deployed already; deploy the one it was made from")
+    if not isinstance(model, FocusDetrForObjectDetection):
+        raise FocusDetrError(
+            f"deploy: {type(model).__name__} is no FocusDetrForObjectDetection; an exported model is already "
+            "in the form its runtime wants"
+        )
+    device = model.device
+    precision = _precision(dtype, device)
+    if cuda_graphs and device.type != "cuda":
+        raise FocusDetrError(
+            f"cuda_graphs=True: the model is on {device.type}; move it to a GPU, or leave it out"
+        )
+    deployed = copy.deepcopy(model).float().eval().requires_grad_(False)
+    deployed.__class__ = DeployedFocusDetr
+    assert isinstance(deployed, DeployedFocusDetr)
+    deployed._prepare()
+    fuse_convolutions(deployed.backbone)
+    fuse_convolutions(deployed.neck)
+    for part in list(deployed.modules()):
+        if isinstance(part, FeedForward):
+            part.__class__ = RowwiseFeedForward
+        elif type(part) is DeformableAttention:  # others have other projections
+            part.__class__ = ProjectedAttention
+            cast(ProjectedAttention, part).prepare()
+    if precision != torch.float32:
+        to_half_precision(deployed, precision)
+    if compile or cuda_graphs:
+        deployed._compile(cuda_graphs)
+    return deployed
+
+
+class DeployedFocusDetr(FocusDetrForObjectDetection):
+    """What `deploy` makes: called and answering like the model it was made from, but it cannot be trained."""
+
+    _compiled: Callable[..., FocusDetrOutput] | None
+    _cuda_graphs: bool
+    _positions: OrderedDict[Any, Tensor]
+
+    def _prepare(self) -> None:
+        self._compiled, self._cuda_graphs, self._positions = None, False, OrderedDict()
+
+    def _compile(self, cuda_graphs: bool) -> None:
+        options: dict[str, Any] = {"freezing": True}
+        if cuda_graphs:
+            options["triton.cudagraphs"] = True
+        self._cuda_graphs = cuda_graphs
+        self._compiled = torch.compile(super().forward, fullgraph=True, options=options)
+
+    # Labels and the rest of training's arguments have no place here: narrower than the model's on purpose.
+    @torch.no_grad()
+    def forward(  # type: ignore[override]
+        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, labels: None = None, **unused: Any
+    ) -> FocusDetrOutput:
+        """Detect in images (B,3,H,W) of any floating type; `pixel_mask` (B,H,W), 1 where a pixel is image."""
+        if labels is not None:
+            raise FocusDetrError("a deployed model computes no losses; use the one it was made from")
+        pixel_values = pixel_values.float()
+        # Which images are padded, and how, is a question of data, which no graph can hold.
+        whole = pixel_mask is None or (self._compiled is not None and bool(pixel_mask.all()))
+        if self._compiled is None or not whole:
+            return super().forward(pixel_values, pixel_mask)
+        if not self._cuda_graphs:
+            return self._compiled(pixel_values)
+        torch.compiler.cudagraph_mark_step_begin()
+        # The next replay writes where this one did.
+        return _clone(self._compiled(pixel_values))
+
+    def encode_positions(self, geometry: Geometry, tokens: Tensor) -> Tensor:
+        """(B,N,C), made once for each image size."""
+        if geometry.valid is not None or torch.compiler.is_compiling():
+            return super().encode_positions(geometry, tokens)
+        key = (tuple(geometry.shapes), tokens.device, tokens.dtype)
+        if key not in self._positions:
+            one = Geometry.unpadded(geometry.shapes, 1, tokens.device)
+            made = super().encode_positions(one, tokens)
+            self._positions[key] = made
+            while sum(each.nbytes for each in self._positions.values()) > _POSITION_BYTES:
+                self._positions.popitem(last=False)
+            return made.expand(len(tokens), -1, -1)
+        self._positions.move_to_end(key)
+        return self._positions[key].expand(len(tokens), -1, -1)
+
+    def train(self, mode: bool = True) -> DeployedFocusDetr:
+        if mode:
+            raise FocusDetrError("a deployed model cannot be trained; train the one it was made from")
+        super().train(False)
+        return self
+
+    def save_pretrained(self, *_: Any, **__: Any) -> None:
+        raise FocusDetrError("a deployed model is not for saving; save the one it was made from")
+
+    def _apply(self, fn: Any, recurse: bool = True) -> DeployedFocusDetr:
+        self._positions.clear()
+        super()._apply(fn, recurse)
+        return self
+
+
+class ProjectedAttention(DeformableAttention):
+    """Deformable attention with one projection for offsets and weights, and their use in one operator."""
+
+    joint_weight: Tensor
+    joint_bias: Tensor
+
+    def prepare(self) -> None:
+        """Join the two projections; to be called once, on a module made by the base class."""
+        parts = self.sampling_offsets, self.attention_weights
+        self.register_buffer("joint_weight", torch.cat([part.weight for part in parts]), persistent=False)
+        self.register_buffer("joint_bias", torch.cat([part.bias for part in parts]), persistent=False)
+
+    def sample(
+        self, queries: Tensor, references: Tensor, shapes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Tensor]:
+        """What `gather` needs: references (B,Q,L,2 or 4) and projections (B,Q,3hLP), or as the base class."""
+        if not takes_projections(queries):
+            return super().sample(queries, references, shapes)
+        return references, F.linear(queries, self.joint_weight, self.joint_bias)
+
+    def gather(
+        self, value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor
+    ) -> Tensor:
+        if weights.dim() != 3:
+            return super().gather(value, shapes, locations, weights)
+        return self.output_proj(
+            multi_scale_deformable_attention_of_projections(value, shapes, locations, weights, self.points)
+        )
+
+
+class RowwiseFeedForward(FeedForward):
+    """Linear, ReLU, Linear: (..., C) -> (..., C), some rows at a time."""
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return super().forward(tokens)
+        rows = tokens.flatten(0, -2)
+        result = torch.empty_like(rows)
+        for start in range(0, len(rows), _ROWS_AT_ONCE):
+            part = slice(start, start + _ROWS_AT_ONCE)
+            result[part] = self.linear2(F.relu_(self.linear1(rows[part])))
+        return result.view_as(tokens)
+
+
+def _precision(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:
+    if dtype is None:
+        return torch.float32
+    if dtype == "auto":
+        return torch.bfloat16 if computes_natively(torch.bfloat16, device) else torch.float32
+    chosen = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if chosen is None or chosen not in _DTYPES.values():
+        raise FocusDetrError(f"dtype={dtype!r}: not known; use one of auto, {', '.join(_DTYPES)}")
+    if chosen != torch.float32 and not computes_natively(chosen, device):
+        raise FocusDetrError(
+            f"dtype={dtype!r}: this {device.type} has no arithmetic for it and would be slower; use 'float32'"
+        )
+    return chosen
+
+
+def _clone(output: FocusDetrOutput) -> FocusDetrOutput:
+    plan = output.plan
+    if plan is not None:
+        valid_counts = None if plan.valid_counts is None else plan.valid_counts.clone()
+        scores = None if plan.scores is None else plan.scores.clone()
+        plan = replace(plan, scores=scores, indices=plan.indices.clone(), valid_counts=valid_counts)
+    tensors: dict[str, Any] = {
+        name: value.clone() for name, value in output.items() if isinstance(value, Tensor)
+    }
+    return replace(output, plan=plan, **tensors)

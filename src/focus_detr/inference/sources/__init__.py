@@ -1,0 +1,1 @@
+"""Where images to predict on come from."""

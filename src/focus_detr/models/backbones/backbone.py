@@ -1,0 +1,159 @@
+"""Backbone: image to feature maps, through any transformers ``AutoBackbone``.
+
+Batch norms are frozen and parameters that could never receive a gradient are removed, so that small
+batches and distributed training behave.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
+from transformers.models.swin.modeling_swin import SwinDropPath, SwinLayer, SwinMLP
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.models.backbones import efficientnet_lite
+from focus_detr.models.backbones.catalogue import backbone_config
+from focus_detr.models.backbones.frozen_batch_norm import freeze_batch_norms
+
+__all__ = ["Backbone", "backbone_config", "build_backbone"]
+
+_STEMS = {"resnet": "embedder", "swin": "swin.embeddings", "efficientnet_lite": "stem"}
+_STAGES = {"resnet": "encoder.stages", "swin": "swin.encoder.layers", "efficientnet_lite": "stages"}
+
+
+class Backbone(nn.Module):
+    """Feature maps of a transformers backbone, fine to coarse.
+
+    Attributes:
+        model: the transformers backbone; its parameter names are unchanged.
+        channels: channels C_l of each feature map.
+        strides: input pixels a cell of each feature map.
+        config: the transformers configuration of ``model``.
+        frozen: names of the parts of ``model`` that take no gradient.
+    """
+
+    def __init__(
+        self, model: PreTrainedModel, channels: list[int], strides: list[int], frozen: list[str] | None = None
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.config: PreTrainedConfig = model.config
+        self.channels = channels
+        self.strides = strides
+        self.frozen = frozen or []
+        self.gradient_checkpointing = False  # set by transformers, with that of the layers
+        self.freeze()
+
+    def freeze(self) -> None:
+        """No gradient for the frozen parts; to be called again when loading has replaced parameters."""
+        for name in self.frozen:
+            self.model.get_submodule(name).requires_grad_(False)
+
+    def forward(self, pixel_values: Tensor) -> list[Tensor]:
+        """Image batch (B,3,H,W) to L feature maps (B,C_l,H_l,W_l)."""
+        if pixel_values.device.type == "cpu" and not torch.compiler.is_exporting():
+            # Depthwise convolutions run about twice as fast on CPUs when channels lie together.
+            pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            # Computed again last of all, when the activations of everything after it are gone.
+            return list(checkpoint(self._feature_maps, pixel_values, use_reentrant=False))
+        return list(self._feature_maps(pixel_values))
+
+    def _feature_maps(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        return self.model(pixel_values).feature_maps
+
+
+def build_backbone(
+    config: PreTrainedConfig | dict[str, Any],
+    *,
+    freeze_stem: bool | None = None,
+    freeze_stages: int = 0,
+    train_norm_affine: bool | None = None,
+) -> Backbone:
+    """Build a backbone with random weights (Focus-DETR section 4: ResNet and Swin at strides 8, 16, 32).
+
+    Args:
+        config: a transformers backbone configuration or its dict (with ``model_type``).
+        freeze_stem: no gradient for the stem. Default: as the family is usually fine-tuned, frozen for
+            convolutional backbones and trained for Swin.
+        freeze_stages: no gradient for so many stages after the stem either; early stages cost most to train
+            and change least.
+        train_norm_affine: train the scale and shift of batch norms, whose statistics are always frozen.
+            Default: only for EfficientNet-Lite.
+
+    Raises:
+        FocusDetrError: the configuration is no backbone's, or ``freeze_stem`` is asked of an unknown stem.
+    """
+    efficientnet_lite.register()
+    config = _as_config(config)
+    family = config.model_type
+    try:
+        model = AutoBackbone.from_config(config)
+    except ValueError as error:
+        raise FocusDetrError(f"backbone_config of model_type {family!r} is no backbone: {error}") from error
+
+    if train_norm_affine is None:
+        train_norm_affine = family == "efficientnet_lite"
+    freeze_batch_norms(model, train_norm_affine)
+    if family == "swin":
+        _finish_swin(model)
+    if freeze_stem is None:
+        freeze_stem = family in ("resnet", "efficientnet_lite")
+    frozen = [_part(family, "freeze_stem=True", _STEMS)] if freeze_stem else []
+    if freeze_stages:
+        stages = _part(family, f"freeze_stages={freeze_stages}", _STAGES)
+        names = [f"{stages}.{name}" for name, _ in model.get_submodule(stages).named_children()]
+        if not 0 < freeze_stages <= len(names):
+            raise FocusDetrError(f"freeze_stages={freeze_stages}: {family!r} has 0 to {len(names)} to freeze")
+        frozen += names[:freeze_stages]
+    return Backbone(model, list(model.channels), _strides(config, model.out_features), frozen)
+
+
+def _as_config(config: PreTrainedConfig | dict[str, Any]) -> PreTrainedConfig:
+    if isinstance(config, PreTrainedConfig):
+        return config
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise FocusDetrError(
+            f"backbone_config {config!r} must be a transformers configuration or a dict with 'model_type'"
+        )
+    return AutoConfig.for_model(**config)
+
+
+def _part(family: str, asked: str, names: dict[str, str]) -> str:
+    if family not in names:
+        raise FocusDetrError(f"{asked}: not known for {family!r}, only for {', '.join(names)}")
+    return names[family]
+
+
+def _strides(config: PreTrainedConfig, out_features: list[str]) -> list[int]:
+    """Every family here halves the resolution at known stages; others are taken to start at 4 and double."""
+    if config.model_type == "efficientnet_lite":
+        stride, strides = 2, {"stem": 2}
+        for index, step in enumerate(efficientnet_lite.STAGE_STRIDES, start=1):
+            stride *= step
+            strides[f"stage{index}"] = stride
+        return [strides[name] for name in out_features]
+    names = config.stage_names
+    return [4 * 2 ** max(names.index(name) - 1, 0) for name in out_features]
+
+
+class _DropPathMLP(nn.Module):
+    """Swin's MLP with stochastic depth, which transformers has on the attention branch alone."""
+
+    def __init__(self, mlp: SwinMLP, drop_path: SwinDropPath) -> None:
+        super().__init__()
+        self.fc1, self.fc2, self.activation_fn = mlp.fc1, mlp.fc2, mlp.activation_fn
+        self.drop_path = SwinDropPath(drop_path.drop_prob)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.drop_path(self.fc2(self.activation_fn(self.fc1(x))))
+
+
+def _finish_swin(model: nn.Module) -> None:
+    # Feature maps have norms of their own: this one's output is never used.
+    model.get_submodule("swin").layernorm = nn.Identity()
+    for layer in model.modules():
+        if isinstance(layer, SwinLayer) and isinstance(layer.drop_path, SwinDropPath):
+            layer.add_module("mlp", _DropPathMLP(layer.mlp, layer.drop_path))

@@ -1,0 +1,295 @@
+"""The configuration of a model: typed, strict, serialisable.
+
+Every switch that changes what a model computes is a field here and is saved with the weights: class
+names, position encoding, token policy, quirks. An unknown key or an unusable value is refused at once.
+"""
+
+import dataclasses
+import difflib
+import math
+from itertools import pairwise
+from typing import Any
+
+from huggingface_hub.dataclasses import strict
+from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
+from transformers.configuration_utils import SubConfigSpec
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.models.backbones.efficientnet_lite import register as register_efficientnet_lite
+
+
+@dataclasses.dataclass(frozen=True)
+class Quirks:
+    """What the released Focus-DETR does otherwise than one would; True is as released.
+
+    ``Quirks.named("original")`` reproduces the release for its weights, ``Quirks.named("corrected")`` is the
+    default of new models. Where the release crashes (small images, batches without objects) both work: that
+    changes nothing for inputs it could process.
+    """
+
+    frozen_values: bool = False
+    """Every encoder layer samples the neck's features; corrected: tokens as the layer before left them."""
+    raw_category_product: bool = False
+    """Fine-grained tokens are ranked by the product of two raw logits, in which two negatives rank first;
+    corrected: the product of the two probabilities."""
+    padded_fine_tokens: bool = False
+    """Padded tokens may be picked as fine-grained ones, and attended to."""
+    batch_counts: bool = False
+    """The largest image of a batch sets the cascade's counts for all, and the write-back of a smaller one is
+    cut at its unscaled count; corrected: each image keeps its own counts."""
+    batch_fill: bool = False
+    """Padded tokens take the lowest score of the batch, and may be kept; corrected: they rank last."""
+    unmasked_evaluation: bool = False
+    """Padding masks are ignored in evaluation, so that padding passes for image."""
+    padded_statistics: bool = False
+    """The selector's level average counts padding, and scores are upsampled across it."""
+    padded_foreground_loss: bool = False
+    """Padding counts as background in the selector's loss."""
+    naive_focal: bool = False
+    """The selector's focal loss takes the log of a saturating sigmoid: infinite beyond logits of about 17."""
+    padded_backbone: bool = False
+    """Backbone and neck see the padded canvas, and the padding leaks into features and normalisation;
+    corrected: images of one size go through together, without padding."""
+    canvas_query_position: bool = False
+    """The decoder encodes box positions relative to the padded canvas; corrected: relative to the image."""
+    shifted_attention_map: bool = False
+    """Sparse DETR lays the decoder's attention on the token grid half a cell too far right and below."""
+    padded_queries: bool = False
+    """Padded tokens may become object queries."""
+
+    @classmethod
+    def named(cls, name: str) -> "Quirks":
+        """All quirks on (``"original"``) or off (``"corrected"``)."""
+        if name not in ("original", "corrected"):
+            raise FocusDetrError(
+                f"quirks={name!r}: not known; use 'original', 'corrected' or a dict of switches"
+            )
+        return cls(**{field.name: name == "original" for field in dataclasses.fields(cls)})
+
+    @classmethod
+    def resolve(cls, value: "str | dict[str, bool] | Quirks") -> "Quirks":
+        """From a name, or from a dict of switches over the corrected defaults."""
+        if isinstance(value, Quirks):
+            return value
+        if isinstance(value, str):
+            return cls.named(value)
+        names = [field.name for field in dataclasses.fields(cls)]
+        for key, switch in value.items():
+            if key not in names:
+                known = ", ".join(names)
+                raise FocusDetrError(f"quirks: unknown switch {key!r}{_closest(key, names)}; known: {known}")
+            if not isinstance(switch, bool):
+                raise FocusDetrError(f"quirks[{key!r}]={switch!r}: must be true or false")
+        return cls(**value)
+
+
+@strict
+class FocusDetrConfig(PreTrainedConfig):
+    """Configuration of `FocusDetrForObjectDetection`.
+
+    `FocusDetrConfig.from_preset(name)` gives the released models and the small ones; see `list_presets()`.
+
+    Args:
+        backbone_config: a `transformers` backbone configuration (ResNet, Swin, EfficientNet-Lite, ...).
+        freeze_stem, freeze_stages: parts of the backbone that are not trained (see `build_backbone`).
+        num_levels: feature levels; those beyond the backbone's outputs are made by strided convolutions.
+        host: how queries are made, decoded and matched: "dino" (see `focus_detr.models.hosts`).
+        token_policy: what the encoder does to which tokens: "focus" (foreground selection, cascade, dual
+            attention), "dense" (every token), or another of `focus_detr.models.policies`.
+        host_options, policy_options: options of that host and that policy alone.
+        plugins: modules of your own that register the host or the policy, imported first.
+        keep_ratio: share of tokens kept as foreground (paper: 0.5).
+        cascade: share of the foreground each encoder layer works on, one per layer, not increasing.
+        num_fine_tokens: tokens that take part in self-attention in each encoder layer (paper: k = 300).
+        num_queries: object queries; fewer are used where an image has fewer tokens.
+        num_detections: detections returned per image at most.
+        position_temperature, position_offset: the sine encoding's; not stored in the original's checkpoints.
+        foreground_ranges: upper bounds in pixels of the object sizes each level but the last answers for.
+        denoising_queries: budget of contrastive denoising queries in training; 0 switches them off.
+        category_ids: the data set's own category ids, by label.
+        quirks: "original", "corrected", or a dict of the switches of `Quirks`.
+    """
+
+    model_type = "focus_detr"
+    attribute_map = {"hidden_size": "d_model", "num_attention_heads": "attention_heads"}
+    sub_configs_defaults = {
+        "backbone_config": SubConfigSpec(
+            config_class=AutoConfig,
+            model_type="resnet",
+            init_kwargs={"out_features": ["stage2", "stage3", "stage4"]},
+        )
+    }
+
+    backbone_config: dict | PreTrainedConfig | None = None
+    freeze_stem: bool | None = None
+    freeze_stages: int = 0
+    num_levels: int = 4
+    d_model: int = 256
+    attention_heads: int = 8
+    num_points: int = 4
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    encoder_ffn_dim: int = 2048
+    decoder_ffn_dim: int = 2048
+    dropout: float | int = 0.0
+    position_temperature: float | int = 10000.0
+    position_offset: float | int = -0.5
+
+    host: str = "dino"
+    host_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    token_policy: str = "focus"
+    policy_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    plugins: list[str] = dataclasses.field(default_factory=list)
+    keep_ratio: float | int = 0.5
+    cascade: list[float] | tuple[float, ...] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2)
+    num_fine_tokens: int = 300
+
+    num_queries: int = 900
+    num_detections: int = 300
+    denoising_queries: int = 100
+    label_noise: float | int = 0.5
+    box_noise: float | int = 1.0
+
+    foreground_ranges: list[float] | tuple[float, ...] = ()
+    class_cost: float | int = 2.0
+    bbox_cost: float | int = 5.0
+    giou_cost: float | int = 2.0
+    class_loss_coefficient: float | int = 1.0
+    bbox_loss_coefficient: float | int = 5.0
+    giou_loss_coefficient: float | int = 2.0
+    foreground_loss_coefficient: float | int = 1.5
+    focal_alpha: float | int = 0.25
+    focal_gamma: float | int = 2.0
+
+    category_ids: list[int] | None = None
+    score_threshold: float | int | None = None
+    training_recipe: dict | None = None
+    quirks: str | dict[str, Any] = "corrected"
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        register_efficientnet_lite()
+        _refuse_unknown(type(self), kwargs)
+        super().__post_init__(**kwargs)
+        self.quirks = dataclasses.asdict(Quirks.resolve(self.quirks))
+        if not self.foreground_ranges:
+            self.foreground_ranges = [64.0 * 2**level for level in range(self.num_levels - 1)]
+        self._check()
+
+    @classmethod
+    def from_preset(cls, name: str, **overrides: Any) -> "FocusDetrConfig":
+        """The configuration named ``name`` (see `list_presets()`), with fields overridden."""
+        from focus_detr.zoo.presets import preset
+
+        return preset(name, **overrides)
+
+    @property
+    def switches(self) -> Quirks:
+        """The quirks as a `Quirks` object."""
+        return Quirks.resolve(self.quirks)
+
+    @property
+    def scoring(self) -> str:
+        """How an image processor reads the logits of its host: "sigmoid" or "softmax"."""
+        from focus_detr.models.hosts import HOSTS
+        from focus_detr.models.plugins import import_plugins
+
+        import_plugins(self.plugins)
+        return HOSTS[self.host].scoring
+
+    def _check(self) -> None:
+        for name in _COUNTS:
+            if getattr(self, name) < 1:
+                raise FocusDetrError(f"{name}={getattr(self, name)}: must be at least 1")
+        if self.d_model % self.attention_heads or self.d_model % 4:
+            raise FocusDetrError(
+                f"d_model={self.d_model}: must be a multiple of 4 "
+                f"and of attention_heads={self.attention_heads}"
+            )
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            if value is not None and not low <= value <= high:
+                raise FocusDetrError(f"{name}={value}: must lie in [{low}, {high}]")
+        if not self.position_temperature > 0:
+            raise FocusDetrError(f"position_temperature={self.position_temperature}: must be positive")
+        if not 0 < self.keep_ratio <= 1:
+            raise FocusDetrError(f"keep_ratio={self.keep_ratio}: must lie in (0, 1]; the paper uses 0.5")
+        self._check_pair()
+        bounds = [0.0, *self.foreground_ranges]
+        if len(bounds) != self.num_levels or any(b <= a for a, b in pairwise(bounds)):
+            raise FocusDetrError(
+                f"foreground_ranges={list(self.foreground_ranges)}: needs {self.num_levels - 1} increasing "
+                f"positive bounds, one for each of the {self.num_levels} levels but the last"
+            )
+        if self.category_ids is not None and len(self.category_ids) != self.num_labels:
+            raise FocusDetrError(
+                f"category_ids has {len(self.category_ids)} entries for {self.num_labels} classes; "
+                "needs one each"
+            )
+        if self.category_ids is not None and len(set(self.category_ids)) != len(self.category_ids):
+            raise FocusDetrError(f"category_ids={self.category_ids}: an id stands for two classes")
+        if not self.num_labels:
+            raise FocusDetrError("num_labels=0: a detector needs at least one class")
+        maps = getattr(self.backbone_config, "out_features", None) or []
+        if len(maps) > self.num_levels:
+            raise FocusDetrError(
+                f"num_levels={self.num_levels}: the backbone gives {len(maps)} maps (out_features={maps}); "
+                "use as many levels, or name fewer of them"
+            )
+
+    def _check_pair(self) -> None:
+        from focus_detr.models.hosts import HOSTS
+        from focus_detr.models.plugins import import_plugins
+        from focus_detr.models.policies import POLICIES
+
+        import_plugins(self.plugins)
+        host, policy = HOSTS[self.host], POLICIES[self.token_policy]
+        if self.host not in policy.hosts:
+            raise FocusDetrError(
+                f"token_policy={self.token_policy!r} does not work with host={self.host!r}; "
+                f"it works with {', '.join(policy.hosts)}"
+            )
+        host.check(self)
+        policy.check(self)
+
+
+_COUNTS = (
+    "num_levels", "d_model", "attention_heads", "num_points", "encoder_layers", "decoder_layers",
+    "encoder_ffn_dim", "decoder_ffn_dim", "num_fine_tokens", "num_queries", "num_detections",
+)  # fmt: skip
+
+_RANGES = {
+    "dropout": (0, 1),
+    "label_noise": (0, 1),
+    "box_noise": (0, math.inf),
+    "denoising_queries": (0, math.inf),
+    "freeze_stages": (0, math.inf),
+    "focal_alpha": (0, 1),
+    "focal_gamma": (0, math.inf),
+    "class_cost": (0, math.inf),
+    "bbox_cost": (0, math.inf),
+    "giou_cost": (0, math.inf),
+    "class_loss_coefficient": (0, math.inf),
+    "bbox_loss_coefficient": (0, math.inf),
+    "giou_loss_coefficient": (0, math.inf),
+    "foreground_loss_coefficient": (0, math.inf),
+    "score_threshold": (0, 1),
+}
+
+
+def _refuse_unknown(config_class: type[PreTrainedConfig], kwargs: dict[str, Any]) -> None:
+    # transformers itself passes these on top of the fields, when loading and in its pipelines.
+    inherited = {"num_labels", "torch_dtype", "name_or_path", "_name_or_path", "_commit_hash", "model_type"}
+    inherited |= {"output_attentions", "attn_implementation", "_attn_implementation_autoset", "auto_map"}
+    inherited |= {"use_return_dict", "tf_legacy_loss", "use_bfloat16", "_from_pipeline", "_from_auto"}
+    inherited |= set(GenerationConfig._get_default_generation_params())
+    known = {field.name for field in dataclasses.fields(config_class)}
+    for key in kwargs:
+        if key not in inherited and not key.startswith("_"):
+            raise FocusDetrError(
+                f"{config_class.__name__}: unknown key {key!r}{_closest(key, sorted(known))}"
+            )
+
+
+def _closest(key: str, names: list[str]) -> str:
+    close = difflib.get_close_matches(key, names, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -1,0 +1,124 @@
+"""Decoder: queries to boxes, refined layer by layer with look-forward-twice (spec 1.8)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, SelfAttention
+from focus_detr.models.position import box_positions
+from focus_detr.structures.boxes import inverse_sigmoid
+from focus_detr.structures.geometry import Geometry
+
+if TYPE_CHECKING:
+    from focus_detr.models.configuration import FocusDetrConfig
+
+Samples = tuple[Tensor, Tensor]  # locations (B,Q,h,L,P,2) on the canvas and weights (B,Q,h,L,P)
+
+
+class DecoderLayer(GradientCheckpointingLayer):
+    """Self-attention among queries, deformable attention to the memory, feed-forward."""
+
+    def __init__(
+        self, channels: int, heads: int, levels: int, points: int, hidden: int, dropout: float
+    ) -> None:
+        super().__init__()
+        self.self_attention = SelfAttention(channels, heads, dropout)
+        self.self_attention_norm = nn.LayerNorm(channels)
+        self.cross_attention = DeformableAttention(channels, heads, levels, points)
+        self.cross_attention_norm = nn.LayerNorm(channels)
+        self.ffn = FeedForward(channels, hidden, dropout)
+        self.ffn_norm = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        queries: Tensor,
+        positions: Tensor,
+        references: Tensor,
+        value: Tensor,
+        shapes: list[tuple[int, int]],
+        allowed: Tensor | None,
+    ) -> tuple[Tensor, Samples]:
+        """queries, positions (B,Q,C), references (B,Q,L,4), value (B,N,h,C/h) -> (B,Q,C), where it looked."""
+        attended = self.self_attention(queries, positions, allowed)
+        queries = self.self_attention_norm(queries + self.dropout(attended))
+        locations, weights = self.cross_attention.sample(queries + positions, references, shapes)
+        sampled = self.cross_attention.gather(value, shapes, locations, weights)
+        queries = self.cross_attention_norm(queries + self.dropout(sampled))
+        return self.ffn_norm(queries + self.dropout(self.ffn(queries))), (locations, weights)
+
+
+class Decoder(nn.Module):
+    """Layers with their own class and box heads."""
+
+    def __init__(self, layers: list[DecoderLayer], channels: int, num_labels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.layers = nn.ModuleList(layers)
+        self.norm = nn.LayerNorm(channels)
+        self.position_mlp = MLP(2 * channels, channels, channels)
+        self.class_heads = nn.ModuleList(nn.Linear(channels, num_labels) for _ in layers)
+        self.box_heads = nn.ModuleList(MLP(channels, channels, channels, 4) for _ in layers)
+
+    def forward(
+        self,
+        content: Tensor,
+        boxes: Tensor,
+        memory: Tensor,
+        geometry: Geometry,
+        allowed: Tensor | None = None,
+        canvas_query_position: bool = False,
+        with_samples: bool = False,
+    ) -> tuple[list[Tensor], list[Tensor], list[Samples]]:
+        """Predictions of every layer: class logits (B,Q,k) and boxes_cxcywh (B,Q,4); where it sampled.
+
+        Args:
+            content: (B,Q,C); boxes: (B,Q,4) boxes_cxcywh to start from; memory: (B,N,C).
+            allowed: True where a query may attend to another; broadcasts to (B,h,Q,Q).
+            with_samples: say where each layer sampled; the list is empty otherwise.
+        """
+        ratios = geometry.valid_ratios(boxes.dtype).repeat(1, 1, 2)[:, None]  # (B,1,L,4)
+        all_logits, all_boxes = [], []
+        samples: list[Samples] = []
+        states, reference, start = content, boxes, boxes  # reference: detached; start: with its gradient
+        for j, layer in enumerate(cast(list[DecoderLayer], list(self.layers))):
+            canvas = reference[:, :, None] * ratios  # (B,Q,L,4)
+            # The original encodes positions on the finest canvas; an image alone has no canvas.
+            encoded = box_positions(canvas[:, :, 0] if canvas_query_position else reference, self.channels)
+            positions = self.position_mlp(encoded.to(states.dtype))
+            value = layer.cross_attention.project(memory, geometry.valid)
+            states, sampled = layer(states, positions, canvas, value, geometry.shapes, allowed)
+            if with_samples:
+                samples.append(sampled)
+            normed = self.norm(states)
+            all_logits.append(self.class_heads[j](normed))
+            all_boxes.append((self.box_heads[j](normed) + inverse_sigmoid(start)).sigmoid())
+            if j + 1 < len(self.layers):
+                # Predictions read the normed state, refinement the state itself (as released).
+                start = (self.box_heads[j](states) + inverse_sigmoid(reference)).sigmoid()
+                reference = start.detach()
+        return all_logits, all_boxes, samples
+
+
+def decoder_layers(config: FocusDetrConfig) -> list[DecoderLayer]:
+    """As many layers as ``config`` says."""
+    c = config
+    return [
+        DecoderLayer(c.d_model, c.attention_heads, c.num_levels, c.num_points, c.decoder_ffn_dim, c.dropout)
+        for _ in range(c.decoder_layers)
+    ]
+
+
+def self_attention_mask(denoising: Tensor | None, valid: Tensor | None) -> Tensor | None:
+    """Combine the denoising mask (D+Q,D+Q) and valid queries (B,Q) to what broadcasts to (B,h,D+Q,D+Q)."""
+    if valid is None:
+        return denoising
+    if denoising is None:
+        return valid[:, None, None]
+    padding = denoising.shape[0] - valid.shape[1]
+    keys = torch.cat([valid.new_ones(len(valid), padding), valid], 1)
+    return denoising & keys[:, None, None]

@@ -1,0 +1,78 @@
+"""The encoder layer that token policies stack: dual attention (paper section 3.3) or deformable alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from focus_detr.models.attention import DeformableAttention, FeedForward, SelfAttention
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.rows import descending, gather_rows, scatter_rows
+
+if TYPE_CHECKING:
+    from focus_detr.models.configuration import FocusDetrConfig
+
+
+class EncoderLayer(GradientCheckpointingLayer):
+    """Self-attention among fine-grained tokens if ``dual``; deformable attention and feed-forward for all."""
+
+    def __init__(
+        self, channels: int, heads: int, levels: int, points: int, hidden: int, dropout: float, dual: bool
+    ) -> None:
+        super().__init__()
+        if dual:
+            self.self_attention = SelfAttention(channels, heads, dropout)
+            self.self_attention_norm = nn.LayerNorm(channels)
+        self.deformable_attention = DeformableAttention(channels, heads, levels, points)
+        self.deformable_attention_norm = nn.LayerNorm(channels)
+        self.ffn = FeedForward(channels, hidden, dropout)
+        self.ffn_norm = nn.LayerNorm(channels)
+        self.dropout = nn.Dropout(dropout)
+
+    def attend_fine_tokens(self, tokens: Tensor, positions: Tensor, priority: Tensor, count: int) -> Tensor:
+        """Self-attention among the ``count`` tokens (B,K,C) of highest priority (B,K); the rest pass.
+
+        A priority of -inf marks rows that are not an image's own: they are neither attended to nor changed.
+        """
+        picked = descending(priority, min(count, priority.shape[1]))  # (B,F)
+        allowed = priority.gather(1, picked) > float("-inf")
+        fine, fine_positions = gather_rows(tokens, picked), gather_rows(positions, picked)
+        attended = self.self_attention(fine, fine_positions, allowed[:, None, None])
+        attended = self.self_attention_norm(fine + self.dropout(attended))
+        return scatter_rows(tokens, picked, torch.where(allowed[..., None], attended, fine))
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        references: Tensor,
+        value: Tensor,
+        shapes: list[tuple[int, int]],
+    ) -> Tensor:
+        """tokens, positions (B,K,C), references (B,K,L,2), value (B,N,h,C/h) -> (B,K,C)."""
+        sampled = self.deformable_attention(tokens + positions, references, value, shapes)
+        tokens = self.deformable_attention_norm(tokens + self.dropout(sampled))
+        return self.feed_forward(tokens, shapes)
+
+    def feed_forward(self, tokens: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """The layer's second half, tokens (B,K,C) -> (B,K,C)."""
+        return self.ffn_norm(tokens + self.dropout(self.ffn(tokens)))
+
+
+def encoder_layers(config: FocusDetrConfig, dual: bool = False) -> list[EncoderLayer]:
+    """As many layers as ``config`` says."""
+    c = config
+    return [
+        EncoderLayer(
+            c.d_model, c.attention_heads, c.num_levels, c.num_points, c.encoder_ffn_dim, c.dropout, dual
+        )
+        for _ in range(c.encoder_layers)
+    ]
+
+
+def reference_points(tokens: Tensor, geometry: Geometry) -> Tensor:
+    """(B,N,L,2): the place of each of tokens (B,N,C) on each canvas; at least float32."""
+    return geometry.references(tokens.dtype if tokens.dtype.itemsize >= 4 else torch.float32)

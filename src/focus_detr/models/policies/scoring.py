@@ -1,0 +1,119 @@
+"""Scoring: how likely each token is part of an object (foreground token selector, paper section 3.2)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from focus_detr.structures.geometry import Geometry
+
+
+class TokenScorer(nn.Module):
+    """A logit per token, from the token itself and the mean of its level (spec 1.4)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(channels)
+        self.project = nn.Linear(channels, channels)
+        self.score = nn.Sequential(
+            nn.Linear(channels, channels // 2),
+            nn.GELU(),
+            nn.Linear(channels // 2, channels // 4),
+            nn.GELU(),
+            nn.Linear(channels // 4, 1),
+        )
+
+    def forward(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
+        """tokens (B,N,C), valid (B,N) tokens that count in the mean -> (B,N) logits."""
+        local, shared = F.gelu(self.project(self.norm(tokens))).chunk(2, -1)
+        if valid is None:
+            mean = shared.mean(1, keepdim=True)
+        else:
+            weight = valid[..., None].to(shared.dtype)
+            mean = (shared * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
+        # The first layer acts on each half by itself: the level's mean needs it once, not once a token.
+        first, *rest = self.score
+        assert isinstance(first, nn.Linear)
+        weight_local, weight_mean = first.weight.chunk(2, -1)
+        hidden = F.linear(local, weight_local, first.bias) + F.linear(mean, weight_mean)
+        for layer in rest:
+            hidden = layer(hidden)
+        return hidden.squeeze(-1)
+
+
+class ForegroundSelector(TokenScorer):
+    """Scores every level with one scorer, from coarse to fine, each modulated by the level above (spec 1.4).
+
+    s_L = score(Z_L);  s_l = score(Z_l * (1 + alpha_l * up(s_{l+1})))
+
+    Args:
+        top_down: False scores each level by itself.
+    """
+
+    modulation: nn.Parameter | None  # alpha, the coarsest modulated level first
+
+    def __init__(self, channels: int, num_levels: int, top_down: bool = True) -> None:
+        super().__init__(channels)
+        self.modulation = nn.Parameter(torch.empty(num_levels - 1)) if top_down else None
+
+    # The same scorer, asked for a whole pyramid: it takes another argument than for one level.
+    def forward(self, tokens: Tensor, geometry: Geometry, use_padding: bool = False) -> Tensor:  # type: ignore[override]
+        """Foreground logits (B,N) of proposal features ``tokens`` (B,N,C).
+
+        Args:
+            use_padding: let padding count in the level's mean and in the upsampling, as released.
+        """
+        levels = geometry.split(tokens)
+        masks: list[Tensor | None] = [None] * len(levels)
+        if geometry.valid is not None and not use_padding:
+            masks = list(geometry.split(geometry.valid))
+        if self.modulation is None:
+            alone = [TokenScorer.forward(self, z, m) for z, m in zip(levels, masks, strict=True)]
+            return torch.cat(alone, 1)
+        scores = [super().forward(levels[-1], masks[-1])]
+        for level in reversed(range(len(levels) - 1)):
+            above = scores[0].unflatten(1, geometry.shapes[level + 1])  # (B,H,W)
+            if masks[level] is None:
+                up = F.interpolate(
+                    above[:, None], geometry.shapes[level], mode="bilinear", align_corners=True
+                )[:, 0]
+            else:
+                up = upsample_within(above, geometry, level)
+            alpha = self.modulation[len(levels) - 2 - level]
+            modulated = levels[level] * (1 + alpha * up.flatten(1)[..., None])
+            scores.insert(0, super().forward(modulated, masks[level]))
+        return torch.cat(scores, 1)
+
+
+def upsample_within(scores: Tensor, geometry: Geometry, level: int) -> Tensor:
+    """Bilinear upsampling (align_corners) of level+1 to level, inside each image: (B,H',W') -> (B,H,W)."""
+    (height, width), (height_above, width_above) = geometry.shapes[level], geometry.shapes[level + 1]
+    size, size_above = geometry.sizes[:, level], geometry.sizes[:, level + 1]
+    rows = _interpolation(size[:, 0], size_above[:, 0], height, height_above, scores.dtype)
+    columns = _interpolation(size[:, 1], size_above[:, 1], width, width_above, scores.dtype)
+    return rows @ scores @ columns.transpose(1, 2)
+
+
+def _interpolation(
+    target: Tensor, source: Tensor, length: int, length_above: int, dtype: torch.dtype
+) -> Tensor:
+    # Row i of the (B,length,length_above) matrix: linear weights of target pixel i over the source's pixels.
+    step = (source - 1).to(dtype) / (target - 1).clamp(min=1).to(dtype)  # (B,)
+    centre = torch.arange(length, device=target.device, dtype=dtype) * step[:, None]
+    centre = centre.minimum((source - 1).to(dtype)[:, None])
+    distance = centre[:, :, None] - torch.arange(length_above, device=target.device, dtype=dtype)
+    return (1 - distance.abs()).clamp(min=0)
+
+
+def category_priority(class_logits: Tensor, foreground: Tensor, raw: bool) -> Tensor:
+    """How fine-grained a token is (paper, multi-category score): class score times foreground score.
+
+    Args:
+        class_logits: (B,K,k); foreground: (B,K) logits.
+        raw: multiply the logits as released; otherwise the probabilities.
+    """
+    category = class_logits.amax(-1)
+    if raw:
+        return category * foreground
+    return category.sigmoid() * foreground.sigmoid()

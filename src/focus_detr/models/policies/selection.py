@@ -1,0 +1,106 @@
+"""Selection: foreground scores and a budget give a plan of which tokens each encoder layer works on."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TypeVar
+
+import torch
+from torch import Tensor
+
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.rows import descending
+
+Count = TypeVar("Count", int, Tensor)
+
+
+def share(ratio: float, count: Count) -> Count:
+    """floor(ratio * count), exactly, the ratio taken as the decimal it is written as, or as a third and such.
+
+    Ratios are rounded to fractions of a million at most, whose products with counts int64 can hold.
+    """
+    fraction = Fraction(str(ratio)).limit_denominator(10**6)
+    return count * fraction.numerator // fraction.denominator
+
+
+def plan_tokens(
+    scores: Tensor,
+    geometry: Geometry,
+    keep_ratio: float,
+    cascade: list[float] | tuple[float, ...],
+    *,
+    batch_counts: bool = False,
+    batch_fill: bool = False,
+) -> TokenPlan:
+    """Keep the best floor(keep_ratio * N) + 1 tokens of each image, and ever fewer of them layer by layer.
+
+    Args:
+        scores: (B,N) foreground logits.
+        batch_counts, batch_fill: as released; see `Quirks`.
+    """
+    num_tokens = geometry.num_tokens
+    largest = min(share(keep_ratio, num_tokens) + 1, num_tokens)
+    ranked = scores.detach()
+    valid_counts = None
+    if geometry.valid is not None:
+        fill = ranked.min() if batch_fill else torch.finfo(ranked.dtype).min
+        ranked = torch.where(geometry.valid, ranked, fill)
+        valid = geometry.valid_counts()
+        own = torch.minimum(share(keep_ratio, valid) + 1, valid)  # (B,)
+        if batch_counts:
+            largest = int(own.max())
+            valid_counts = own[:, None].expand(-1, len(cascade))
+        else:
+            valid_counts = torch.stack([share(ratio, own) for ratio in cascade], 1).clamp(min=1)
+    counts = tuple(max(1, share(ratio, largest)) for ratio in cascade)
+    # The first layer may be told to work on less than the whole foreground, which is then never visited.
+    return TokenPlan(scores, descending(ranked, counts[0]), counts, valid_counts)
+
+
+def plan_by_quotas(
+    scores: Tensor,
+    geometry: Geometry,
+    quotas: tuple[float, ...],
+    cascade: list[float] | tuple[float, ...],
+    *,
+    batch_counts: bool = False,
+    batch_fill: bool = False,
+) -> TokenPlan:
+    """Keep the best share of each level, and of these in one sort ever fewer layer by layer (spec 4.5).
+
+    A level keeps at least one token, also where floor(quota * H * W) is none.
+
+    Args:
+        scores: (B,N) foreground logits.
+        quotas: share of each level's tokens, fine to coarse.
+        batch_counts, batch_fill: as released; see `Quirks`.
+    """
+    best, places, largest, start = [], [], 0, 0
+    own = None if geometry.valid is None else torch.zeros_like(geometry.sizes[:, 0, 0])
+    valid = [None] * len(quotas) if geometry.valid is None else geometry.split(geometry.valid)
+    for level, ranked in enumerate(geometry.split(scores.detach())):
+        count = max(1, share(quotas[level], geometry.lengths[level]))
+        inside = valid[level]
+        if inside is not None and own is not None:
+            fill = ranked.min() if batch_fill else torch.finfo(ranked.dtype).min
+            ranked = torch.where(inside, ranked, fill)
+            of_image = share(quotas[level], geometry.sizes[:, level].prod(-1)).clamp(min=1)  # (B,)
+            count = int(of_image.max()) if batch_counts else count
+            own = own + of_image
+        chosen = descending(ranked, count)
+        ranked = ranked.gather(1, chosen)
+        if inside is not None and not batch_counts:
+            # What the canvas has room for beyond an image's own quota comes after all quotas.
+            beyond = torch.arange(count, device=ranked.device) >= of_image[:, None]
+            ranked = ranked.masked_fill(beyond, torch.finfo(ranked.dtype).min)
+        best.append(ranked)
+        places.append(chosen + start)
+        largest, start = largest + count, start + geometry.lengths[level]
+    counts = tuple(max(1, share(ratio, largest)) for ratio in cascade)
+    valid_counts = None
+    if own is not None:
+        of_layers = [own if batch_counts else share(ratio, own) for ratio in cascade]
+        valid_counts = torch.stack(of_layers, 1).clamp(min=1)
+    order = descending(torch.cat(best, 1), counts[0])
+    return TokenPlan(scores, torch.cat(places, 1).gather(1, order), counts, valid_counts)

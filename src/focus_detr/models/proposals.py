@@ -1,0 +1,102 @@
+"""Queries: proposals from the memory (two-stage, mixed selection)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from focus_detr.models.attention import MLP
+from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.queries import Queries
+from focus_detr.structures.rows import descending, gather_rows
+
+_BORDER = 0.01  # anchors closer than this to an edge of the image make no proposal
+_BASE_SIZE = 0.05  # side of the finest level's anchors, relative to the image
+
+
+class Proposals(nn.Module):
+    """The proposal transform O(.) (spec 1.3) and the encoder's two heads on it (spec 1.7)."""
+
+    def __init__(self, channels: int, num_labels: int) -> None:
+        super().__init__()
+        self.projection = nn.Linear(channels, channels)
+        self.norm = nn.LayerNorm(channels)
+        self.class_head = nn.Linear(channels, num_labels)
+        self.box_head = MLP(channels, channels, channels, 4)
+
+    @staticmethod
+    def anchors(geometry: Geometry) -> tuple[Tensor, Tensor]:
+        """Anchor logits (B,N,4), +inf where a token makes no proposal, and which make one (B,N).
+
+        Made once for a geometry, which scores, queries and losses ask for them.
+        """
+        if geometry.anchors is None:
+            geometry.anchors = Proposals._anchors(geometry)
+        return geometry.anchors
+
+    @staticmethod
+    def _anchors(geometry: Geometry) -> tuple[Tensor, Tensor]:
+        centres = geometry.centres()
+        sides = [_BASE_SIZE * 2.0**level for level in range(len(geometry.shapes))]
+        side = torch.cat([centres.new_full((n,), s) for n, s in zip(geometry.lengths, sides, strict=True)])
+        side = side[None, :, None].expand(centres.shape[0], -1, 2)
+        anchors = torch.cat([centres, side], -1)
+        proposing = ((anchors > _BORDER) & (anchors < 1 - _BORDER)).all(-1)
+        if geometry.valid is not None:
+            proposing = proposing & geometry.valid
+        logits = torch.log(anchors / (1 - anchors))
+        return logits.masked_fill(~proposing[..., None], float("inf")), proposing
+
+    def transform(self, tokens: Tensor, proposing: Tensor) -> Tensor:
+        """O(t): tokens (B,N,C) that make no proposal count as zeros."""
+        return self.norm(self.projection(tokens.masked_fill(~proposing[..., None], 0.0)))
+
+    def score(
+        self,
+        scorer: Callable[[Tensor], Tensor],
+        tokens: Tensor,
+        positions: Tensor,
+        geometry: Geometry,
+    ) -> Tensor:
+        """What ``scorer`` makes of O(tokens + positions), both (B,N,C), in full precision.
+
+        Scores decide by their order, which half precision changes.
+        """
+        with torch.autocast(tokens.device.type, enabled=False):
+            full = tokens.float() if tokens.dtype.itemsize < 4 else tokens
+            _, proposing = self.anchors(geometry)
+            return scorer(self.transform(full + positions.to(full.dtype), proposing))
+
+    def select(self, memory: Tensor, geometry: Geometry, content: Tensor, padded_queries: bool) -> Queries:
+        """The best tokens of memory (B,N,C) as queries; content (Q,C) is learned, by rank (mixed)."""
+        anchors, proposing = self.anchors(geometry)
+        features = self.transform(memory, proposing)
+        best_class = self.class_head(features).amax(-1)  # (B,N)
+        chosen, valid = best_tokens(best_class, geometry, len(content), padded_queries)
+        features = gather_rows(features, chosen)
+        # The box head runs on the chosen tokens only: the others' boxes are never looked at.
+        boxes = (self.box_head(features) + gather_rows(anchors, chosen).to(features.dtype)).sigmoid()
+        return Queries(
+            content=content[: chosen.shape[1]].expand(memory.shape[0], -1, -1),
+            boxes=boxes.detach(),
+            class_logits=self.class_head(features),
+            proposal_boxes=boxes,
+            valid=valid,
+        )
+
+
+def best_tokens(scores: Tensor, geometry: Geometry, count: int, padded: bool) -> tuple[Tensor, Tensor | None]:
+    """Indices (B,Q) of the tokens with the best of scores (B,N), and which are their image's own.
+
+    Args:
+        count: how many; fewer where there are fewer tokens.
+        padded: padding may be chosen, and all count.
+    """
+    count = min(count, geometry.num_tokens)
+    valid = None
+    if geometry.valid is not None and not padded:
+        scores = scores.masked_fill(~geometry.valid, torch.finfo(scores.dtype).min)
+        valid = torch.arange(count, device=scores.device) < geometry.valid_counts()[:, None]
+    return descending(scores.detach(), count), valid

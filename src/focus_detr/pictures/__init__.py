@@ -1,0 +1,1 @@
+"""Pictures to look at: boxes, heat maps, training samples."""

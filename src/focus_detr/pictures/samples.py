@@ -1,0 +1,71 @@
+"""sample_grid: a picture of training samples with their boxes, to look at before training."""
+
+from __future__ import annotations
+
+import colorsys
+from pathlib import Path
+
+from PIL import Image, ImageDraw, ImageFont
+
+from focus_detr.data.dataset import DetectionDataset
+from focus_detr.data.records import Sample
+from focus_detr.data.transforms.dataset import TransformedDataset
+from focus_detr.errors import FocusDetrError
+
+_GOLDEN_RATIO = 0.618034
+_BACKGROUND = (40, 40, 40)
+
+
+def sample_grid(
+    dataset: DetectionDataset | TransformedDataset,
+    path: str | Path,
+    count: int = 16,
+    columns: int = 4,
+    cell: int = 320,
+) -> Path:
+    """Saves `count` samples, spread evenly over `dataset` and as its transforms make them, as one picture.
+
+    Every sample is shown `cell` pixels wide or high, with boxes and class names in a colour a class and
+    crowd regions in thin white. Returns `path`.
+    """
+    if min(count, columns, cell) < 1:
+        raise FocusDetrError(f"count={count}, columns={columns}, cell={cell}: must all be 1 or more.")
+    names = (dataset.dataset if isinstance(dataset, TransformedDataset) else dataset).class_names
+    count = min(count, len(dataset))
+    columns = min(columns, count)
+    page = Image.new("RGB", (columns * cell, -(-count // columns) * cell), _BACKGROUND)
+    for position in range(count):
+        drawn = _draw(dataset[position * len(dataset) // count], names, cell)
+        page.paste(drawn, (position % columns * cell, position // columns * cell))
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    page.save(path)
+    return path
+
+
+def class_colour(label: int) -> tuple[int, int, int]:
+    """A bright colour for each class; neighbouring labels are far apart on the colour circle."""
+    red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_RATIO % 1, 0.9 if label % 2 else 0.65, 1.0)
+    return round(red * 255), round(green * 255), round(blue * 255)
+
+
+def _draw(sample: Sample, names: list[str], cell: int) -> Image.Image:
+    scale = (cell - 2) / max(sample.image.size)
+    width, height = (max(1, round(side * scale)) for side in sample.image.size)
+    image = sample.image.resize((width, height), Image.Resampling.BILINEAR)
+    canvas = ImageDraw.Draw(image)
+    font = ImageFont.load_default(size=max(10, cell // 28))
+    for box in sample.ignored * scale:
+        canvas.rectangle(tuple(box.tolist()), outline="white")
+    objects = list(zip((sample.boxes_xyxy * scale).tolist(), sample.labels.tolist(), strict=True))
+    for box, label in objects:
+        canvas.rectangle(tuple(box), outline=class_colour(label), width=2)
+    for (left, top, _, _), label in objects:
+        colour = class_colour(label)
+        _, _, text_right, text_bottom = canvas.textbbox((0, 0), names[label], font=font)
+        # Above its box where there is room, so that small objects stay visible.
+        bottom = top if top > text_bottom + 2 else top + text_bottom + 2
+        canvas.rectangle((left, bottom - text_bottom - 2, left + text_right + 4, bottom), fill=colour)
+        ink = "black" if colour[0] * 0.3 + colour[1] * 0.59 + colour[2] * 0.11 > 128 else "white"
+        canvas.text((left + 2, bottom - text_bottom - 1), names[label], fill=ink, font=font)
+    return image

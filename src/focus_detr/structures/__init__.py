@@ -1,0 +1,1 @@
+"""What flows through a detector: plain data, imported by all and importing nothing of ours."""

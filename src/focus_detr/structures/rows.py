@@ -1,0 +1,56 @@
+"""Rows of a token tensor: the best of them, gathered into a compact buffer, and scattered back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+_by_top_k = False
+
+
+@contextmanager
+def sorted_by_top_k() -> Iterator[None]:
+    """Inside the block, sorting is said as TopK: ONNX has no other, and keeps the order of equal scores."""
+    global _by_top_k
+    before, _by_top_k = _by_top_k, True
+    try:
+        yield
+    finally:
+        _by_top_k = before
+
+
+def descending(scores: Tensor, count: int) -> Tensor:
+    """Indices (B,count) of the best of scores (B,N).
+
+    Equal scores keep their order, so that padding, which comes between tokens, changes nothing.
+    """
+    if _by_top_k:
+        return scores.topk(count, dim=1).indices
+    return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :count]
+
+
+def gather_rows(tokens: Tensor, indices: Tensor) -> Tensor:
+    """Rows (B,K) of tokens (B,N,...) -> (B,K,...)."""
+    if torch.compiler.is_exporting():
+        flat = tokens.flatten(2)
+        rows = flat.gather(1, indices[..., None].expand(-1, -1, flat.shape[-1]))
+        return rows.unflatten(-1, tokens.shape[2:])
+    # Whole rows are copied several times faster than gathered element by element.
+    return tokens.flatten(0, 1).index_select(0, _rows(indices, tokens)).unflatten(0, indices.shape)
+
+
+def scatter_rows(tokens: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
+    """A copy of tokens (B,N,C) with rows (B,K,C) written at indices (B,K)."""
+    rows = rows.to(tokens.dtype)
+    if torch.compiler.is_exporting():
+        return tokens.scatter(1, indices[..., None].expand(-1, -1, tokens.shape[-1]), rows)
+    return tokens.flatten(0, 1).index_copy(0, _rows(indices, tokens), rows.flatten(0, 1)).view_as(tokens)
+
+
+def _rows(indices: Tensor, tokens: Tensor) -> Tensor:
+    # Indices (B,K) of rows of each image as rows of all images, (B*K).
+    first = torch.arange(len(indices), device=indices.device) * tokens.shape[1]
+    return (indices + first[:, None]).flatten()

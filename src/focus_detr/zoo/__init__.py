@@ -1,0 +1,1 @@
+"""Models by name: presets, recipes, and trained models."""

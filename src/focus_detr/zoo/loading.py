@@ -1,0 +1,93 @@
+"""Open a model's folder whole, or say which of its files is damaged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedModel
+
+from focus_detr.errors import FocusDetrError
+
+if TYPE_CHECKING:
+    from focus_detr.images.processor import FocusDetrImageProcessor
+
+# What transformers, safetensors, json and the configuration's checks raise on files that are not as saved.
+_DAMAGE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
+
+
+def load_model(
+    folder: Path, dtype: str | torch.dtype | None = None, model_class: type[PreTrainedModel] | None = None
+) -> Any:
+    """The trained model in ``folder``, every parameter of which comes from its file.
+
+    Raises:
+        FocusDetrError: a file is missing, cut short, of another kind of model, or has not all parameters.
+    """
+    if model_class is None:
+        from focus_detr.models import FocusDetrForObjectDetection
+
+        model_class = FocusDetrForObjectDetection
+    _check_kind(folder / "config.json", model_class)
+    if not any(folder.glob("model*.safetensors")):
+        raise FocusDetrError(f"{folder}: has no weights; model.safetensors belongs beside its config.json")
+    try:
+        loaded: Any = model_class.from_pretrained(
+            folder, dtype=dtype, output_loading_info=True, use_safetensors=True, local_files_only=True
+        )
+        model, info = loaded
+    except _DAMAGE as error:
+        raise _damaged(folder, "config.json and model.safetensors", error) from error
+    missing = sorted(info["missing_keys"])
+    if missing:
+        raise FocusDetrError(
+            f"{folder}: its model.safetensors lacks {len(missing)} parameters of the model that its "
+            f"config.json describes, {missing[0]} for one; the two files are not of one model"
+        )
+    return model
+
+
+def load_image_processor(folder: Path, **settings: Any) -> FocusDetrImageProcessor:
+    """The image processor in ``folder``, with some settings of its own replaced.
+
+    Raises:
+        FocusDetrError: its file is missing or damaged.
+    """
+    from focus_detr.images.processor import FocusDetrImageProcessor
+
+    if not (folder / "preprocessor_config.json").is_file():
+        raise FocusDetrError(
+            f"{folder}: has no preprocessor_config.json, which says how images are resized and normalised; "
+            "copy the one the model was saved with, or write one: FocusDetrImageProcessor().save_pretrained"
+        )
+    try:
+        return FocusDetrImageProcessor.from_pretrained(folder, **settings)
+    except _DAMAGE as error:
+        raise _damaged(folder, "preprocessor_config.json", error) from error
+
+
+def _check_kind(file: Path, model_class: type[PreTrainedModel]) -> None:
+    """transformers would build our model from another one's configuration, with a warning only."""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        kind = content["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _damaged(file.parent, "config.json", error) from error
+    assert model_class.config_class is not None
+    wanted = model_class.config_class.model_type
+    if kind != wanted:
+        raise FocusDetrError(
+            f"{file}: describes a {kind!r} model and not {wanted!r}; those of relatives become ours by: "
+            "focus-detr convert CHECKPOINT --output FOLDER"
+        )
+
+
+def _damaged(folder: Path, files: str, error: Exception) -> FocusDetrError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return FocusDetrError(
+        f"{folder}: {files} cannot be read as a model's ({type(error).__name__}: {lines[0]}); copy or train "
+        "the model again"
+    )

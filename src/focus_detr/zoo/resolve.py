@@ -1,0 +1,86 @@
+"""Trained models by name: those inside the package, a folder, or a repository of the Hugging Face hub."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import re
+from pathlib import Path
+
+from focus_detr.errors import FocusDetrError
+
+logger = logging.getLogger(__name__)
+
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
+_BUNDLED = Path(__file__).parent / "bundled"
+_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def list_models() -> list[str]:
+    """Names of the trained models that come with the package."""
+    return sorted(path.parent.name for path in _BUNDLED.glob("*/config.json"))
+
+
+def resolve_model(name_or_path: str | Path) -> Path:
+    """Folder of a trained model (`config.json`, weights, image processor), or the file of an exported one.
+
+    Args:
+        name_or_path: a bundled name (`list_models()`; it goes before a folder of that name: write `./name`
+            for the folder), a folder of a model or of a training run (its best model is taken, or the last
+            where none was evaluated), a file that `focus-detr export` wrote, or a hub id `owner/name`, which
+            is downloaded once and cached.
+
+    Raises:
+        FocusDetrError: nothing of that name, a folder without a model, or a hub out of reach.
+    """
+    name = str(name_or_path)
+    if name in list_models():
+        return _BUNDLED / name
+    path = Path(name).expanduser()
+    if path.is_dir():
+        for folder in (path, path / "best", path / "last"):
+            if (folder / "config.json").is_file():
+                return folder
+        raise FocusDetrError(f"{path}: no model in this folder (it has no config.json). {_what_would_work()}")
+    if path.is_file() and path.suffix in EXPORTED_SUFFIXES:
+        return path
+    if path.exists():
+        raise FocusDetrError(
+            f"{path}: is a file, and a model is a folder with config.json and weights, or an exported file "
+            f"({', '.join(EXPORTED_SUFFIXES)}). "
+            "Foreign checkpoints become one by: focus-detr convert CHECKPOINT --output FOLDER"
+        )
+    if _HUB_ID.fullmatch(name) and name[0] not in "./~":
+        return _download(name)
+    from focus_detr.zoo.presets import list_presets
+
+    if name in list_presets():
+        raise FocusDetrError(
+            f"{name!r} is a preset: a configuration without trained weights. Train it first: "
+            f"focus-detr train DATA --model {name}"
+        )
+    close = difflib.get_close_matches(name, [*list_models(), *list_presets()], n=1)
+    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    raise FocusDetrError(f"model {name!r} not found{hint}. {_what_would_work()}")
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+
+    logger.info("%s: from the Hugging Face hub, or its cache here", hub_id)
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors"]))
+    except Exception as error:  # the client's errors share no base: offline, unknown, private, no space ...
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        raise FocusDetrError(
+            f"model {hub_id!r}: not a folder here, and the Hugging Face hub did not give it: {reason[0]} "
+            f"{_what_would_work()}"
+        ) from error
+
+
+def _what_would_work() -> str:
+    bundled = ", ".join(list_models()) or "none"
+    return (
+        f"A model is a bundled name ({bundled}), a folder with config.json, or a hub id owner/name; training "
+        "also starts from a preset (`focus-detr presets`)."
+    )

@@ -1,0 +1,219 @@
+"""A detector and a data set small enough to train in a test; as a script, a run in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import PreTrainedConfig, PreTrainedModel
+from transformers.utils import ModelOutput
+
+CLASSES = ["cat", "dog"]
+RECIPE = {
+    "name": "tiny",
+    "epochs": 3,
+    "batch_size": 4,
+    "lr_drops": [2],
+    "ema_decay": 0.9,
+    "ema_warmup_steps": 5,
+    "learning_rate": 0.01,
+    "shortest_edge": 32,
+    "longest_edge": 32,
+    "augmentation": "small-data",
+    "workers": 0,
+    "log_steps": 1,
+    "checkpoint_steps": 2,
+    "threads": 1,
+}
+
+
+class TinyConfig(PreTrainedConfig):
+    model_type = "tiny-detector"
+
+    def __init__(self, width: int = 8, noise: float = 0.1, training_recipe: dict | None = None, **kwargs):
+        self.width, self.noise, self.training_recipe = width, noise, training_recipe
+        super().__init__(**kwargs)
+
+
+@dataclass
+class TinyOutput(ModelOutput):
+    loss: Tensor | None = None
+    loss_dict: dict | None = None
+    logits: Tensor | None = None
+    pred_boxes: Tensor | None = None
+
+
+class TinyDetector(PreTrainedModel):
+    """One query an image. Like the real one it draws random numbers in training, from torch's own stream."""
+
+    config_class = TinyConfig
+    main_input_name = "pixel_values"
+
+    def __init__(self, config: TinyConfig):
+        super().__init__(config)
+        self.backbone = nn.Sequential(nn.Conv2d(3, config.width, 3, stride=4), nn.ReLU())
+        self.norm = nn.LayerNorm(config.width)
+        self.class_head = nn.Linear(config.width, config.num_labels)
+        self.box_head = nn.Linear(config.width, 4)
+        self.label_embedding = nn.Embedding(config.num_labels, config.width)
+        self.post_init()
+
+    def forward(self, pixel_values, pixel_mask, labels=None):
+        # Padding must not matter: only positions whose window lies in the image.
+        heights, widths = (pixel_mask[:, :, 0].sum(1) - 3) // 4 + 1, (pixel_mask[:, 0].sum(1) - 3) // 4 + 1
+        maps = zip(self.backbone(pixel_values), heights, widths, strict=True)
+        features = self.norm(torch.stack([each[:, :h, :w].mean(dim=(1, 2)) for each, h, w in maps]) * 10)
+        if self.training and self.config.noise:
+            features = features + self.config.noise * torch.randn_like(features)
+        logits, boxes = self.class_head(features), self.box_head(features).sigmoid()
+        if labels is None:
+            return TinyOutput(logits=logits[:, None], pred_boxes=boxes[:, None])
+        there = torch.stack(
+            [torch.bincount(each["class_labels"], minlength=logits.shape[1]).clamp(max=1) for each in labels]
+        )
+        centre = torch.stack([each["boxes"].sum(dim=0) / max(1, len(each["boxes"])) for each in labels])
+        embedded = (self.label_embedding.weight[None] * there[..., None]).sum(dim=1)
+        parts = {
+            "loss_class": nn.functional.binary_cross_entropy_with_logits(logits, there.float()),
+            "loss_bbox": 5 * nn.functional.l1_loss(boxes, centre),
+            "loss_dn": 0.1 * nn.functional.mse_loss(embedded, features),
+        }
+        return TinyOutput(loss=sum(parts.values()), loss_dict=parts, logits=logits, pred_boxes=boxes)
+
+
+def tiny_detector(noise: float = 0.1, classes: list[str] = CLASSES) -> TinyDetector:
+    torch.manual_seed(0)
+    return TinyDetector(TinyConfig(noise=noise, id2label=dict(enumerate(classes)), label2id=None))
+
+
+def small_focus_detr(denoising_queries: int = 0, classes: list[str] = CLASSES) -> PreTrainedModel:
+    """The real thing, as small as it gets."""
+    from transformers import ResNetConfig
+
+    from focus_detr.models import FocusDetrForObjectDetection
+    from focus_detr.models.configuration import FocusDetrConfig
+
+    backbone = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 8, 16, 16],
+        depths=[1, 1, 1, 1],
+        layer_type="basic",
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    torch.manual_seed(0)
+    return FocusDetrForObjectDetection(
+        FocusDetrConfig(
+            backbone_config=backbone,
+            d_model=16,
+            attention_heads=2,
+            encoder_layers=2,
+            decoder_layers=2,
+            encoder_ffn_dim=16,
+            decoder_ffn_dim=16,
+            cascade=[1.0, 0.5],
+            num_fine_tokens=4,
+            num_queries=6,
+            denoising_queries=denoising_queries,
+            id2label=dict(enumerate(classes)),
+            label2id={name: label for label, name in enumerate(classes)},
+        )
+    )
+
+
+def write_dataset(folder: Path, images: int = 10) -> Path:
+    """A COCO data set of coloured rectangles, in splits train and val."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", images), ("val", 3)):
+        (folder / split).mkdir(parents=True)
+        described, annotations = [], []
+        for image_id in range(count):
+            pixels = rng.integers(0, 80, (32, 32, 3), dtype=np.uint8)
+            for _ in range(image_id % 3):
+                left, top = rng.integers(0, 20, 2).tolist()
+                label = int(rng.integers(2))
+                pixels[top : top + 10, left : left + 10, label] = 250
+                box = {"bbox": [left, top, 10, 10], "area": 100, "iscrowd": 0, "category_id": label + 1}
+                annotations.append({"id": len(annotations) + 1, "image_id": image_id, **box})
+            Image.fromarray(pixels).save(folder / split / f"{image_id}.png")
+            described.append({"id": image_id, "file_name": f"{image_id}.png", "width": 32, "height": 32})
+        categories = [{"id": label + 1, "name": name} for label, name in enumerate(CLASSES)]
+        content = {"images": described, "annotations": annotations, "categories": categories}
+        (folder / split / "_annotations.coco.json").write_text(json.dumps(content))
+    return folder
+
+
+def losses(output: Path) -> dict[int, str]:
+    """Step -> all its logged losses, as text: equal text is equal bits."""
+    import csv
+
+    with (output / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["loss"]]
+    return {int(row["step"]): " ".join(row[name] for name in row if name.startswith("loss")) for row in rows}
+
+
+def main(data: str, output: str, options: str) -> None:
+    """Train; ``die_at`` kills this process for good at that step, ``die_saving`` while it is being saved."""
+    from focus_detr.training import train
+    from focus_detr.training.trainer import DetectionTrainer
+
+    settings = json.loads(options)
+    os.environ.update(settings.pop("environment", {}))
+    die_at, die_saving = settings.pop("die_at", None), settings.pop("die_saving", None)
+    step, save_scaler = DetectionTrainer.training_step, DetectionTrainer._save_scaler
+
+    def dying_step(self, *args, **kwargs):
+        if self.state.global_step == die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return step(self, *args, **kwargs)
+
+    def dying_save(self, folder):
+        if self.state.global_step == die_saving:
+            os.kill(os.getpid(), signal.SIGKILL)
+        save_scaler(self, folder)
+
+    DetectionTrainer.training_step, DetectionTrainer._save_scaler = dying_step, dying_save
+    denoising = settings.pop("focus_detr", None)
+    model = settings.pop("model", None) or tiny_detector(noise=settings.pop("noise", 0.1))
+    train(
+        data,
+        model=model if denoising is None else small_focus_detr(denoising),
+        recipe=RECIPE,
+        output=output,
+        device="cpu",
+        evaluator=lambda model: {"AP": float(next(model.parameters()).sum())},
+        **settings,
+    )
+
+
+# Processes are forked from one that has the slow imports behind it.
+processes = multiprocessing.get_context("forkserver")
+processes.set_forkserver_preload(
+    ["helpers.tiny_training", "focus_detr.training.trainer", "focus_detr.evaluation"]
+)
+
+
+def start(data: Path, output: Path, **options):
+    """`main` in a process of its own, started."""
+    process = processes.Process(target=main, args=(str(data), str(output), json.dumps(options)))
+    process.start()
+    return process
+
+
+def finish(*started, killed: bool = False) -> None:
+    """Wait for processes, which must end well, or by being killed."""
+    for process in started:
+        process.join(timeout=300)
+        assert process.exitcode == (-signal.SIGKILL if killed else 0)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

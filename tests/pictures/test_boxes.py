@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from focus_detr.inference import Detections
+from focus_detr.pictures.boxes import class_color, contact_sheet, draw_detections
+
+NAMES = [f"class {label}" for label in range(30)]
+
+
+def detections(boxes, labels, size):
+    scores = np.linspace(0.9, 0.4, len(labels), dtype=np.float32)
+    return Detections(
+        "a", np.array(boxes, np.float32).reshape(-1, 4), scores, np.array(labels, int), NAMES, size
+    )
+
+
+def count(image, color):
+    return int((np.asarray(image) == color).all(-1).sum())
+
+
+def test_colors_are_distinct():
+    colors = [class_color(label) for label in range(80)]
+    assert len(set(colors)) == 80
+    distances = [np.abs(np.subtract(a, b)).sum() for i, a in enumerate(colors[:12]) for b in colors[:i]]
+    assert min(distances) > 60
+
+
+def test_boxes_lie_where_they_are_in_the_colour_of_their_class():
+    image = Image.new("RGB", (800, 600), "white")
+    drawn = draw_detections(
+        image, detections([[100, 200, 400, 500]], [3], (600, 800)), labels=False, legend=False
+    )
+    assert drawn.size == (800, 600)
+    for point in ((100, 350), (400, 350), (250, 200), (250, 500)):
+        assert drawn.getpixel(point) == class_color(3)
+    assert drawn.getpixel((250, 350)) == (255, 255, 255)
+    assert image.getcolors() == [(800 * 600, (255, 255, 255))]  # the original stays as it was
+
+
+def test_small_images_are_enlarged_with_their_boxes():
+    image = Image.new("RGB", (40, 20), "white")
+    found = detections([[10, 5, 30, 15]], [0], (20, 40))
+    drawn = draw_detections(image, found, labels=False, legend=False)
+    assert drawn.size == (960, 480) and drawn.getpixel((240, 240)) == class_color(0)
+    assert max(draw_detections(Image.new("RGB", (3000, 4)), found).size) <= 4096
+
+
+def test_labels_do_not_cover_one_another():
+    image = Image.new("RGB", (800, 600), "white")
+    box = [300, 250, 360, 300]
+
+    def label_area(boxes):
+        drawn = draw_detections(image, detections(boxes, [5] * len(boxes), (600, 800)), legend=False)
+        bare = draw_detections(
+            image, detections(boxes, [5] * len(boxes), (600, 800)), legend=False, labels=False
+        )
+        return int((np.asarray(drawn) != np.asarray(bare)).any(-1).sum())
+
+    assert label_area([box]) > 500
+    # Ten objects in one place: a few labels around it, not ten on top of each other.
+    assert 1.5 * label_area([box]) < label_area([box] * 10) < 6 * label_area([box])
+
+
+def test_legend_is_a_strip_below_with_a_swatch_a_class():
+    image = Image.new("RGB", (800, 600), "white")
+    found = detections([[1, 1, 9, 9]] * 3, [4, 4, 7], (600, 800))
+    drawn = draw_detections(image, found, labels=False)
+    assert drawn.width == 800 and 630 < drawn.height < 700
+    strip = drawn.crop((0, 600, 800, drawn.height))
+    assert count(strip, class_color(4)) > 50 and count(strip, class_color(7)) > 50
+
+
+def test_long_legends_take_more_lines():
+    image = Image.new("RGB", (480, 480))
+    few = detections([[1, 1, 9, 9]], [0], (480, 480))
+    many = detections([[1, 1, 9, 9]] * 30, list(range(30)), (480, 480))
+    assert draw_detections(image, many).height > draw_detections(image, few).height + 100
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_nothing_found(mode):
+    drawn = draw_detections(Image.new(mode, (500, 500)), detections([], [], (500, 500)))
+    assert drawn.mode == "RGB" and drawn.height > 500
+
+
+def test_boxes_on_the_edge_are_drawn():
+    image = Image.new("RGB", (500, 500), "white")
+    found = detections([[0, 0, 500, 500], [-5, 490, 3, 600], [250, 250, 250, 250]], [0, 1, 2], (500, 500))
+    drawn = draw_detections(image, found, legend=False)
+    assert drawn.size == (500, 500) and drawn.getpixel((250, 499)) == class_color(0)
+
+
+def test_contact_sheet():
+    images = [Image.new("RGB", (100, 50), color) for color in ("red", "green", "blue")]
+    sheet = contact_sheet(
+        images, ["a", "b", "a caption too long for its cell by far " * 3], columns=2, cell=100
+    )
+    assert sheet.width == 2 * 100 + 3 * 8
+    assert [count(sheet, color) > 4000 for color in ((255, 0, 0), (0, 128, 0), (0, 0, 255))] == [True] * 3
+    assert (
+        contact_sheet(images, columns=2, cell=100, title="t").height
+        > contact_sheet(images, columns=2, cell=100).height
+    )
+    assert contact_sheet([]).width > 0
