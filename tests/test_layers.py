@@ -12,7 +12,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "focus_detr"
 
 # From the ground up. What a floor may import stands to its left.
 FLOORS = (
-    "_version errors folders structures ops images losses models data zoo deploy inference export pictures "
+    "_version errors printable folders structures ops images losses models data zoo deploy inference export pictures "
     "evaluation training convert benchmarking auto api cli"
 ).split()
 
