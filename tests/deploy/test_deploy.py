@@ -1,6 +1,8 @@
 """A deployed model gives the answers of the one it was made from."""
 
 import copy
+import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -161,8 +163,9 @@ def test_positions_are_made_once_for_each_size(monkeypatch):
             deployed(pictures(count, *size))
     assert made == [(12, 16), (8, 8)]
     monkeypatch.setattr(module, "_POSITION_BYTES", 0)
+    deployed = deploy(detector())
     deployed(pictures(1, 32, 32))
-    assert not deployed._positions
+    assert len(deployed._positions) == 0
 
 
 def test_feed_forward_some_rows_at_a_time(monkeypatch):
@@ -221,6 +224,36 @@ def test_compiled_in_one_graph_gives_the_same_answers(monkeypatch, backend):
     padded = whole.clone()
     padded[:, 64:] = 0
     assert_same(deployed(images, padded), model(images, padded))
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("form", [deploy, lambda model: model])
+def test_eight_threads_get_what_one_gets(form):
+    model, generator = form(detector("lite")), torch.Generator().manual_seed(2)
+    batches = []
+    for sizes in [[(64, 96)], [(96, 64)], [(80, 80)], [(64, 100), (72, 64)], [(64, 96), (64, 96), (33, 47)]]:
+        mask = torch.zeros(len(sizes), *(max(side) for side in zip(*sizes, strict=True)))
+        for row, (height, width) in zip(mask, sizes, strict=True):
+            row[:height, :width] = 1
+        batches.append(
+            (torch.randn(len(sizes), 3, *mask.shape[1:], generator=generator) * mask[:, None], mask)
+        )
+    alone = [model(*batch) for batch in batches]
+
+    def work(worker):
+        with torch.no_grad():  # a setting of each thread
+            for i in range(worker, worker + 10):
+                answer = model(*batches[i % len(batches)])
+                for name in ("logits", "pred_boxes"):
+                    assert torch.equal(answer[name], alone[i % len(batches)][name])
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(work, range(8)))
+    finally:
+        sys.setswitchinterval(before)
 
 
 def test_copies_and_moves():

@@ -64,7 +64,7 @@ def test_forcing_is_undone_and_nests():
         with use_backend("grid_sample"):
             assert next(b for b in describe_backends() if b.active).name == "grid_sample"
         assert next(b for b in describe_backends() if b.active).name == "gather"
-    assert dispatch._forced is None
+    assert dispatch._forced.get() is None
 
 
 def test_unknown_name_is_refused():
@@ -73,14 +73,14 @@ def test_unknown_name_is_refused():
 
 
 def test_environment_variable_forces():
-    code = "from focus_detr.ops import dispatch; print(dispatch._forced)"
+    code = "from focus_detr.ops import dispatch; print(dispatch._forced.get())"
     environment = {**os.environ, dispatch.ENVIRONMENT_VARIABLE: "gather"}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
     assert done.stdout.strip() == "gather"
 
 
 def test_unknown_name_in_the_environment_is_refused(monkeypatch):
-    monkeypatch.setattr(dispatch, "_forced", "quick")  # read from the environment at import
+    monkeypatch.setattr(dispatch._forced, "default", "quick")  # read from the environment at import
     with pytest.raises(FocusDetrError, match="'quick' .FOCUS_DETR_MSDA"):
         multi_scale_deformable_attention(*case())
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, cast
+from operator import attrgetter
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from focus_detr.deploy.fusion import computes_natively, fuse_convolutions
+from focus_detr.deploy.fusion import computes_natively, fuse_convolutions, replace_modules
 from focus_detr.deploy.precision import to_half_precision
+from focus_detr.deploy.recent import Recent
 from focus_detr.errors import FocusDetrError
 from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.models.attention import DeformableAttention, FeedForward
@@ -63,18 +64,11 @@ def deploy(
         raise FocusDetrError(
             f"cuda_graphs=True: the model is on {device.type}; move it to a GPU, or leave it out"
         )
-    deployed = copy.deepcopy(model).float().eval().requires_grad_(False)
-    deployed.__class__ = DeployedFocusDetr
-    assert isinstance(deployed, DeployedFocusDetr)
-    deployed._prepare()
+    deployed = DeployedFocusDetr(model)
     fuse_convolutions(deployed.backbone)
     fuse_convolutions(deployed.neck)
-    for part in list(deployed.modules()):
-        if isinstance(part, FeedForward):
-            part.__class__ = RowwiseFeedForward
-        elif type(part) is DeformableAttention:  # others have other projections
-            part.__class__ = ProjectedAttention
-            cast(ProjectedAttention, part).prepare()
+    replace_modules(deployed, (FeedForward,), RowwiseFeedForward)
+    replace_modules(deployed, (DeformableAttention,), _projected)
     if precision != torch.float32:
         to_half_precision(deployed, precision)
     if compile or cuda_graphs:
@@ -83,14 +77,17 @@ def deploy(
 
 
 class DeployedFocusDetr(FocusDetrForObjectDetection):
-    """What `deploy` makes: called and answering like the model it was made from, but it cannot be trained."""
+    """What `deploy` makes: called and answering like the model it was made from, but it cannot be trained.
 
-    _compiled: Callable[..., FocusDetrOutput] | None
-    _cuda_graphs: bool
-    _positions: OrderedDict[Any, Tensor]
+    Any number of threads may call one; each gets what it would get alone.
+    """
 
-    def _prepare(self) -> None:
-        self._compiled, self._cuda_graphs, self._positions = None, False, OrderedDict()
+    def __init__(self, model: FocusDetrForObjectDetection) -> None:
+        nn.Module.__init__(self)  # the base class would make new parts: a copy's are taken over
+        self.__dict__.update(copy.deepcopy(model).float().eval().requires_grad_(False).__dict__)
+        self._compiled: Callable[..., FocusDetrOutput] | None = None
+        self._cuda_graphs = False
+        self._positions: Recent[Tensor] = Recent(_POSITION_BYTES, size=attrgetter("nbytes"))
 
     def _compile(self, cuda_graphs: bool) -> None:
         options: dict[str, Any] = {"freezing": True}
@@ -123,15 +120,11 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         if geometry.valid is not None or torch.compiler.is_compiling():
             return super().encode_positions(geometry, tokens)
         key = (tuple(geometry.shapes), tokens.device, tokens.dtype)
-        if key not in self._positions:
-            one = Geometry.unpadded(geometry.shapes, 1, tokens.device)
-            made = super().encode_positions(one, tokens)
-            self._positions[key] = made
-            while sum(each.nbytes for each in self._positions.values()) > _POSITION_BYTES:
-                self._positions.popitem(last=False)
-            return made.expand(len(tokens), -1, -1)
-        self._positions.move_to_end(key)
-        return self._positions[key].expand(len(tokens), -1, -1)
+        encode = super().encode_positions
+        made = self._positions.get(
+            key, lambda: encode(Geometry.unpadded(geometry.shapes, 1, tokens.device), tokens)
+        )
+        return made.expand(len(tokens), -1, -1)
 
     def train(self, mode: bool = True) -> DeployedFocusDetr:
         if mode:
@@ -154,8 +147,11 @@ class ProjectedAttention(DeformableAttention):
     joint_weight: Tensor
     joint_bias: Tensor
 
-    def prepare(self) -> None:
-        """Join the two projections; to be called once, on a module made by the base class."""
+    def __init__(self, plain: DeformableAttention) -> None:
+        nn.Module.__init__(self)
+        self.heads, self.levels, self.points = plain.heads, plain.levels, plain.points
+        self.sampling_offsets, self.attention_weights = plain.sampling_offsets, plain.attention_weights
+        self.value_proj, self.output_proj = plain.value_proj, plain.output_proj
         parts = self.sampling_offsets, self.attention_weights
         self.register_buffer("joint_weight", torch.cat([part.weight for part in parts]), persistent=False)
         self.register_buffer("joint_bias", torch.cat([part.bias for part in parts]), persistent=False)
@@ -181,6 +177,10 @@ class ProjectedAttention(DeformableAttention):
 class RowwiseFeedForward(FeedForward):
     """Linear, ReLU, Linear: (..., C) -> (..., C), some rows at a time."""
 
+    def __init__(self, plain: FeedForward) -> None:
+        nn.Module.__init__(self)
+        self.linear1, self.linear2, self.dropout = plain.linear1, plain.linear2, plain.dropout
+
     def forward(self, tokens: Tensor) -> Tensor:
         if torch.compiler.is_compiling():
             return super().forward(tokens)
@@ -190,6 +190,11 @@ class RowwiseFeedForward(FeedForward):
             part = slice(start, start + _ROWS_AT_ONCE)
             result[part] = self.linear2(F.relu_(self.linear1(rows[part])))
         return result.view_as(tokens)
+
+
+def _projected(attention: DeformableAttention) -> nn.Module:
+    # Its subclasses have other projections.
+    return ProjectedAttention(attention) if type(attention) is DeformableAttention else attention
 
 
 def _precision(dtype: torch.dtype | str | None, device: torch.device) -> torch.dtype:

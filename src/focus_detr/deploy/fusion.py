@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.resnet.modeling_resnet import ResNetBasicLayer, ResNetBottleNeckLayer
 
+from focus_detr.deploy.recent import Recent
 from focus_detr.models.backbones.efficientnet_lite import InvertedResidual, SameConv2d, pad_same
 from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
 
@@ -19,6 +20,8 @@ _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
 }
+
+_LAYOUTS = 2  # of each convolution's weights that are kept: landscape and portrait
 
 
 def fold_batch_norm(convolution: nn.Conv2d, norm: FrozenBatchNorm2d) -> tuple[Tensor, Tensor]:
@@ -58,7 +61,8 @@ class FusedConv2d(nn.Module):
         self.activation = nn.Identity() if activation is None else _in_place(activation)
         self.register_buffer("weight", weight.detach().contiguous(memory_format=torch.channels_last))
         self.register_buffer("bias", None if bias is None else bias.detach())
-        self._packed: dict[tuple[int, ...], Tensor] = {}
+        # Few layouts at a time: sizes mostly repeat, and layouts hardly differ between them.
+        self._packed: Recent[Tensor] = Recent(_LAYOUTS)
 
     def forward(self, x: Tensor, residual: Tensor | None = None) -> Tensor:
         """x (B,C,H,W), residual (B,C',H',W') -> (B,C',H',W')."""
@@ -71,18 +75,16 @@ class FusedConv2d(nn.Module):
                 weight = self._weight_for(x)
             x = F.conv2d(x, weight, self.bias, self.stride, padding, self.dilation, self.groups)
             return self.activation(x if residual is None else x.add_(residual))
-        key = tuple(x.shape)
-        if key not in self._packed:
-            pack: Any = torch.ops.mkldnn._reorder_convolution_weight
-            # One layout at a time: sizes mostly repeat, and layouts hardly differ between them.
-            self._packed = {key: pack(self._weight_for(x), *geometry, list(key))}
+        size = list(x.shape)
+        pack: Any = torch.ops.mkldnn._reorder_convolution_weight
+        packed = self._packed.get(tuple(size), lambda: pack(self._weight_for(x), *geometry, size))
         fused: Any = torch.ops.mkldnn._convolution_pointwise
         name, scalars = _ACTIVATIONS[type(self.activation)]
         if residual is None:
-            return fused(x, self._packed[key], self.bias, *geometry, name, scalars, "")
+            return fused(x, packed, self.bias, *geometry, name, scalars, "")
         # After a sum oneDNN rectifies, and knows no other activation.
         unary = "relu" if name == "relu" else None
-        x = fused.binary(x, residual, self._packed[key], self.bias, *geometry, "add", 1.0, unary, [], "")
+        x = fused.binary(x, residual, packed, self.bias, *geometry, "add", 1.0, unary, [], "")
         return x if unary else self.activation(x)
 
     def _weight_for(self, x: Tensor) -> Tensor:
@@ -94,12 +96,9 @@ class FusedConv2d(nn.Module):
         return F.pad(self.weight, (int(even_width), 0, int(even_height), 0))
 
     def _apply(self, fn: Any, recurse: bool = True) -> FusedConv2d:
-        self._packed = {}  # made of weights that are about to move
+        self._packed.clear()  # made of weights that are about to move
         super()._apply(fn, recurse)
         return self
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_packed": {}}  # oneDNN's layouts can be neither copied nor saved
 
 
 class FusedResNetLayer(nn.Module):

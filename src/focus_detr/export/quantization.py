@@ -11,6 +11,7 @@ from focus_detr.deploy.precision import coarse_layers
 from focus_detr.errors import FocusDetrError
 from focus_detr.export.metadata import Metadata
 from focus_detr.export.packages import need
+from focus_detr.export.tracing import quiet
 
 if TYPE_CHECKING:
     from focus_detr.inference.sources.files import NamedImage, Sources
@@ -68,14 +69,14 @@ def quantized(
         values = processor(images=[picture.read()], return_tensors="pt")["pixel_values"].numpy()
         return np.repeat(values, batch, axis=0)
 
-    nncf.set_log_level(logging.ERROR)
-    return nncf.quantize(
-        graph,
-        nncf.Dataset(pictures, pixels),
-        subset_size=len(pictures),
-        preset=nncf.QuantizationPreset.MIXED,  # what follows a norm or a GELU has both signs
-        ignored_scope=nncf.IgnoredScope(names=_float_operations(graph, model)),
-    )
+    with quiet():
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(pictures, pixels),
+            subset_size=len(pictures),
+            preset=nncf.QuantizationPreset.MIXED,  # what follows a norm or a GELU has both signs
+            ignored_scope=nncf.IgnoredScope(names=_float_operations(graph, model)),
+        )
 
 
 def _float_operations(graph: Any, model: FocusDetrForObjectDetection) -> list[str]:

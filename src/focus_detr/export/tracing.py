@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -17,6 +18,10 @@ from focus_detr.export.metadata import LARGEST_SIDE, SIZE_STEP, SMALLEST_SIDE
 from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.ops.dispatch import use_backend
 from focus_detr.structures.rows import sorted_by_top_k
+
+_TALKATIVE = ("torch", "nncf")  # loggers with handlers of their own
+# Two that save and restore the process's warning filters must not overlap, or one leaves the other's behind.
+_one_at_a_time = threading.RLock()
 
 _EXAMPLE_SIZE = (192, 256)  # unlike in both sides, or they would be taken for one
 
@@ -72,11 +77,26 @@ def trace(
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Exporters remark on hundreds of nodes; only their errors are for people."""
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(logging.NOTSET)
+    """Exporters remark on hundreds of nodes; only their errors are for people.
+
+    What other threads log is still heard. Python has one list of warning filters for all threads: their
+    warnings are not, and one block runs at a time.
+    """
+    here = threading.get_ident()
+
+    def heard(record: logging.LogRecord) -> bool:
+        return record.thread != here or record.levelno > logging.WARNING
+
+    handlers = [each for name in (None, *_TALKATIVE) for each in logging.getLogger(name).handlers]
+    if logging.lastResort is not None:
+        handlers.append(logging.lastResort)
+    with _one_at_a_time:
+        for handler in handlers:
+            handler.addFilter(heard)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield
+        finally:
+            for handler in handlers:
+                handler.removeFilter(heard)

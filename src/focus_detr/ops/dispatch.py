@@ -7,8 +7,8 @@ with one warning.
 
 import os
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -20,25 +20,26 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.ops import reference
 from focus_detr.ops.cpu import library
 from focus_detr.ops.cpu import operator as cpu
+from focus_detr.structures.scoped import Scoped
 
 BACKENDS = ("reference", "gather", "grid_sample", "cpu", "triton")
 ENVIRONMENT_VARIABLE = "FOCUS_DETR_MSDA"
 _PLAIN_TORCH = ("reference", "gather", "grid_sample")
 
-_forced: str | None = os.environ.get(ENVIRONMENT_VARIABLE) or None
+_forced: Scoped[str | None] = Scoped("msda_backend", os.environ.get(ENVIRONMENT_VARIABLE) or None)
 
 
-@contextmanager
-def use_backend(name: str | None) -> Iterator[None]:
-    """Force the back end `name` inside the block; None chooses freely."""
-    global _forced
+def use_backend(name: str | None) -> AbstractContextManager[None]:
+    """Force the back end `name` inside the block; None chooses freely.
+
+    It holds for the thread, or asyncio task, that entered the block, and for tasks made inside it. Other
+    threads choose as before: those started inside the block (`contextvars.copy_context().run` hands it on),
+    and the backward pass on a GPU, which recomputes checkpointed layers. The environment holds for all. A
+    graph that was compiled or exported keeps what held when it was traced.
+    """
     if name is not None:
         _check_name(name)
-    before, _forced = _forced, name
-    try:
-        yield
-    finally:
-        _forced = before
+    return _forced.to(name)
 
 
 def multi_scale_deformable_attention(
@@ -61,7 +62,7 @@ def multi_scale_deformable_attention(
     locations, weights = sampling_locations.to(exact), attention_weights.to(exact)
     inputs = (value, sampling_locations, attention_weights)
     wants_grad = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
-    name = _choose(_forced, value.device.type, value.dtype, _mode(), wants_grad)
+    name = _choose(value.device.type, value.dtype, _mode(), wants_grad)
     function, stored = _FUNCTIONS[name]
     computed = value if value.dtype in stored else value.to(exact)
     return function(computed, spatial_shapes, locations, weights).to(value.dtype)
@@ -91,7 +92,7 @@ def takes_projections(value: Tensor) -> bool:
     """Whether the form above can be had: eagerly, on a CPU with the compiled library, without a gradient."""
     if value.device.type != "cpu" or torch.is_grad_enabled() or _mode() != "eager":
         return False
-    return _choose(_forced, "cpu", value.dtype, "eager", False) == "cpu"
+    return _choose("cpu", value.dtype, "eager", False) == "cpu"
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ class Backend:
 def describe_backends(device: str | torch.device = "cpu") -> list[Backend]:
     """Every back end as training code on `device` would find it."""
     device_type = torch.device(device).type
-    active = _pick(_forced, device_type, torch.float32, "eager", wants_grad=True)[0]
-    forced = f"forced by {ENVIRONMENT_VARIABLE} or use_backend"
+    forced = _forced.get()
+    active = _pick(forced, device_type, torch.float32, "eager", wants_grad=True)[0]
+    why_forced = f"forced by {ENVIRONMENT_VARIABLE} or use_backend"
     result = []
     for name in BACKENDS:
         problem = _problem(name, device_type)
@@ -116,7 +118,8 @@ def describe_backends(device: str | torch.device = "cpu") -> list[Backend]:
         if name == "cpu" and not problem:
             reason += f", {library.best_instruction_set()} instructions"
         if name == active:
-            reason += f"; {forced}" if _forced == name else f"; the fastest that serves {device_type} tensors"
+            chosen = f"the fastest that serves {device_type} tensors"
+            reason += f"; {why_forced if forced == name else chosen}"
         result.append(Backend(name, not problem, name == active, reason))
     return result
 
@@ -156,8 +159,8 @@ def _mode() -> str:
 
 # What a compiled graph holds is settled when it is traced, loading and warning included.
 @torch.compiler.assume_constant_result
-def _choose(forced: str | None, device_type: str, dtype: torch.dtype, mode: str, wants_grad: bool) -> str:
-    name, problem = _pick(forced, device_type, dtype, mode, wants_grad)
+def _choose(device_type: str, dtype: torch.dtype, mode: str, wants_grad: bool) -> str:
+    name, problem = _pick(_forced.get(), device_type, dtype, mode, wants_grad)
     if problem:
         _warn_once(f"deformable attention runs in plain torch, slower: {problem}")
     return name

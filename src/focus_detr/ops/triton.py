@@ -3,7 +3,8 @@
 One program computes a block of queries of one head of one image. Values, and gradients of the result, are
 read in their own dtype (float32, float16, bfloat16); positions, weights and sums are float32. Gradients of
 positions and weights are each written by one program; those of the value are added atomically, so their last
-bits may differ from run to run.
+bits may differ from run to run. Sizes of levels go to a kernel as numbers, not as a tensor: there is nothing
+to copy to the GPU, to keep, or for a CUDA graph to hold on to, and a new size compiles nothing anew.
 
 With TRITON_INTERPRET=1 in the environment before Triton is first imported, the same kernels serve the CPU.
 """
@@ -13,7 +14,6 @@ With TRITON_INTERPRET=1 in the environment before Triton is first imported, the 
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -54,7 +54,7 @@ def _corner(row, column, height, width, stride, channels, depth: tl.constexpr, n
     return offsets, inside[:, None] & (channels < depth)[None, :]
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["shapes"])
 def _forward_kernel(
     value, shapes, locations, weights, result, tokens, queries, heads: tl.constexpr, depth: tl.constexpr,
     levels: tl.constexpr, points: tl.constexpr, softmax: tl.constexpr, block: tl.constexpr,
@@ -68,9 +68,9 @@ def _forward_kernel(
     if softmax:
         largest, total = _softmax_terms(weights, place, levels * points, reads_block, valid)
     sums = tl.zeros((block, depth_block), dtype=tl.float32)
-    for level in range(levels):
-        height, width = tl.load(shapes + level * 3), tl.load(shapes + level * 3 + 1)
-        start = tl.load(shapes + level * 3 + 2)
+    start = 0
+    for level in tl.static_range(levels):
+        height, width = shapes[2 * level], shapes[2 * level + 1]
         rows = value + (image * tokens + start) * heads * depth + head * depth
         for point in range(points):
             read = (place * levels + level) * points + point
@@ -87,11 +87,12 @@ def _forward_kernel(
                     )
                     corner = tl.load(rows + offsets, mask=mask, other=0.0).to(tl.float32)
                     sums += corner * (weight * y_weight * x_weight)[:, None]
+        start += height * width
     out = result + place[:, None] * depth + channels[None, :]
     tl.store(out, sums.to(result.dtype.element_ty), mask=valid[:, None] & (channels < depth)[None, :])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["shapes"])
 def _backward_kernel(
     grad, value, shapes, locations, weights, grad_value, grad_locations, grad_weights, tokens, queries,
     heads: tl.constexpr, depth: tl.constexpr, levels: tl.constexpr, points: tl.constexpr,
@@ -104,9 +105,9 @@ def _backward_kernel(
     channels = tl.arange(0, depth_block)
     out = grad + place[:, None] * depth + channels[None, :]
     g = tl.load(out, mask=valid[:, None] & (channels < depth)[None, :], other=0.0).to(tl.float32)
-    for level in range(levels):
-        height, width = tl.load(shapes + level * 3), tl.load(shapes + level * 3 + 1)
-        start = tl.load(shapes + level * 3 + 2)
+    start = 0
+    for level in tl.static_range(levels):
+        height, width = shapes[2 * level], shapes[2 * level + 1]
         first = (image * tokens + start) * heads * depth + head * depth
         for point in range(points):
             read = (place * levels + level) * points + point
@@ -132,16 +133,7 @@ def _backward_kernel(
             tl.store(grad_weights + read, to_weight, mask=valid)
             tl.store(grad_locations + read * 2, to_x * weight * width, mask=valid)
             tl.store(grad_locations + read * 2 + 1, to_y * weight * height, mask=valid)
-
-
-@lru_cache(maxsize=64)
-def _shape_table(shapes: tuple[int, ...], device: torch.device) -> Tensor:
-    """Height, width and first token of each level, (L,3) int32; kept, not copied to the GPU at every call."""
-    rows, start = [], 0
-    for height, width in zip(shapes[::2], shapes[1::2], strict=True):
-        rows.append((height, width, start))
         start += height * width
-    return torch.tensor(rows, dtype=torch.int32, device=device)
 
 
 def _launch(kernel: Any, value: Tensor, weights: Tensor, *arguments: Any, **constants: Any) -> None:
@@ -165,7 +157,7 @@ def msda_triton(
     batch, queries, heads, levels, points = weights.shape
     result = value.new_zeros(batch, queries, heads * value.shape[3])
     value, locations, weights = value.contiguous(), locations.contiguous(), weights.contiguous()
-    arguments = (value, _shape_table(tuple(shapes), value.device), locations, weights, result)
+    arguments = (value, tuple(shapes), locations, weights, result)
     reads_block = triton.next_power_of_2(max(levels * points, 1))
     _launch(_forward_kernel, value, weights, *arguments, softmax=softmax, reads_block=reads_block)
     return result
@@ -182,10 +174,9 @@ def msda_triton_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value, locations and weights, from grad (B,Q,h*D)."""
     to_value, to_locations, to_weights = (weights.new_zeros(t.shape) for t in (value, locations, weights))
-    inputs = grad.contiguous(), value.contiguous()
+    inputs = grad.contiguous(), value.contiguous(), tuple(shapes)
     points = locations.contiguous(), weights.contiguous()
-    table = _shape_table(tuple(shapes), value.device)
-    _launch(_backward_kernel, value, weights, *inputs, table, *points, to_value, to_locations, to_weights)
+    _launch(_backward_kernel, value, weights, *inputs, *points, to_value, to_locations, to_weights)
     return to_value.to(value.dtype), to_locations, to_weights
 
 

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
-_by_top_k = False
+from focus_detr.structures.scoped import Scoped
+
+_by_top_k = Scoped("exported_as_top_k", False)
 
 
-@contextmanager
-def sorted_by_top_k() -> Iterator[None]:
-    """Inside the block, sorting is said as TopK: ONNX has no other, and keeps the order of equal scores."""
-    global _by_top_k
-    before, _by_top_k = _by_top_k, True
-    try:
-        yield
-    finally:
-        _by_top_k = before
+def sorted_by_top_k() -> AbstractContextManager[None]:
+    """Inside the block, exports sort by TopK: ONNX has no other, and keeps the order of equal scores."""
+    return _by_top_k.to(True)
 
 
 def descending(scores: Tensor, count: int) -> Tensor:
@@ -27,7 +22,7 @@ def descending(scores: Tensor, count: int) -> Tensor:
 
     Equal scores keep their order, so that padding, which comes between tokens, changes nothing.
     """
-    if _by_top_k:
+    if torch.compiler.is_exporting() and _by_top_k.get():
         return scores.topk(count, dim=1).indices
     return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :count]
 
