@@ -63,8 +63,17 @@ def assert_same(mine, theirs, tolerance=1e-4):
     for name in ("logits", "pred_boxes", "memory"):
         torch.testing.assert_close(mine[name], theirs[name], rtol=tolerance, atol=tolerance)
     if theirs.plan is not None:
-        assert torch.equal(mine.plan.indices, theirs.plan.indices)
         assert mine.plan.counts == theirs.plan.counts
+        assert_same_order(mine.plan, theirs.plan)
+
+
+def assert_same_order(mine, theirs):
+    """Folded norms round otherwise: tokens whose scores are equal to that precision may change places."""
+    if theirs.scores is None:
+        assert torch.equal(mine.indices, theirs.indices)
+        return
+    ranked = [theirs.scores.gather(1, plan.indices) for plan in (mine, theirs)]
+    torch.testing.assert_close(*ranked, rtol=1e-5, atol=1e-5)
 
 
 @torch.no_grad()

@@ -19,7 +19,6 @@ from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.ops.dispatch import use_backend
 from focus_detr.structures.rows import sorted_by_top_k
 
-_TALKATIVE = ("torch", "nncf")  # loggers with handlers of their own
 # Two that save and restore the process's warning filters must not overlap, or one leaves the other's behind.
 _one_at_a_time = threading.RLock()
 
@@ -87,9 +86,7 @@ def quiet() -> Iterator[None]:
     def heard(record: logging.LogRecord) -> bool:
         return record.thread != here or record.levelno > logging.WARNING
 
-    handlers = [each for name in (None, *_TALKATIVE) for each in logging.getLogger(name).handlers]
-    if logging.lastResort is not None:
-        handlers.append(logging.lastResort)
+    handlers = _handlers()
     with _one_at_a_time:
         for handler in handlers:
             handler.addFilter(heard)
@@ -100,3 +97,10 @@ def quiet() -> Iterator[None]:
         finally:
             for handler in handlers:
                 handler.removeFilter(heard)
+
+
+def _handlers() -> list[logging.Handler]:
+    # torch and NNCF have handlers of their own on several loggers, which pass nothing on.
+    loggers = [logging.root, *list(logging.root.manager.loggerDict.values())]
+    found = [each for logger in loggers if isinstance(logger, logging.Logger) for each in logger.handlers]
+    return found if logging.lastResort is None else [*found, logging.lastResort]
