@@ -237,7 +237,7 @@ def test_a_link_in_the_output_folder_is_replaced_and_not_written_through(folder,
 
 
 def test_deploy_gives_the_same_objects(folder, tiny_model, monkeypatch):
-    from focus_detr.inference import deploy
+    from focus_detr.deploy import deploy
 
     made, deployed = [], deploy.deploy
     monkeypatch.setattr(

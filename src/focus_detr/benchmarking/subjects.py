@@ -55,7 +55,7 @@ class Subject:
 
         generator = torch.Generator().manual_seed(0)
         pixel_values = torch.randn(batch, 3, *size, generator=generator)
-        pixel_mask = torch.ones(batch, *size, dtype=torch.int64)
+        pixel_mask = torch.ones(batch, *size, dtype=torch.uint8)
         model = self.predictor.model
         if not isinstance(model, torch.nn.Module):
             return lambda: model.infer(pixel_values, pixel_mask)

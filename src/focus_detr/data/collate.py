@@ -20,7 +20,7 @@ class Collator:
     `do_resize=False` (training): transforms have already given the images their size. `True`: the processor
     resizes them as at inference.
 
-    Returns `pixel_values` (B,3,H,W) float32, `pixel_mask` (B,H,W) int64 with 1 for image, and `labels`, a
+    Returns `pixel_values` (B,3,H,W) float32, `pixel_mask` (B,H,W) uint8 with 1 for image, and `labels`, a
     list of dicts: `class_labels` (T,) int64, `boxes` (T,4) float32 boxes_cxcywh, `size` (2,) height and
     width before padding, `orig_size` (2,) height and width of the image file, `image_id` (1,), and
     `noise_seed` (1,) where the sample has one.

@@ -71,7 +71,8 @@ class DetectionDataset(Dataset[Sample]):
         """The sample at `index` and no other: raises `FocusDetrError` when its image cannot be read."""
         record = self.records[index]
         image = read_image(record.path)
-        record.known_size = record.known_size or image.size
+        # Fractions are of the picture as it is decoded, whatever its header says.
+        record.known_size = image.size if record.relative else record.known_size or image.size
         boxes, labels, ignored = record.boxes_xyxy, record.labels, record.ignored_xyxy
         if record.known_size != image.size:
             self._report_size(index, image.size)

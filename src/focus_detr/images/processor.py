@@ -11,7 +11,7 @@ from PIL import Image
 from transformers.image_processing_utils import BaseImageProcessor, BatchFeature
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.images.reading import check_size, target_size, to_rgb
+from focus_detr.images.reading import check_size, eight_bits, target_size, to_rgb
 from focus_detr.images.suppression import without_duplicates
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -41,6 +41,7 @@ class FocusDetrImageProcessorKwargs(TypedDict, total=False):
     pad_divisor: int
     nms_threshold: float | None
     scoring: str
+    float_range: float | None
 
 
 class FocusDetrImageProcessor(BaseImageProcessor):
@@ -55,6 +56,8 @@ class FocusDetrImageProcessor(BaseImageProcessor):
             None gives all, as DETRs do.
         scoring: "sigmoid" scores every class of a query by itself; with "softmax" the last of k logits means
             no object, and each query gives its best other class, as in the first DETR.
+        float_range: what white is in floating-point arrays and tensors, 1 or 255; None tells by the values of
+            each (see `focus_detr.images.reading.eight_bits`).
     """
 
     model_input_names = ["pixel_values", "pixel_mask"]
@@ -73,6 +76,7 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         pad_divisor: int = 1,
         nms_threshold: float | None = None,
         scoring: str = "sigmoid",
+        float_range: float | None = None,
         **kwargs: Any,
     ) -> None:
         _refuse_unknown(set(kwargs) - _WRITTEN_BY_TRANSFORMERS)
@@ -87,6 +91,11 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         self.pad_divisor = pad_divisor
         self.nms_threshold = nms_threshold
         self.scoring = scoring
+        self.float_range = float_range
+        if float_range not in (None, 1, 255):
+            raise FocusDetrError(
+                f"float_range={float_range!r}: must be 1 or 255, or null to tell by the values."
+            )
         if min(self.image_std) <= 0:
             raise FocusDetrError(f"image_std={self.image_std}: every value must be above 0.")
         if type(pad_divisor) is not int or pad_divisor < 1:
@@ -108,19 +117,19 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def preprocess(self, images: Any, return_tensors: str | None = "pt", **overrides: Any) -> BatchFeature:
-        """Images -> `pixel_values` (B,3,H,W) float32 and `pixel_mask` (B,H,W) int64, 1 where there is image.
+        """Images -> `pixel_values` (B,3,H,W) float32 and `pixel_mask` (B,H,W) uint8, 1 where there is image.
 
         `images`: one or a list of PIL images, numpy arrays or torch tensors, (H,W), (H,W,c) or (c,H,W), c
-        one of 1, 3, 4; 0..255, or floating point 0..1. A 4-dimensional array is a list. `overrides` replace
-        the processor's own settings for this call.
+        one of 1, 3, 4; 0..255, or floating point (see `float_range`). A 4-dimensional array is a list.
+        `overrides` replace the processor's own settings for this call.
         """
         settings = self._with(overrides)
-        resized = [settings._resized(_as_rgb(image)) for image in _as_list(images)]
+        resized = [settings._resized(_as_rgb(image, settings.float_range)) for image in _as_list(images)]
         divisor = settings.pad_divisor
         height = -(-max(image.height for image in resized) // divisor) * divisor
         width = -(-max(image.width for image in resized) // divisor) * divisor
         values = np.zeros((len(resized), 3, height, width), dtype=np.float32)
-        mask = np.zeros((len(resized), height, width), dtype=np.int64)
+        mask = np.zeros((len(resized), height, width), dtype=np.uint8)
         scale, offset = settings._scale_and_offset()
         for image, place, covered in zip(resized, values, mask, strict=True):
             window = place[:, : image.height, : image.width]
@@ -236,13 +245,16 @@ def _as_list(images: Any) -> list[Any]:
     return listed
 
 
-def _as_rgb(image: Any) -> Image.Image:
+def _as_rgb(image: Any, float_range: float | None) -> Image.Image:
     if isinstance(image, Image.Image):
+        if 0 in image.size:
+            raise FocusDetrError(f"images: an image of {image.width}x{image.height} has no pixels.")
         return to_rgb(image)
     channels_first = isinstance(image, torch.Tensor)
     if isinstance(image, torch.Tensor):
-        image = image.detach().cpu().numpy()
-    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3):
+        image = image.detach().cpu()
+        image = (image.float() if image.dtype == torch.bfloat16 else image).numpy()  # numpy has no bfloat16
+    if not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or 0 in image.shape:
         shape = (
             f"an array of shape {image.shape}"
             if isinstance(image, np.ndarray)
@@ -258,11 +270,4 @@ def _as_rgb(image: Any) -> Image.Image:
         if first and (channels_first or not last):
             image = image.transpose(1, 2, 0)
         image = image[:, :, 0] if image.shape[2] == 1 else image
-    if image.dtype.kind == "f":
-        image = np.nan_to_num(image)
-        image = np.clip(image * (255.0 if image.max(initial=0) <= 1 else 1.0) + 0.5, 0, 255)
-    elif image.dtype.kind == "b":
-        image = image * 255
-    elif image.dtype == np.uint16:
-        image = image // 257
-    return to_rgb(Image.fromarray(np.ascontiguousarray(np.clip(image, 0, 255).astype(np.uint8))))
+    return to_rgb(Image.fromarray(np.ascontiguousarray(eight_bits(image, float_range))))
