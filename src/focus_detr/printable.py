@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 _LONGEST = 2000
 _KEPT = "\n\t"
@@ -21,6 +22,18 @@ def printable(text: str, longest: int = _LONGEST) -> str:
         char if char.isprintable() or char in _KEPT else char.encode("unicode_escape").decode()
         for char in unicode_name(text)
     )
+
+
+def in_line(text: object, longest: int = 200) -> str:
+    """``text`` as part of a line: `printable`, and its line ends and tabs are escapes too."""
+    return printable(str(text), longest).replace("\n", "\\n").replace("\t", "\\t")
+
+
+def listed(names: Iterable[object], most: int = 10) -> str:
+    """``names`` between commas, each `in_line`; of many the first ones, and how many more there are."""
+    every = list(names)
+    more = [f"{len(every) - most} more"] if len(every) > most else []
+    return ", ".join([*(in_line(name, 80) for name in every[:most]), *more])
 
 
 def unicode_name(name: str) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
+import os
+from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
@@ -13,6 +15,7 @@ from focus_detr.data.formats.source import ProblemLog, RawBox, RawImage, Source
 from focus_detr.data.records import UNNUMBERED, Record, Severity
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import ImageHeader, image_header, read_image
+from focus_detr.printable import in_line
 
 ImageCheck = Literal["none", "headers", "decode"]
 
@@ -20,12 +23,16 @@ ImageCheck = Literal["none", "headers", "decode"]
 # a side below the smallest is no side, also after rounding to float32.
 _PIXELS = (1.0, 1e-2)
 _FRACTIONS = (2e-3, 1e-5)
+_LARGEST = 1e9  # no picture is as large, and float32 holds it
 
 
 def clean_records(
     source: Source, label_of: Mapping[int, int | None], check_images: ImageCheck, log: ProblemLog
 ) -> list[Record]:
-    """Records of all usable images of `source`. `label_of` maps its categories; None leaves a class out."""
+    """Records of all usable images of `source`. `label_of` maps its categories; None leaves a class out.
+
+    An image whose objects are all unusable is left out: as background it would teach the opposite.
+    """
     present = [image for image in source.images if _is_there(image, log)]
     if source.images and not present:
         raise FocusDetrError(
@@ -33,32 +40,33 @@ def clean_records(
             "Check that the images are where the annotations say."
         )
     records: list[Record] = []
-    left_out: dict[int, int] = {}
+    left_out: Counter[int] = Counter()
     for image, header in zip(present, _headers(present, check_images), strict=True):
         if isinstance(header, FocusDetrError):
-            log.add("unreadable-image", "error", image.path, str(header), "The image was left out.")
+            reason = str(header).removeprefix(f"{image.path}: ")
+            log.add("unreadable-image", "error", image.path, reason, "The image was left out.")
             continue
         size = _trusted_size(image, header, log)
-        faults: dict[str, list[RawBox]] = {}
-        usable: list[RawBox] = []
-        for box in image.boxes:
-            if label_of[box.category] is None:
-                left_out[box.category] = left_out.get(box.category, 0) + 1
-                continue
-            fault = _fault(box, image, size)
-            if fault is not None:
-                faults.setdefault(fault, []).append(box)
-            if fault in (None, "clipped"):
-                usable.append(box)
+        asked_for = [box for box in image.boxes if label_of[box.category] is not None]
+        left_out.update(box.category for box in image.boxes if label_of[box.category] is None)
+        usable = _usable_boxes(image, asked_for, size, log)
+        if not usable and len(asked_for) + image.lost > 0:
+            log.add(
+                "no-usable-object",
+                "error",
+                image.path,
+                f"has {len(asked_for) + image.lost} objects, but none that can be used, and was left out",
+                f"Correct {image.annotation_file or 'its annotation'}.",
+            )
+            continue
         records.append(_record(image, size, usable, label_of))
-        _report_faults(image, faults, log)
     for category, count in left_out.items():
         log.add(
             "unknown-class",
             "error",
             "classes",
-            f"{count} boxes of class {source.categories[category]!r}, not among the given classes, were "
-            "left out",
+            f"{count} boxes of class {in_line(source.categories[category], 80)!r}, not among the given "
+            "classes, were left out",
             "Add the class or ignore this.",
         )
     return records
@@ -73,7 +81,7 @@ def clip_to(boxes: np.ndarray, size: tuple[float, float]) -> tuple[np.ndarray, n
 
 
 def _is_there(image: RawImage, log: ProblemLog) -> bool:
-    if image.path.is_file():
+    if os.path.isfile(image.path):
         return True
     log.add(
         "missing-image",
@@ -135,12 +143,36 @@ def _limits(image: RawImage, size: tuple[int, int] | None) -> tuple[float, float
     return (float(size[0]), float(size[1])) if size else (np.inf, np.inf)
 
 
+def _usable_boxes(
+    image: RawImage, boxes: list[RawBox], size: tuple[int, int] | None, log: ProblemLog
+) -> list[RawBox]:
+    """The boxes of an image that have an area inside it, each once; the others are reported."""
+    faults: dict[str, list[RawBox]] = {}
+    usable: list[RawBox] = []
+    seen: set[tuple[object, ...]] = set()
+    for box in boxes:
+        left, top, right, bottom = box.xyxy
+        if right < left or bottom < top:
+            faults.setdefault("swapped", []).append(box)
+            xyxy = (min(left, right), min(top, bottom), max(left, right), max(top, bottom))
+            box = replace(box, xyxy=xyxy)
+        identity = (box.category, box.crowd, box.xyxy)
+        fault = "repeated" if identity in seen else _fault(box, image, size)
+        seen.add(identity)
+        if fault is not None:
+            faults.setdefault(fault, []).append(box)
+        if fault in (None, "clipped"):
+            usable.append(box)
+    _report_faults(image, faults, log)
+    return usable
+
+
 def _fault(box: RawBox, image: RawImage, size: tuple[int, int] | None) -> str | None:
     """What is wrong with a box: "not finite", "empty", "outside" (all unusable), "clipped" or nothing."""
     left, top, right, bottom = box.xyxy
     width, height = _limits(image, size)
     slack, smallest = _FRACTIONS if image.relative else _PIXELS
-    if not all(math.isfinite(value) for value in box.xyxy):
+    if not all(abs(value) < _LARGEST for value in box.xyxy):
         return "not finite"
     if right - left < smallest or bottom - top < smallest:
         return "empty"
@@ -185,7 +217,17 @@ def _record(
 
 
 _FAULTS: dict[str, tuple[str, Severity, str]] = {
-    "not finite": ("bad-box", "error", "boxes with NaN or infinite numbers were left out"),
+    "not finite": ("bad-box", "error", "boxes with NaN, infinite or absurd numbers were left out"),
+    "swapped": (
+        "swapped-corners",
+        "warning",
+        "boxes have their corners swapped and were read the right way round",
+    ),
+    "repeated": (
+        "duplicate-object",
+        "warning",
+        "objects are there before, box and class alike, and were read once",
+    ),
     "empty": ("empty-box", "error", "boxes without width or height were left out"),
     "outside": ("box-outside", "error", "boxes wholly outside the image were left out"),
     "clipped": ("box-clipped", "warning", "boxes reaching outside the image were clipped"),
@@ -200,6 +242,7 @@ def _report_faults(image: RawImage, faults: dict[str, list[RawBox]], log: Proble
             kind,
             severity,
             image.annotation_file or image.path,
-            f"{image.path.name}: {len(boxes)} {what}; the first is [{first}] (left, top, right, bottom)",
+            f"{in_line(image.path.name, 120)}: {len(boxes)} {what}; the first is [{first}] (left, top, "
+            "right, bottom)",
             "Correct or remove them.",
         )

@@ -14,6 +14,7 @@ from focus_detr.data.cleaning import clip_to
 from focus_detr.data.records import Problem, Record, Sample, Severity
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import read_image
+from focus_detr.printable import in_line, listed
 
 logger = logging.getLogger(__name__)
 
@@ -111,9 +112,8 @@ class DetectionDataset(Dataset[Sample]):
 
     def class_counts(self) -> dict[str, int]:
         """Number of boxes of every class, crowd regions left out."""
-        counts = np.zeros(len(self.class_names), dtype=np.int64)
-        for record in self.records:
-            counts += np.bincount(record.labels, minlength=len(self.class_names))
+        labels = np.concatenate([record.labels for record in self.records])
+        counts = np.bincount(labels, minlength=len(self.class_names))
         return dict(zip(self.class_names, counts.tolist(), strict=True))
 
     def to_coco(self) -> dict[str, Any]:
@@ -152,15 +152,15 @@ class DetectionDataset(Dataset[Sample]):
     def summary(self) -> str:
         """One paragraph: what there is, and what was wrong with it."""
         counts = self.class_counts()
-        listed = [f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1])]
-        if len(listed) > 10:
-            listed = [*listed[:10], f"{len(listed) - 10} more"]
+        classes = listed(
+            f"{name} {count}" for name, count in sorted(counts.items(), key=lambda item: -item[1])
+        )
         empty = sum(len(record.labels) == 0 for record in self.records)
         crowds = sum(len(record.ignored) for record in self.records)
         text = (
-            f"{self.name} ({self.format}, {self.split}): {len(self.records)} images, {sum(counts.values())} "
-            f"boxes of {len(counts)} classes ({', '.join(listed)}); {empty} images without an object, "
-            f"{crowds} crowd regions. "
+            f"{in_line(self.name)} ({self.format}, {self.split}): {len(self.records)} images, "
+            f"{sum(counts.values())} boxes of {len(counts)} classes ({classes}); {empty} images without "
+            f"an object, {crowds} crowd regions. "
         )
         if not self.problems:
             return text + "No problems found."

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from focus_detr.images.reading import image_header
+from focus_detr.printable import in_line
 
 Severity = Literal["warning", "error"]
 UNNUMBERED = -1
@@ -29,7 +30,9 @@ class Problem:
     fix: str
 
     def __str__(self) -> str:
-        return f"{self.severity} [{self.kind}] {self.file}: {self.message.removesuffix('.')}. {self.fix}"
+        """One line, fit for a terminal whatever the files hold."""
+        where, what = in_line(self.file, 300), in_line(self.message.removesuffix("."), 800)
+        return f"{self.severity} [{self.kind}] {where}: {what}. {in_line(self.fix, 300)}"
 
 
 def no_boxes() -> np.ndarray:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from focus_detr.data.formats.source import ProblemLog, RawBox, RawImage, Source
+from focus_detr.data.formats.coco_objects import attach_objects
+from focus_detr.data.formats.locating import Placement, place_of
+from focus_detr.data.formats.reading import read_json, read_start
+from focus_detr.data.formats.searching import files_in, folders_in
+from focus_detr.data.formats.source import Fault, ProblemLog, RawImage, Source, Tally
+from focus_detr.data.formats.values import id_key, size, whole_id
 from focus_detr.errors import FocusDetrError
+from focus_detr.printable import in_line
 
 WHOLE = "all"
 _GENERIC_WORDS = {
@@ -22,9 +26,30 @@ _GENERIC_WORDS = {
     "labels",
     "detection",
     "gt",
+    "result",
     "",
 }
 _OTHER_TASKS = ("captions_", "person_keypoints_", "image_info_", "panoptic_", "stuff_")
+_IMAGE_FOLDERS = ("images", "JPEGImages", "data", "Images", "imgs")
+
+_NO_ENTRY = Fault(
+    "bad-image-entry",
+    "error",
+    "{count} image entries without a usable 'id' and 'file_name' were left out",
+    "An id is a number or text, a file name is text.",
+)
+_SAME_ID = Fault(
+    "duplicate-image-id",
+    "error",
+    "{count} images have the id of an earlier one and were left out",
+    "Give every image its own id.",
+)
+_SAME_FILE = Fault(
+    "duplicate-image-name",
+    "error",
+    "{count} images name the file of an earlier one and were left out",
+    "List every file once.",
+)
 
 
 @dataclass(frozen=True)
@@ -37,12 +62,15 @@ class CocoSplit:
 def find_splits(root: Path) -> dict[str, CocoSplit]:
     """Splits by name: from `instances_train2017.json`, from the folder of `train/_annotations.coco.json`, or
     "all" for a json whose name and folder say nothing."""
-    if root.is_file():
-        name = _split_name(root, root.parent) if root.suffix == ".json" else None
+    if not root.is_dir():
+        name = _split_name(root, root.parent) if root.suffix.lower() == ".json" else None
         return {name: CocoSplit(root, root.parent, name)} if name else {}
-    candidates = sorted([*root.glob("*.json"), *root.glob("*/*.json")])
+    candidates = [
+        *files_in(root, ".json"),
+        *(file for folder in folders_in(root) for file in files_in(folder, ".json")),
+    ]
     splits: dict[str, CocoSplit] = {}
-    for file in candidates:
+    for file in sorted(candidates):
         if file.name.startswith(_OTHER_TASKS) or not _looks_like_coco(file):
             continue
         name = _split_name(file, root)
@@ -58,12 +86,10 @@ def find_splits(root: Path) -> dict[str, CocoSplit]:
 def read_split(split: CocoSplit, log: ProblemLog) -> Source:
     """Raises `FocusDetrError` when the file is not COCO detection json or none of its images can be found."""
     content = _load(split.file)
-    used = {
-        annotation.get("category_id") for annotation in content["annotations"] if isinstance(annotation, dict)
-    }
-    categories, merged = _categories(content["categories"], used, split.file, log)
+    used = {id_key(entry.get("category_id")) for entry in content["annotations"] if isinstance(entry, dict)}
+    categories, stands_for = _categories(content["categories"], used, split.file, log)
     images = _images(content["images"], split, log)
-    _attach_boxes(content["annotations"], images, merged, split.file, log)
+    attach_objects(content["annotations"], images, stands_for, split.file, log)
     return Source(categories, list(images.values()))
 
 
@@ -78,18 +104,12 @@ def _split_name(file: Path, root: Path) -> str:
 def _looks_like_coco(file: Path) -> bool:
     if file.name.startswith("instances_") or file.name == "_annotations.coco.json":
         return True
-    with file.open("rb") as stream:
-        start = stream.read(65536)
+    start = read_start(file)
     return start.lstrip()[:1] == b"{" and any(key in start for key in (b'"images"', b'"annotations"'))
 
 
 def _load(file: Path) -> dict[str, list[Any]]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise FocusDetrError(
-            f"{file}: not valid json ({error}). It may be empty or cut short: copy it again."
-        ) from error
+    content = read_json(file)
     missing = [key for key in ("images", "annotations", "categories") if not _has_list(content, key)]
     if missing:
         raise FocusDetrError(
@@ -104,200 +124,97 @@ def _has_list(content: Any, key: str) -> bool:
 
 
 def _categories(
-    entries: list[Any], used: set[Any], file: Path, log: ProblemLog
-) -> tuple[dict[int, str], dict[int, int]]:
-    """Categories by id in order of id, and a map of every id of the file to the one that stands for it."""
-    usable = sorted((e for e in entries if _is_category(e)), key=lambda entry: entry["id"])
+    entries: list[Any], used: set[str | None], file: Path, log: ProblemLog
+) -> tuple[dict[int, str], dict[str, int]]:
+    """Names by id in order of id, and every id of the file (as `id_key`) with the one that stands for it."""
+    usable = [
+        (found, entry["name"], entry.get("supercategory"))
+        for entry in entries
+        if (found := _id_of(entry)) is not None
+    ]
     if len(usable) < len(entries) or not usable:
         raise FocusDetrError(
             f"{file}: every category needs a whole-number 'id' and a text 'name'; one at least."
         )
-    parents = {entry.get("supercategory") for entry in usable}
+    parents = {parent for _, _, parent in usable if isinstance(parent, str)}
     categories: dict[int, str] = {}
-    stands_for: dict[int, int] = {}
-    for entry in usable:
-        identifier, name = entry["id"], entry["name"]
+    by_name: dict[str, int] = {}
+    stands_for: dict[str, int] = {}
+    for identifier, name, parent in sorted(usable, key=lambda entry: entry[0]):
+        key = str(identifier)
         # Roboflow writes the data set's own name as a parent class nothing is labelled with.
-        if entry.get("supercategory") == "none" and name in parents and identifier not in used:
+        if parent == "none" and name in parents and key not in used:
             continue
-        twin = next((known for known, known_name in categories.items() if known_name == name), None)
-        if twin is not None or identifier in categories:
+        if name in by_name or identifier in categories:
             log.add(
                 "duplicate-category",
                 "warning",
                 file,
-                f"category {name!r} (id {identifier}) is listed twice",
+                f"category {in_line(name)!r} (id {identifier}) is listed twice",
                 "Both are read as one class.",
             )
-        if identifier not in categories and twin is None:
+        if identifier not in categories and name not in by_name:
             categories[identifier] = name
-        stands_for.setdefault(identifier, identifier if twin is None else twin)
+            by_name[name] = identifier
+        stands_for.setdefault(key, by_name.get(name, identifier))
     return categories, stands_for
 
 
-def _is_category(entry: Any) -> bool:
-    return isinstance(entry, dict) and type(entry.get("id")) is int and isinstance(entry.get("name"), str)
+def _id_of(category: Any) -> int | None:
+    if not isinstance(category, dict) or not isinstance(category.get("name"), str):
+        return None
+    return whole_id(category.get("id"))
 
 
-def _images(entries: list[Any], split: CocoSplit, log: ProblemLog) -> dict[Any, RawImage]:
-    usable = [entry for entry in entries if isinstance(entry, dict) and "id" in entry and _is_name(entry)]
-    if len(usable) < len(entries):
-        log.add(
-            "bad-image-entry",
-            "error",
-            split.file,
-            f"{len(entries) - len(usable)} image entries without 'id' or 'file_name' were left out",
-            "Add them.",
-        )
-    folder = _image_folder([entry["file_name"] for entry in usable], split)
-    images: dict[Any, RawImage] = {}
-    owner_of_file: dict[str, Any] = {}
-    for entry in usable:
-        identifier, name = entry["id"], entry["file_name"]
-        if identifier in images:
-            log.add(
-                "duplicate-image-id",
-                "error",
-                split.file,
-                f"image id {identifier} is used twice; {name} was left out",
-                "Give every image its own id.",
-            )
-        elif name in owner_of_file:
-            log.add(
-                "duplicate-image-name",
-                "error",
-                split.file,
-                f"{name} is listed as image {owner_of_file[name]} and {identifier}; the second was left out",
-                "List every file once.",
+def _images(entries: list[Any], split: CocoSplit, log: ProblemLog) -> dict[str, RawImage]:
+    """Images by id (as `id_key`)."""
+    tally = Tally(split.file, log)
+    named: list[tuple[str, dict[str, Any]]] = []
+    for position, entry in enumerate(entries):
+        key = id_key(entry.get("id")) if isinstance(entry, dict) else None
+        if key is None or not isinstance(entry.get("file_name"), str) or not entry["file_name"].strip():
+            tally.add(_NO_ENTRY, f"images[{position}]")
+        else:
+            named.append((key, entry))
+    place = _placement([entry["file_name"] for _, entry in named], split)
+    images: dict[str, RawImage] = {}
+    owner_of_file: dict[Path, str] = {}
+    for key, entry in named:
+        path = place.path(entry["file_name"])
+        shown = in_line(entry["file_name"], 120)
+        if key in images:
+            tally.add(_SAME_ID, f"{shown} (id {in_line(key, 40)})")
+        elif path in owner_of_file:
+            tally.add(
+                _SAME_FILE, f"{shown}, images {in_line(owner_of_file[path], 40)} and {in_line(key, 40)}"
             )
         else:
-            owner_of_file[name] = identifier
-            images[identifier] = RawImage(
-                path=folder / name,
-                image_id=identifier if type(identifier) is int else None,
-                declared_size=_declared_size(entry),
+            owner_of_file[path] = key
+            images[key] = RawImage(
+                path=path,
+                image_id=whole_id(key),
+                declared_size=size(entry.get("width"), entry.get("height")),
                 annotation_file=split.file,
             )
+    tally.report()
     return images
 
 
-def _is_name(entry: dict[str, Any]) -> bool:
-    return isinstance(entry.get("file_name"), str) and bool(entry["file_name"])
-
-
-def _declared_size(entry: dict[str, Any]) -> tuple[int, int] | None:
-    width, height = _positive(entry.get("width")), _positive(entry.get("height"))
-    return (int(width), int(height)) if width and height else None
-
-
-def _positive(value: Any) -> float | None:
-    return float(value) if isinstance(value, int | float) and value > 0 else None
-
-
-def _image_folder(names: list[str], split: CocoSplit) -> Path:
-    """The folder that holds most of a few of the named files, among those layouts in use place them in."""
+def _placement(names: list[str], split: CocoSplit) -> Placement:
+    """Where the named files lie, among those places that layouts in use put them in."""
     here, root = split.file.parent, split.root
     without_year = re.sub(r"\d{4}$", "", split.name)
-    folders = [
-        base / part
-        for base in dict.fromkeys((here, root, here.parent, root.parent))
+    parts = [
+        part
         for name in dict.fromkeys((split.name, without_year))
-        for part in (name, f"images/{name}", f"{name}/images", "images", "JPEGImages", ".")
+        for part in (name, f"images/{name}", f"{name}/images", *_IMAGE_FOLDERS, ".")
     ]
-    probes = names[:: max(1, len(names) // 16)][:16]
-    found = {folder: sum((folder / name).is_file() for name in probes) for folder in dict.fromkeys(folders)}
-    best = max(found, key=lambda folder: found[folder])
-    if found[best] == 0 and probes:
+    found = place_of(
+        names, [base / part for base in (here, root, here.parent, root.parent) for part in parts]
+    )
+    if found is None and names:
         raise FocusDetrError(
-            f"{split.file}: none of its images found, {probes[0]} for one. Put them in "
+            f"{split.file}: none of its images found, {in_line(names[0], 200)} for one. Put them in "
             f"{root / split.name} or {root / 'images'}."
         )
-    return best
-
-
-def _attach_boxes(
-    annotations: Iterable[Any],
-    images: dict[Any, RawImage],
-    stands_for: dict[int, int],
-    file: Path,
-    log: ProblemLog,
-) -> None:
-    seen: dict[Any, tuple[Any, ...]] = {}
-    counts = {"copies": 0, "shared ids": 0, "orphans": 0, "malformed": 0}
-    unknown: dict[Any, int] = {}
-    for annotation in annotations:
-        if not isinstance(annotation, dict) or not _is_box(annotation.get("bbox")):
-            counts["malformed"] += 1
-            continue
-        x, y, width, height = annotation["bbox"]
-        identity = (annotation.get("image_id"), annotation.get("category_id"), x, y, width, height)
-        identifier = annotation.get("id")
-        if identifier is not None and identifier in seen:
-            if seen[identifier] == identity:
-                counts["copies"] += 1
-                continue
-            counts["shared ids"] += 1
-        seen[identifier] = identity
-        image = images.get(annotation.get("image_id"))
-        if image is None:
-            counts["orphans"] += 1
-        elif annotation.get("category_id") not in stands_for:
-            unknown[annotation.get("category_id")] = unknown.get(annotation.get("category_id"), 0) + 1
-        else:
-            image.boxes.append(
-                RawBox(
-                    xyxy=(x, y, x + width, y + height),
-                    category=stands_for[annotation["category_id"]],
-                    crowd=bool(annotation.get("iscrowd", 0)),
-                    area=_positive(annotation.get("area")),
-                )
-            )
-    _report(counts, unknown, file, log)
-
-
-def _is_box(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == 4 and all(type(v) in (int, float) for v in value)
-
-
-def _report(counts: dict[str, int], unknown: dict[Any, int], file: Path, log: ProblemLog) -> None:
-    if counts["copies"]:
-        log.add(
-            "duplicate-annotation-id",
-            "error",
-            file,
-            f"{counts['copies']} annotations repeat an earlier one, id and box alike, and were left out",
-            "Write every annotation once.",
-        )
-    if counts["shared ids"]:
-        log.add(
-            "duplicate-annotation-id",
-            "warning",
-            file,
-            f"{counts['shared ids']} annotations share an id with a different one; all were kept",
-            "Number the annotations afresh.",
-        )
-    if counts["orphans"]:
-        log.add(
-            "unknown-image",
-            "error",
-            file,
-            f"{counts['orphans']} annotations name an image that is not listed (or was left out)",
-            "Remove them or list their images.",
-        )
-    if counts["malformed"]:
-        log.add(
-            "bad-box",
-            "error",
-            file,
-            f"{counts['malformed']} annotations have no 'bbox' of four numbers [x, y, width, height]",
-            "Correct or remove them.",
-        )
-    for category, count in unknown.items():
-        log.add(
-            "unknown-class",
-            "error",
-            file,
-            f"{count} annotations of category id {category!r}, which 'categories' does not list, were left "
-            "out",
-            "Add the category or remove them.",
-        )
+    return found or Placement(root, 0)

@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from focus_detr.data.cleaning import ImageCheck, clean_records
 from focus_detr.data.dataset import DetectionDataset
-from focus_detr.data.formats import coco, voc, yolo
+from focus_detr.data.formats import coco, voc, yolo, yolo_plain
+from focus_detr.data.formats.reading import UnreadableFileError
+from focus_detr.data.formats.searching import folders_in, refuse_system_folder
 from focus_detr.data.formats.source import ProblemLog, Source
 from focus_detr.data.records import UNNUMBERED, Problem, Record
 from focus_detr.errors import FocusDetrError, UnknownSplitError
+from focus_detr.printable import listed
 
 logger = logging.getLogger(__name__)
 
 Format = Literal["coco", "yolo", "voc"]
 OnProblem = Literal["warn", "ignore", "raise"] | Callable[[Problem], None]
+Crowds = Literal["regions", "objects"]
 ClassNames = Sequence[str] | Mapping[int, str] | Mapping[str, str]
 
-# YOLO first: its data.yaml is explicit, while a folder may hold stray json.
-_FORMATS: dict[str, Any] = {"yolo": yolo, "coco": coco, "voc": voc}
+# YOLO's data.yaml first: it is explicit, while a folder may hold stray json. Last what only labels tell.
+_READERS: tuple[tuple[Format, Any], ...] = (
+    ("yolo", yolo),
+    ("coco", coco),
+    ("voc", voc),
+    ("yolo", yolo_plain),
+)
 # Reading a header takes about half a millisecond: larger data sets are checked on request.
 _FEW_IMAGES = 20_000
 _VALIDATION_NAMES = {"val", "valid", "validation"}
@@ -35,6 +46,7 @@ def load_dataset(
     classes: ClassNames | None = None,
     on_problem: OnProblem = "warn",
     check_images: ImageCheck | None = None,
+    crowds: Crowds = "regions",
 ) -> DetectionDataset:
     """Load one split of a COCO, YOLO or Pascal VOC data set.
 
@@ -51,16 +63,19 @@ def load_dataset(
         check_images: "headers" reads every image's header (unreadable and mis-sized files are found now),
             "decode" all pixels (cut-short files too), "none" leaves it to the first use. Not given: "headers"
             for up to 20,000 images. Missing files are always found now.
+        crowds: what annotations of COCO with `iscrowd` 1 are: "regions" that hold many objects, neither
+            learned nor scored, or "objects" like all others (some tools write 1 for every brush stroke).
 
     Raises:
         FocusDetrError: no such data set, split or class; files that cannot be read as the format they claim.
     """
     root = Path(path)
     _check_arguments(root, format, on_problem, check_images)
-    found_format, splits = _find(root, format)
+    found_format, reader, splits = _find(root, format)
     handles = _resolve(split, splits, root)
     log = ProblemLog(on_problem if callable(on_problem) else None)
-    sources = [_FORMATS[found_format].read_split(handle, log) for handle in handles.values()]
+    sources = [reader.read_split(handle, log) for handle in handles.values()]
+    _settle_crowds(sources, crowds, root, log)
     names = _given_names(classes) if classes is not None else _shared_names(sources, root)
     _check_overlap(names, sources, root)
     few = sum(len(source.images) for source in sources) <= _FEW_IMAGES
@@ -68,6 +83,9 @@ def load_dataset(
     records = [
         record for source in sources for record in clean_records(source, _labels(source, names), check, log)
     ]
+    if not records:
+        first = f" The first of {len(log.problems)} problems: {log.problems[0]}" if log.problems else ""
+        raise FocusDetrError(f"{root}: the split {'+'.join(handles)!r} has no usable image.{first}")
     _number_images(records)
     dataset = DetectionDataset(
         records,
@@ -85,14 +103,18 @@ def load_dataset(
 def list_splits(path: str | Path, format: Format | None = None) -> list[str]:
     """Names of the splits `load_dataset` can load from `path`."""
     _check_arguments(Path(path), format, "ignore", None)
-    return list(_find(Path(path), format)[1])
+    return list(_find(Path(path), format)[2])
 
 
 def _check_arguments(root: Path, format: str | None, on_problem: OnProblem, check_images: str | None) -> None:
-    if not root.exists():
-        raise FocusDetrError(f"{root}: no such folder or file. Check the path of the data set.")
-    if format is not None and format not in _FORMATS:
-        raise FocusDetrError(f"format={format!r}: must be one of {', '.join(_FORMATS)}.")
+    if not os.path.exists(root):
+        what = "a link to nothing" if os.path.islink(root) else "no such folder or file"
+        raise FocusDetrError(f"{root}: {what}. Check the path of the data set.")
+    if not root.is_dir() and not root.is_file():
+        raise FocusDetrError(f"{root}: is a device, pipe or socket, not the folder or file of a data set.")
+    refuse_system_folder(root)
+    if format is not None and format not in get_args(Format):
+        raise FocusDetrError(f"format={format!r}: must be one of {', '.join(get_args(Format))}.")
     if not callable(on_problem) and on_problem not in ("warn", "ignore", "raise"):
         raise FocusDetrError(f"on_problem={on_problem!r}: must be 'warn', 'ignore', 'raise' or a function.")
     if check_images is not None and check_images not in get_args(ImageCheck):
@@ -101,37 +123,72 @@ def _check_arguments(root: Path, format: str | None, on_problem: OnProblem, chec
         )
 
 
-def _find(root: Path, format: str | None) -> tuple[str, dict[str, Any]]:
-    """The format and its splits by name, in `root` or in the one folder of it that holds a data set."""
-    wanted = [format] if format else list(_FORMATS)
-    inner = sorted(folder for folder in root.iterdir() if folder.is_dir()) if root.is_dir() else []
-    for places in ([root], inner):
-        found = [
-            (name, place, splits)
-            for place in places
-            for name in wanted
-            if (splits := _FORMATS[name].find_splits(place))
-        ]
-        if len({place for _, place, _ in found}) > 1:
-            raise FocusDetrError(
-                f"{root} holds several data sets: {', '.join(str(place) for _, place, _ in found)}. "
-                "Give one of these."
-            )
+def _find(root: Path, format: str | None) -> tuple[Format, Any, dict[str, Any]]:
+    """Format, reader and splits by name, in `root` or in the one folder of it that holds a data set.
+
+    A file that cannot be read as what its name promises is an error only where nothing else is found.
+    """
+    readers = [(name, reader) for name, reader in _READERS if format in (None, name)]
+    errors: list[UnreadableFileError] = []
+    for places in ([root], folders_in(root)):
+        found: list[tuple[Format, Any, dict[str, Any]]] = []
+        where: dict[Path, None] = {}
+        for place in places:
+            for name, reader in readers:
+                try:
+                    splits = reader.find_splits(place)
+                except UnreadableFileError as error:
+                    errors.append(error)
+                    continue
+                if splits:
+                    found.append((name, reader, splits))
+                    where[place] = None
+                    break
+        if len(where) > 1:
+            raise FocusDetrError(f"{root} holds several data sets: {listed(where)}. Give one of these.")
         if found:
-            name, _, splits = found[0]
-            return name, splits
+            return found[0]
+    if errors:
+        raise errors[0]
     looked_for = {
         "coco": "COCO json (annotations/instances_train.json, train/_annotations.coco.json)",
-        "yolo": "a YOLO data.yaml with 'names' and 'train'",
+        "yolo": "a YOLO data.yaml with 'names' and 'train' (or classes.txt, or obj.data)",
         "voc": "a VOC folder Annotations with xml files",
     }
+    wanted = dict.fromkeys(name for name, _ in readers)
     raise FocusDetrError(
         f"{root}: no data set found. Looked for {'; '.join(looked_for[name] for name in wanted)}."
     )
 
 
+def _settle_crowds(sources: list[Source], crowds: str, root: Path, log: ProblemLog) -> None:
+    """Makes crowd regions objects where asked to; refuses data in which everything is a crowd region."""
+    if crowds not in get_args(Crowds):
+        raise FocusDetrError(f"crowds={crowds!r}: must be one of {', '.join(get_args(Crowds))}.")
+    boxes = [box for source in sources for image in source.images for box in image.boxes]
+    regions = [box for box in boxes if box.crowd]
+    if crowds == "objects":
+        for box in regions:
+            box.crowd = False
+        return
+    fix = "If they are objects, say crowds='objects' (--crowds objects), or write iscrowd 0."
+    if regions and len(regions) == len(boxes):
+        raise FocusDetrError(
+            f"{root}: all {len(boxes)} annotations have iscrowd 1: regions of many objects, from which "
+            f"nothing is learned. {fix}"
+        )
+    if len(regions) > len(boxes) / 2:
+        log.add(
+            "mostly-crowds",
+            "warning",
+            root,
+            f"{len(regions)} of {len(boxes)} annotations have iscrowd 1",
+            fix,
+        )
+
+
 def _resolve(split: str | None, splits: dict[str, Any], root: Path) -> dict[str, Any]:
-    existing = ", ".join(repr(name) for name in splits)
+    existing = listed(map(repr, splits))
     if split is None:
         if len(splits) > 1:
             raise UnknownSplitError(f"{root} has the splits {existing}: say which one.")
@@ -142,7 +199,7 @@ def _resolve(split: str | None, splits: dict[str, Any], root: Path) -> dict[str,
             n for n in splits if _short(n) == _short(wanted)
         ]
         if len(matches) != 1:
-            state = f"could be {', '.join(matches)}" if matches else "does not exist"
+            state = f"could be {listed(matches)}" if matches else "does not exist"
             raise UnknownSplitError(f"{root}: the split {wanted!r} {state}. Splits there: {existing}.")
         handles[matches[0]] = splits[matches[0]]
     return handles
@@ -163,9 +220,9 @@ def _given_names(classes: ClassNames) -> list[str]:
         names = [by_label[label] for label in range(len(by_label))]
     else:
         names = list(classes)
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = _twice(names)
     if not names or twice:
-        raise FocusDetrError(f"classes: {'given twice: ' + ', '.join(twice) if twice else 'none given'}.")
+        raise FocusDetrError(f"classes: {'given twice: ' + listed(twice) if twice else 'none given'}.")
     return names
 
 
@@ -174,21 +231,25 @@ def _shared_names(sources: list[Source], root: Path) -> list[str]:
     for source in sources[1:]:
         if list(source.categories.values()) != names:
             raise FocusDetrError(
-                f"{root}: the splits name different classes, {names} and {list(source.categories.values())}. "
+                f"{root}: the splits name different classes, {listed(names)} and "
+                f"{listed(source.categories.values())}. "
                 "Give classes=[...] to say which count."
             )
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise FocusDetrError(f"{root}: class names given twice: {', '.join(twice)}.")
+    if twice := _twice(names):
+        raise FocusDetrError(f"{root}: class names given twice: {listed(twice)}.")
     return names
+
+
+def _twice(names: list[str]) -> list[str]:
+    return sorted(name for name, count in Counter(names).items() if count > 1)
 
 
 def _check_overlap(names: list[str], sources: list[Source], root: Path) -> None:
     there = [name for source in sources for name in source.categories.values()]
     if not set(names) & set(there):
         raise FocusDetrError(
-            f"{root}: none of the classes asked for ({', '.join(names[:10])}) is in the data set, which has "
-            f"{', '.join(dict.fromkeys(there))}. Names must be spelled alike."
+            f"{root}: none of the classes asked for ({listed(names)}) is in the data set, which has "
+            f"{listed(dict.fromkeys(there))}. Names must be spelled alike."
         )
 
 

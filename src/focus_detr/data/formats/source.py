@@ -25,6 +25,8 @@ class RawImage:
     image_id: int | None = None
     declared_size: tuple[int, int] | None = None
     boxes: list[RawBox] = field(default_factory=list)
+    lost: int = 0
+    """Objects that the source states but that could not be read; reported where they were met."""
     relative: bool = False
     annotation_file: Path | None = None
     named_by: Path | None = None
@@ -53,8 +55,30 @@ class ProblemLog:
             self.on_each(problem)
 
 
-IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff .gif .jfif .ppm .pgm .jp2 .avif".split())
+@dataclass(frozen=True)
+class Fault:
+    """A kind of thing wrong in a file: what is said of all that have it, `{count}` of them."""
+
+    kind: str
+    severity: Severity
+    message: str
+    fix: str
 
 
-def is_image_file(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES
+class Tally:
+    """Counts what is wrong alike in one file: one problem with its first example, not thousands."""
+
+    def __init__(self, file: Path, log: ProblemLog) -> None:
+        self._file, self._log = file, log
+        self._found: dict[Fault, tuple[int, str]] = {}
+
+    def add(self, fault: Fault, example: str) -> None:
+        count, first = self._found.get(fault, (0, example))
+        self._found[fault] = count + 1, first
+
+    def report(self) -> None:
+        for fault, (count, first) in self._found.items():
+            message = fault.message.replace("{count}", str(count))
+            self._log.add(
+                fault.kind, fault.severity, self._file, f"{message}; the first is {first}", fault.fix
+            )

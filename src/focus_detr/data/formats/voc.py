@@ -1,21 +1,44 @@
-"""Pascal VOC: JPEGImages + Annotations + ImageSets/Main, or xml files beside their images."""
+"""Pascal VOC: JPEGImages + Annotations + ImageSets/Main and relatives, or xml files beside their images."""
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ElementTree
 from dataclasses import dataclass
 from pathlib import Path
 
-from focus_detr.data.formats.source import ProblemLog, RawBox, RawImage, Source, is_image_file
+from focus_detr.data.formats.reading import UnreadableFileError, read_lines, read_start, read_xml
+from focus_detr.data.formats.searching import files_below, files_in, folders_in, is_image_file
+from focus_detr.data.formats.source import Fault, ProblemLog, RawImage, Source, Tally
+from focus_detr.data.formats.values import size
+from focus_detr.data.formats.voc_lists import read_lists
+from focus_detr.data.formats.voc_objects import object_name, read_objects
 from focus_detr.errors import FocusDetrError
+from focus_detr.printable import in_line
 
 WHOLE = "all"
 _LABEL_FILES = ("labels.txt", "classes.txt")
+# In lower case; those of FiftyOne (data, labels) and what people name them.
+_XML_FOLDERS = ("annotations", "annotation", "labels", "xmls", "xml")
+_IMAGE_FOLDERS = ("jpegimages", "images", "data", "image", "imgs", "img")
+_SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
+
+_STALE = Fault(
+    "stale-filename",
+    "warning",
+    "{count} annotations have a <filename> other than that of the image with their own name, which is used",
+    "Correct the <filename>.",
+)
+
+
+@dataclass(frozen=True)
+class _Place:
+    xml_folder: Path
+    image_folder: Path
 
 
 @dataclass(frozen=True)
 class VocSplit:
-    """`stems`: the annotations asked for, in order. `xml_folders`: all that class names are taken from."""
+    """`stems`: the annotations asked for, in order, as paths in `xml_folder` without ending. `xml_folders`:
+    all that class names are taken from."""
 
     root: Path
     xml_folder: Path
@@ -26,25 +49,23 @@ class VocSplit:
 
 def find_splits(root: Path) -> dict[str, VocSplit]:
     """Splits by name: the lists of ImageSets/Main, the folders that hold xml files, or "all"."""
-    annotations = root / "Annotations"
-    if annotations.is_dir():
-        image_folder = next(
-            (f for f in (root / "JPEGImages", root / "images") if f.is_dir()), root / "JPEGImages"
-        )
-        listed = {
-            file.stem: stems
-            for file in sorted((root / "ImageSets" / "Main").glob("*.txt"))
-            if (stems := _read_list(file)) is not None
-        }
-        stems_of = listed or {WHOLE: _stems(annotations)}
+    if not root.is_dir():
+        return {}
+    inner = folders_in(root)
+    place = _place(root, inner)
+    if place is not None:
+        stems = _stems(place.xml_folder)
+        lists = read_lists(root / "ImageSets", stems) if stems else {}
         return {
-            name: VocSplit(root, annotations, image_folder, stems, (annotations,))
-            for name, stems in stems_of.items()
+            name: VocSplit(root, place.xml_folder, place.image_folder, listed_stems, (place.xml_folder,))
+            for name, listed_stems in (lists or {WHOLE: stems}).items()
         }
-    if root.is_dir() and _has_voc_xml(root):
-        return {WHOLE: VocSplit(root, root, root, _stems(root), (root,))}
-    folders = tuple(f for f in sorted(root.glob("*")) if f.is_dir() and _has_voc_xml(f))
-    return {folder.name: VocSplit(root, folder, folder, _stems(folder), folders) for folder in folders}
+    places = {folder.name: found for folder in inner if (found := _split_place(folder)) is not None}
+    xml_folders = tuple(found.xml_folder for found in places.values())
+    return {
+        name: VocSplit(root, found.xml_folder, found.image_folder, _stems(found.xml_folder), xml_folders)
+        for name, found in places.items()
+    }
 
 
 def read_split(split: VocSplit, log: ProblemLog) -> Source:
@@ -54,151 +75,138 @@ def read_split(split: VocSplit, log: ProblemLog) -> Source:
     """
     names = _class_names(split)
     label_of = {name: label for label, name in enumerate(names)}
-    image_files = _image_files(split.image_folder, log)
+    pictures = _Pictures(split.image_folder, log)
+    stale = Tally(split.root, log)
     images: list[RawImage] = []
     for stem in dict.fromkeys(split.stems):
         file = split.xml_folder / f"{stem}.xml"
-        root = _parse(file, log)
-        if root is None:
+        try:
+            root = read_xml(file)
+        except UnreadableFileError as error:
+            _report_unreadable(file, error, log)
             continue
-        path = image_files.get(root.findtext("filename", "").strip()) or image_files.get(stem)
-        if path is None:
-            path = split.image_folder / f"{stem}.jpg"
-        images.append(
-            RawImage(
-                path, None, _declared_size(root), _boxes(root, label_of, file, log), annotation_file=file
-            )
-        )
-    if len(set(split.stems)) < len(split.stems):
+        file_name = root.findtext("filename", "").strip()
+        path = pictures.find(stem, file_name)
+        if file_name and path.name != file_name and pictures.has(file_name):
+            stale.add(_STALE, f"{file.name}: {in_line(file_name, 120)}")
+        boxes, lost = read_objects(root, label_of, file, log)
+        declared = size(root.findtext("size/width"), root.findtext("size/height"))
+        images.append(RawImage(path, None, declared, boxes, lost, annotation_file=file))
+    stale.report()
+    repeated = len(split.stems) - len(set(split.stems))
+    if repeated:
         log.add(
             "duplicate-image-name",
             "warning",
             split.root,
-            f"{len(split.stems) - len(set(split.stems))} lines of the split's list repeat an image; each is "
-            "read once",
+            f"{repeated} lines of the split's list repeat an image; each is read once",
             "Remove the repeated lines.",
         )
     return Source(dict(enumerate(names)), images)
 
 
-def _read_list(file: Path) -> tuple[str, ...] | None:
-    """Image names of a split's list; None for the per-class lists of VOC, whose lines have a second
-    column."""
-    rows = [line.split() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    if rows and all(len(row) == 2 and row[1] in ("-1", "0", "1") for row in rows):
+def _place(root: Path, inner: list[Path]) -> _Place | None:
+    """Where xml files and pictures of `root` lie: in folders of the usual names, or in `root` itself."""
+    by_name = {folder.name.lower(): folder for folder in inner}
+    for name in _XML_FOLDERS:
+        if name in by_name and _holds_voc(by_name[name]):
+            folders = [by_name[image] for image in _IMAGE_FOLDERS if image in by_name]
+            return _Place(by_name[name], next(iter(folders), root))
+    return _Place(root, root) if _holds_voc(root, inner=False) else None
+
+
+def _split_place(folder: Path) -> _Place | None:
+    """Of a folder that is a split: xml files beside pictures, or in folders where its name says so."""
+    place = _place(folder, folders_in(folder))
+    if place is not None and place.xml_folder != folder and folder.name.lower() not in _SPLIT_FOLDERS:
         return None
-    return tuple(Path(" ".join(row)).stem if is_image_file(Path(row[-1])) else " ".join(row) for row in rows)
+    return place
+
+
+def _holds_voc(folder: Path, inner: bool = True) -> bool:
+    first = next(iter(files_in(folder, ".xml")), None)
+    if first is None:
+        return inner and any(_holds_voc(below, inner=False) for below in folders_in(folder))
+    start = read_start(first, 4096).replace(b"\0", b"")  # UTF-16 has a NUL beside every letter
+    return b"<annotation" in start or not start
 
 
 def _stems(folder: Path) -> tuple[str, ...]:
-    return tuple(file.stem for file in sorted(folder.glob("*.xml")))
+    found = files_below(folder, _is_xml) if folder.name.lower() in _XML_FOLDERS else files_in(folder, ".xml")
+    return tuple(file.relative_to(folder).with_suffix("").as_posix() for file in found)
 
 
-def _has_voc_xml(folder: Path) -> bool:
-    first = next(iter(sorted(folder.glob("*.xml"))), None)
-    return first is not None and b"<annotation" in first.read_bytes()[:4096]
+def _is_xml(path: Path) -> bool:
+    return path.suffix.lower() == ".xml" and not path.name.startswith(".")
 
 
 def _class_names(split: VocSplit) -> list[str]:
     """Names from labels.txt or classes.txt, else those of all annotations, sorted: the same for every
     split."""
     for name in _LABEL_FILES:
-        file = split.root / name
-        if file.is_file():
-            return [
-                line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()
-            ]
+        if (split.root / name).is_file():
+            return list(dict.fromkeys(read_lines(split.root / name)))
     names: set[str] = set()
+    first_error: UnreadableFileError | None = None
     for folder in split.xml_folders:
-        for file in folder.glob("*.xml"):
+        for stem in _stems(folder):
             try:
-                root = ElementTree.parse(file).getroot()
-            except (ElementTree.ParseError, OSError):
-                continue  # reported where the file is read for its boxes
-            names.update(
-                name for node in root.iter("object") if (name := (node.findtext("name") or "").strip())
-            )
+                root = read_xml(folder / f"{stem}.xml")
+            except UnreadableFileError as error:  # reported where the file is read for its boxes
+                first_error = first_error or error
+                continue
+            names.update(name for node in root.iter("object") if (name := object_name(node)))
     if not names:
+        reason = f" {first_error}" if first_error else ""
         raise FocusDetrError(
-            f"{split.root}: no annotation names an object. Check the xml files, or add labels.txt."
+            f"{split.root}: no annotation names an object. Check the xml files, or add labels.txt.{reason}"
         )
     return sorted(names)
 
 
-def _image_files(folder: Path, log: ProblemLog) -> dict[str, Path]:
-    """Image paths by file name and by stem."""
-    by_name: dict[str, Path] = {}
-    for path in sorted(folder.glob("*")) if folder.is_dir() else []:
-        if not is_image_file(path):
-            continue
-        by_name[path.name] = path
-        if path.stem in by_name:
-            log.add(
-                "duplicate-image-name",
-                "warning",
-                path,
-                f"{by_name[path.stem].name} has the same name but for the ending; the annotation's "
-                "<filename> decides",
-                "Keep one of them.",
-            )
-        by_name.setdefault(path.stem, path)
-    return by_name
-
-
-def _parse(file: Path, log: ProblemLog) -> ElementTree.Element | None:
-    try:
-        return ElementTree.parse(file).getroot()
-    except FileNotFoundError:
+def _report_unreadable(file: Path, error: UnreadableFileError, log: ProblemLog) -> None:
+    if file.exists():
+        message = str(error).removeprefix(f"{file}: ")
+        log.add("bad-annotation", "error", file, message, "The image was left out.")
+    else:
         log.add(
             "missing-annotation", "error", file, "listed in the split but not there", "Add it or unlist it."
         )
-    except (ElementTree.ParseError, OSError) as error:
-        log.add(
-            "bad-annotation",
-            "error",
-            file,
-            f"not readable as xml ({error})",
-            "It may be empty: write it again.",
-        )
-    return None
 
 
-def _declared_size(root: ElementTree.Element) -> tuple[int, int] | None:
-    try:
-        width, height = int(root.findtext("size/width", "")), int(root.findtext("size/height", ""))
-    except ValueError:
-        return None
-    return (width, height) if width > 0 and height > 0 else None
+class _Pictures:
+    """The pictures below a folder, by their path without ending, and by name."""
 
+    def __init__(self, folder: Path, log: ProblemLog) -> None:
+        self._folder, self._log = folder, log
+        self._by_stem: dict[str, list[Path]] = {}
+        self._by_name: dict[str, list[Path]] = {}
+        for path in files_below(folder, is_image_file):
+            stem = path.relative_to(folder).with_suffix("").as_posix()
+            self._by_stem.setdefault(stem, []).append(path)
+            self._by_name.setdefault(path.name, []).append(path)
 
-def _boxes(root: ElementTree.Element, label_of: dict[str, int], file: Path, log: ProblemLog) -> list[RawBox]:
-    boxes = []
-    for node in root.iter("object"):
-        name = (node.findtext("name") or "").strip()
-        if name not in label_of:
-            log.add(
-                "unknown-class",
-                "error",
-                file,
-                f"an object of class {name!r}, not a known one, was left out",
-                f"Known classes: {', '.join(label_of)}.",
+    def has(self, name: str) -> bool:
+        return name in self._by_name
+
+    def find(self, stem: str, file_name: str) -> Path:
+        """The picture of an annotation: of its own name, since `<filename>` may be that of before a renaming;
+        of several, or without one, the `<filename>` decides."""
+        own = self._by_stem.get(stem, [])
+        if len(own) > 1:
+            self._log.add(
+                "duplicate-image-name",
+                "warning",
+                own[1],
+                f"{own[0].name} has the same name but for the ending; the annotation's <filename> decides",
+                "Keep one of them.",
             )
-            continue
-        try:
-            left, top, right, bottom = (
-                float(node.findtext(f"bndbox/{side}", "")) for side in ("xmin", "ymin", "xmax", "ymax")
-            )
-        except ValueError:
-            log.add(
-                "bad-box",
-                "error",
-                file,
-                f"a {name} without four numbers in <bndbox> was left out",
-                "Correct it.",
-            )
-            continue
-        # An empty box must stay empty, and tools that count from 0 must not be pushed outside the image.
-        shift_x = 1 if left >= 1 and right > left else 0
-        shift_y = 1 if top >= 1 and bottom > top else 0
-        boxes.append(RawBox((left - shift_x, top - shift_y, right, bottom), label_of[name]))
-    return boxes
+        named = next((path for path in own if path.name == file_name), None)
+        if named is not None or own:
+            return named or own[0]
+        parent = Path(stem).parent
+        name = file_name.replace("\\", "/").rpartition("/")[2]
+        places = [path for path in self._by_name.get(name, []) if path.parent == self._folder / parent]
+        alike = places or self._by_name.get(name, [])
+        by_bare_stem = [] if alike else self._by_stem.get(Path(stem).name, [])
+        return next(iter([*alike, *by_bare_stem]), self._folder / (file_name and name or f"{stem}.jpg"))

@@ -2,57 +2,74 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from focus_detr.data.formats.source import ProblemLog, RawBox, RawImage, Source, is_image_file
+from focus_detr.data.formats.locating import first_existing, place_of
+from focus_detr.data.formats.reading import UnreadableFileError, read_lines
+from focus_detr.data.formats.reading_yaml import YamlFile, read_yaml
+from focus_detr.data.formats.searching import files_below, files_in, is_image_file
+from focus_detr.data.formats.source import ProblemLog, RawImage, Source
+from focus_detr.data.formats.values import shown_value, whole_id
+from focus_detr.data.formats.yolo_labels import RowForm, label_file, read_rows
 from focus_detr.errors import FocusDetrError
+from focus_detr.printable import in_line, listed
 
-_SPLIT_KEYS = ("train", "val", "valid", "test", "minival")
-_SLACK = 1e-3
+_SPLIT_KEYS = ("train", "val", "valid", "validation", "test", "minival")
 
 
 @dataclass(frozen=True)
 class YoloSplit:
+    """`file`: what describes the data set. `entries`: folders, lists, pictures, from `base` or beside it."""
+
     file: Path
     base: Path
     entries: tuple[str, ...]
     names: dict[int, str]
+    keypoint_values: int = 0
 
 
 def find_splits(root: Path) -> dict[str, YoloSplit]:
-    """Splits named in the folder's data.yaml (or the one yaml file there that has `names`), if there is
-    one."""
-    for file in _yaml_candidates(root):
-        content = _load(file)
-        if isinstance(content, dict) and "names" in content:
-            names = _names(content["names"], file)
-            if content.get("nc") not in (None, len(names)):
-                raise FocusDetrError(
-                    f"{file}: nc is {content['nc']} but {len(names)} names are given. Make them agree."
-                )
-            base = _base(file, content.get("path"))
-            return {
-                key: YoloSplit(file, base, _entries(content[key], file, key), names)
-                for key in _SPLIT_KEYS
-                if content.get(key)
-            }
+    """Splits named in the folder's data.yaml, or in another yaml file there with `names` and `train`.
+
+    A yaml that cannot be read is an error only where none that can is beside it.
+    """
+    if not root.is_dir():
+        candidates = [root] if root.suffix.lower() in (".yaml", ".yml") else []
+    else:
+        files = files_in(root, ".yaml", ".yml")
+        candidates = sorted(files, key=lambda file: file.stem.lower() not in ("data", "dataset"))
+    unreadable: list[UnreadableFileError] = []
+    for file in candidates:
+        try:
+            content = read_yaml(file)
+        except UnreadableFileError as error:
+            unreadable.append(error)
+            continue
+        if (
+            content is not None
+            and "names" in content.values
+            and any(key in content.values for key in _SPLIT_KEYS)
+        ):
+            return _splits(content)
+    if unreadable:
+        raise unreadable[0]
     return {}
 
 
 def read_split(split: YoloSplit, log: ProblemLog) -> Source:
     found: dict[Path, Path] = {}
     for entry in split.entries:
-        found |= _image_paths(entry, split)
+        for path, place in _image_paths(entry, split).items():
+            found.setdefault(path, place)
     images = [RawImage(path, relative=True, named_by=place) for path, place in found.items()]
+    form = RowForm(split.names, split.keypoint_values)
     owner: dict[Path, Path] = {}
-    misread: set[Path] = set()
     without_labels = 0
     for image in images:
-        file = _label_file(image.path)
+        file = label_file(image.path)
         image.annotation_file = file
         if file in owner:
             log.add(
@@ -63,18 +80,12 @@ def read_split(split: YoloSplit, log: ProblemLog) -> Source:
                 "Keep one of them.",
             )
         owner[file] = image.path
-        if file.is_file():
-            image.boxes, refused = _boxes(file, split.names, log)
-            if refused and not image.boxes:
-                misread.add(image.path)  # it has objects: as background it would teach the opposite
+        if os.path.lexists(file):
+            image.boxes, image.lost = read_rows(file, form, log)
         else:
             without_labels += 1
     if images and without_labels == len(images):
-        raise FocusDetrError(
-            f"{split.file}: no label file found for any of {len(images)} images, "
-            f"{_label_file(images[0].path)} for "
-            "one. Labels lie in a 'labels' folder beside 'images', or next to the images."
-        )
+        _refuse_without_labels(images, split)
     if without_labels:
         log.add(
             "missing-annotation",
@@ -83,150 +94,130 @@ def read_split(split: YoloSplit, log: ProblemLog) -> Source:
             f"{without_labels} images have no label file and count as images without objects",
             "If that is meant, add empty txt files.",
         )
-    if misread:
-        log.add(
-            "no-usable-row",
-            "error",
-            split.file,
-            f"{len(misread)} images have rows, but none that can be used, and were left out; "
-            f"{min(misread)} for one",
-            "Correct their label files.",
+    return Source(dict(split.names), images)
+
+
+def _splits(content: YamlFile) -> dict[str, YoloSplit]:
+    names = _names(content)
+    classes = content.values.get("nc")
+    if classes is not None and whole_id(classes) != len(names):
+        given = in_line(classes, 60) if isinstance(classes, str) else _shown(classes)
+        raise content.refusal("nc", f"nc is {given} but {len(names)} names are given. Make them agree")
+    base, keypoints = _base(content), _keypoint_values(content)
+    return {
+        key: YoloSplit(content.file, base, _entries(content, key), names, keypoints)
+        for key in _SPLIT_KEYS
+        if content.values.get(key) not in (None, [])
+    }
+
+
+def _names(content: YamlFile) -> dict[int, str]:
+    value = content.values["names"]
+    pairs: list[tuple[int | None, Any]] = []
+    if isinstance(value, list):
+        pairs = list(enumerate(value))
+    elif isinstance(value, dict):
+        pairs = [(whole_id(key), name) for key, name in value.items()]
+    if not pairs or sorted(index for index, _ in pairs if index is not None) != list(range(len(pairs))):
+        raise content.refusal(
+            "names", f"'names' must be a list, or a map of 0, 1, 2, ... to names; it is {_shown(value)}"
         )
-        if len(misread) == len(images):
-            raise FocusDetrError(
-                f"{split.file}: no image has a row that can be used. {log.problems[-2]} (and so on)"
-            )
-    return Source(dict(split.names), [image for image in images if image.path not in misread])
-
-
-def _yaml_candidates(root: Path) -> list[Path]:
-    if root.is_file():
-        return [root] if root.suffix in (".yaml", ".yml") else []
-    files = sorted([*root.glob("*.yaml"), *root.glob("*.yml")])
-    return sorted(files, key=lambda file: file.stem not in ("data", "dataset"))
-
-
-def _load(file: Path) -> Any:
-    try:
-        return yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise FocusDetrError(f"{file}: not valid yaml ({error}).") from error
-
-
-def _names(value: Any, file: Path) -> dict[int, str]:
-    pairs = (
-        list(enumerate(value))
-        if isinstance(value, list)
-        else list(value.items())
-        if isinstance(value, dict)
-        else []
-    )
-    try:
-        names = {int(index): str(name) for index, name in pairs}
-    except (TypeError, ValueError):
-        names = {}
-    if not names or sorted(names) != list(range(len(names))):
-        raise FocusDetrError(
-            f"{file}: 'names' must be a list, or a map of 0, 1, 2, ... to names; it is {value!r}."
+    bad = [name for _, name in pairs if not isinstance(name, str) or not name.strip()]
+    if bad:
+        raise content.refusal(
+            "names",
+            f"a class name is {_shown(bad[0])}: names are text; put one that yaml reads otherwise in quotes",
         )
-    return dict(sorted(names.items()))
+    return dict(sorted((index, name) for index, name in pairs if index is not None))
 
 
-def _base(file: Path, path: Any) -> Path:
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return f"a map of {listed(value)}"
+    return "empty" if value is None else shown_value(value)
+
+
+def _base(content: YamlFile) -> Path:
     """`path` counts from the yaml's folder; where no such folder is (a path of another machine), that
     folder."""
-    base = file.parent / str(path) if path else file.parent
-    return base if base.is_dir() else file.parent
+    here = content.file.parent
+    path = content.values.get("path")
+    if path is None:
+        return here
+    if not isinstance(path, str) or not path.isprintable():
+        raise content.refusal("path", f"'path' must be a folder; it is {shown_value(path)}")
+    base = (
+        here / Path(path.replace("\\", "/")).expanduser()
+        if path.startswith("~")
+        else here / path.replace("\\", "/")
+    )
+    return base if os.path.isdir(base) else here
 
 
-def _entries(value: Any, file: Path, key: str) -> tuple[str, ...]:
+def _keypoint_values(content: YamlFile) -> int:
+    """How many numbers of a row are keypoints: the product of `kpt_shape`, 0 where there is none."""
+    shape = content.values.get("kpt_shape")
+    if shape is None:
+        return 0
+    sizes = [whole_id(item) for item in shape] if isinstance(shape, list) else []
+    if len(sizes) != 2 or sizes[0] is None or sizes[0] < 1 or sizes[1] not in (2, 3):
+        raise content.refusal("kpt_shape", "'kpt_shape' must be [keypoints, 2 or 3]")
+    return sizes[0] * sizes[1]
+
+
+def _entries(content: YamlFile, key: str) -> tuple[str, ...]:
+    value = content.values[key]
     entries = value if isinstance(value, list) else [value]
-    if not all(isinstance(entry, str) for entry in entries):
-        raise FocusDetrError(
-            f"{file}: {key!r} must be a folder, a txt file, or a list of these; it is {value!r}."
-        )
-    return tuple(entries)
+    for entry in entries:
+        if not isinstance(entry, str) or not entry.strip():
+            raise content.refusal(
+                key, f"{key!r} must be a folder, a txt file, or a list of these; it is {_shown(value)}"
+            )
+        if any(ord(character) < 32 for character in entry):
+            raise content.refusal(
+                key,
+                f"{key!r} holds a control character, {shown_value(entry)}, as yaml reads \\t and \\n in "
+                "double quotes. Write / between folders",
+            )
+    return tuple(entry.strip() for entry in entries)
 
 
 def _image_paths(entry: str, split: YoloSplit) -> dict[Path, Path]:
     """Images, each with the list or folder that names it."""
-    # Roboflow writes ../train/images for a folder that lies beside the yaml.
-    tried = [split.base / entry, split.base / entry.removeprefix("../"), split.file.parent / entry]
-    place = next((path for path in tried if path.exists()), None)
+    # Roboflow writes ../train/images for a folder beside the yaml, others the paths of their machine.
+    place = first_existing(os.path.expanduser(entry), [split.base, split.file.parent])
     if place is None:
         raise FocusDetrError(
-            f"{split.file}: {entry!r} is neither in {split.base} nor beside the yaml. Correct the path."
+            f"{split.file}: {in_line(entry)!r} is neither in {split.base} nor beside this file. "
+            "Correct the path."
         )
-    if place.is_file():
-        lines = [line.strip() for line in place.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-        return {_listed_image(line, place.parent, split.base): place for line in lines}
-    paths = sorted(path for path in place.rglob("*") if is_image_file(path))
+    if is_image_file(place):
+        return {place: split.file}
+    if not place.is_dir():
+        return _listed_images(place, split.base)
+    paths = files_below(place, is_image_file)
     if not paths:
         raise FocusDetrError(f"{place}: no image in this folder, which {split.file.name} names.")
     return dict.fromkeys(paths, place)
 
 
-def _listed_image(line: str, folder: Path, base: Path) -> Path:
-    beside = folder / line
-    return beside if beside.exists() or not (base / line).exists() else base / line
+def _listed_images(file: Path, base: Path) -> dict[Path, Path]:
+    lines = read_lines(file)
+    place = place_of(lines, [file.parent, base])
+    if place is None:
+        return {file.parent / line: file for line in lines}
+    return {place.path(line): file for line in lines}
 
 
-def _label_file(image: Path) -> Path:
-    """The last `images` folder of the path becomes `labels`; without one the labels lie beside the image."""
-    parts = list(image.parts)
-    for position in range(len(parts) - 2, -1, -1):
-        if parts[position] == "images":
-            parts[position] = "labels"
-            break
-    return Path(*parts).with_suffix(".txt")
-
-
-def _boxes(file: Path, names: dict[int, str], log: ProblemLog) -> tuple[list[RawBox], int]:
-    """The boxes of a label file, and how many of its rows were refused."""
-    boxes: list[RawBox] = []
-    refused: dict[str, int] = {}
-    for row in file.read_text(encoding="utf-8-sig", errors="replace").splitlines():
-        if row.strip():
-            box = _parse_row(row.split(), names)
-            if isinstance(box, RawBox):
-                boxes.append(box)
-            else:
-                refused[box] = refused.get(box, 0) + 1
-    for reason, count in refused.items():
-        kind, message, fix = _REASONS[reason]
-        log.add(
-            kind, "error", file, f"{count} rows {message} and were left out", fix.format(last=len(names) - 1)
+def _refuse_without_labels(images: list[RawImage], split: YoloSplit) -> None:
+    there = [image for image in images if os.path.isfile(image.path)]
+    if not there:
+        raise FocusDetrError(
+            f"{split.file}: none of the {len(images)} images is there, {images[0].path} for one, which "
+            f"{images[0].named_by} names. Correct the paths."
         )
-    return boxes, sum(refused.values())
-
-
-_REASONS = {
-    "form": ("bad-label-row", "are not 'class cx cy w h' (nor a polygon)", "Write five numbers a row."),
-    "class": ("class-out-of-range", "name a class the yaml does not have", "Classes are 0 to {last}."),
-    "range": (
-        "label-out-of-range",
-        "have values outside 0..1",
-        "Divide x and w by the width, y and h by the height.",
-    ),
-}
-
-
-def _parse_row(row: list[str], names: dict[int, str]) -> RawBox | str:
-    """A box, or the key of the reason why the row is none. Polygon rows give the box around the polygon."""
-    try:
-        values = [float(value) for value in row]
-    except ValueError:
-        return "form"
-    label, rest = values[0], values[1:]
-    is_polygon = len(rest) >= 6 and len(rest) % 2 == 0
-    if len(rest) != 4 and not is_polygon:
-        return "form"
-    if label not in names:
-        return "class"
-    if any(value < -_SLACK or value > 1 + _SLACK for value in rest):
-        return "range"
-    if is_polygon:
-        xs, ys = rest[0::2], rest[1::2]
-        return RawBox((min(xs), min(ys), max(xs), max(ys)), int(label))
-    cx, cy, width, height = rest
-    return RawBox((cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2), int(label))
+    raise FocusDetrError(
+        f"{split.file}: no label file found for any of {len(images)} images, "
+        f"{label_file(there[0].path)} for one. Labels lie in a 'labels' folder beside 'images', "
+        "or next to the images."
+    )

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import numpy as np
 from PIL import Image
 
-from focus_detr.data.formats.source import is_image_file
+from focus_detr.data.formats.searching import files_below, is_image_file
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import read_image, to_rgb
 from focus_detr.inference.results import BadImage
@@ -113,8 +113,10 @@ def _expand_name(name: str, timeout: float, max_megabytes: float) -> Iterator[Na
         return
     path = Path(name).expanduser()
     if path.is_dir():
-        found = _images_below(path)
-        nothing = "the folder holds no image file"
+        try:
+            found, nothing = iter(files_below(path, is_image_file)), "the folder holds no image file"
+        except FocusDetrError as error:
+            found, nothing = iter(()), str(error).removeprefix(f"{path}: ")
     elif path.exists():
         found = iter([path])
         nothing = ""
@@ -131,15 +133,6 @@ def _expand_name(name: str, timeout: float, max_megabytes: float) -> Iterator[Na
         yield NamedImage(str(file), partial(read_image, file))
     if empty:
         yield _Nothing(name, nothing)
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            # Hidden files with an image's name are left by macOS beside the real ones.
-            if not name.startswith(".") and is_image_file(Path(name)):
-                yield Path(parent, name)
 
 
 def _download(url: str, timeout: float, max_megabytes: float) -> bytes:

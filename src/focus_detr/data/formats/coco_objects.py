@@ -1,0 +1,181 @@
+"""The annotations of a COCO json, each read into the box of its image, repaired or counted as lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, RawImage, Tally
+from focus_detr.data.formats.values import id_key, number, positive, shown_value
+from focus_detr.errors import FocusDetrError
+from focus_detr.printable import in_line
+
+_Box = tuple[float, float, float, float]
+
+_COPY = Fault(
+    "duplicate-annotation-id",
+    "error",
+    "{count} annotations repeat an earlier one, id and box alike, and were left out",
+    "Write every annotation once.",
+)
+_SHARED_ID = Fault(
+    "duplicate-annotation-id",
+    "warning",
+    "{count} annotations share an id with a different one; all were kept",
+    "Number the annotations afresh.",
+)
+_NO_ID = Fault(
+    "bad-id",
+    "warning",
+    "{count} annotations have an id that is neither number nor text; they were kept",
+    "Number the annotations afresh.",
+)
+_ORPHAN = Fault(
+    "unknown-image",
+    "error",
+    "{count} annotations name an image that is not listed (or was left out)",
+    "Remove them or list their images.",
+)
+_NO_BOX = Fault(
+    "bad-box",
+    "error",
+    "{count} annotations have no 'bbox' of four numbers [x, y, width, height], nor a polygon",
+    "Correct or remove them.",
+)
+_FRACTIONS = Fault(
+    "fraction-box",
+    "error",
+    "{count} boxes lie within 0..1, as if given in fractions of the image, and were left out",
+    "COCO boxes are pixels: multiply x and width by the image's width, y and height by its height.",
+)
+_FROM_POLYGON = Fault(
+    "box-from-polygon",
+    "warning",
+    "{count} annotations have no 'bbox'; the box around their polygon is used",
+    "Add the bbox.",
+)
+_CROWD = Fault(
+    "bad-iscrowd",
+    "warning",
+    "{count} annotations have an 'iscrowd' that is neither 0 nor 1; they are read as objects",
+    "Write 0 or 1.",
+)
+
+
+def attach_objects(
+    annotations: Iterable[Any],
+    images: dict[str, RawImage],
+    stands_for: dict[str, int],
+    file: Path,
+    log: ProblemLog,
+) -> None:
+    """Gives every image its boxes. `images` and `stands_for` go by `id_key`.
+
+    Raises `FocusDetrError` where most boxes are fractions.
+    """
+    tally = Tally(file, log)
+    seen: dict[str, tuple[Any, ...]] = {}
+    boxes = fractions = 0
+    for position, annotation in enumerate(annotations):
+        example = f"annotations[{position}]"
+        if not isinstance(annotation, dict):
+            tally.add(_NO_BOX, example)
+            continue
+        image_key, category_key = id_key(annotation.get("image_id")), id_key(annotation.get("category_id"))
+        image = images.get(image_key or "")
+        box = _given_box(annotation.get("bbox"))
+        identity = (image_key, category_key, box)
+        if _repeats(annotation.get("id"), identity, seen, tally, example):
+            continue
+        if box is None and (box := _box_around(annotation.get("segmentation"))) is not None:
+            tally.add(_FROM_POLYGON, example)
+        category = stands_for.get(category_key or "")
+        boxes += box is not None
+        if image is None:
+            tally.add(_ORPHAN, f"{example} (image {shown_value(annotation.get('image_id'))})")
+        elif box is None:
+            tally.add(_NO_BOX, example)
+        elif category is None:
+            tally.add(_unknown_class(annotation.get("category_id")), example)
+        elif _is_fraction(box):
+            fractions += 1
+            tally.add(_FRACTIONS, example)
+        else:
+            crowd = _flag(annotation.get("iscrowd"))
+            if crowd is None:
+                tally.add(_CROWD, example)
+            image.boxes.append(RawBox(box, category, bool(crowd), positive(annotation.get("area"))))
+            continue
+        if image is not None:
+            image.lost += 1
+    if fractions > boxes / 2:
+        raise FocusDetrError(f"{file}: {fractions} of {boxes} boxes lie within 0..1. {_FRACTIONS.fix}")
+    tally.report()
+
+
+def _repeats(
+    identifier: Any, identity: tuple[Any, ...], seen: dict[str, tuple[Any, ...]], tally: Tally, example: str
+) -> bool:
+    """Whether an annotation was there before, by id and content."""
+    if identifier is None:
+        return False
+    key = id_key(identifier)
+    if key is None:
+        tally.add(_NO_ID, example)
+        return False
+    if key in seen:
+        if seen[key] == identity:
+            tally.add(_COPY, f"{example} (id {in_line(key, 40)})")
+            return True
+        tally.add(_SHARED_ID, f"{example} (id {in_line(key, 40)})")
+    seen[key] = identity
+    return False
+
+
+def _unknown_class(category: Any) -> Fault:
+    return Fault(
+        "unknown-class",
+        "error",
+        f"{{count}} annotations of category id {shown_value(category)}, which 'categories' does not list, "
+        "were left out",
+        "Add the category or remove them.",
+    )
+
+
+def _given_box(value: Any) -> _Box | None:
+    """xyxy of a `bbox` of four numbers."""
+    if not isinstance(value, list) or len(value) != 4:
+        return None
+    x, y, width, height = (number(item) for item in value)
+    if x is None or y is None or width is None or height is None:
+        return None
+    return x, y, x + width, y + height
+
+
+def _box_around(segmentation: Any) -> _Box | None:
+    """xyxy around the polygons of a segmentation, [[x1, y1, x2, y2, ...], ...]; None for masks and others."""
+    polygons = segmentation if isinstance(segmentation, list) else []
+    rings = polygons if all(isinstance(ring, list) for ring in polygons) else [polygons]
+    xs = [number(value) for ring in rings for value in ring[0::2]]
+    ys = [number(value) for ring in rings for value in ring[1::2]]
+    if len(xs) < 3 or len(xs) != len(ys):
+        return None
+    found_x, found_y = [x for x in xs if x is not None], [y for y in ys if y is not None]
+    if len(found_x) < len(xs) or len(found_y) < len(ys):
+        return None
+    return min(found_x), min(found_y), max(found_x), max(found_y)
+
+
+def _is_fraction(box: _Box) -> bool:
+    inside = all(0 <= value <= 1 for value in box) and box[2] > box[0] and box[3] > box[1]
+    return inside and not all(value.is_integer() for value in box)
+
+
+def _flag(value: Any) -> bool | None:
+    """`iscrowd` as tools write it: 0, 1, false, true, also as text; nothing is 0. None for anything else."""
+    if value is None:
+        return False
+    if isinstance(value, str):
+        return {"": False, "0": False, "false": False, "1": True, "true": True}.get(value.strip().lower())
+    return bool(value) if value in (0, 1) else None

@@ -1,0 +1,101 @@
+"""YOLO label files: where the one of an image lies, and what its rows say."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from focus_detr.data.formats.reading import UnreadableFileError, read_lines
+from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, Tally
+from focus_detr.data.formats.values import number
+
+_SLACK = 1e-3
+_IMAGE_FOLDERS = frozenset(("images", "jpegimages"))
+
+_FORM = Fault(
+    "bad-label-row",
+    "error",
+    "{count} rows are not 'class cx cy w h' (nor a polygon) and were left out",
+    "Write five numbers a row; keypoints need a `kpt_shape` in the yaml.",
+)
+_RANGE = Fault(
+    "label-out-of-range",
+    "error",
+    "{count} rows have values outside 0..1 and were left out",
+    "Divide x and w by the width, y and h by the height.",
+)
+
+
+@dataclass(frozen=True)
+class RowForm:
+    """What the rows of a data set hold. `keypoint_values`: numbers of keypoints after the four of the box."""
+
+    names: dict[int, str]
+    keypoint_values: int = 0
+
+    @property
+    def unknown_class(self) -> Fault:
+        return Fault(
+            "class-out-of-range",
+            "error",
+            "{count} rows name a class the data set does not have and were left out",
+            f"Classes are 0 to {len(self.names) - 1}.",
+        )
+
+
+def label_file(image: Path) -> Path:
+    """The label file of an image; where none is there, the one that the usual layout would have."""
+    places = list(_places(image))
+    return next((place for place in places if os.path.lexists(place)), places[0])
+
+
+def read_rows(file: Path, form: RowForm, log: ProblemLog) -> tuple[list[RawBox], int]:
+    """The boxes of a label file, and how many of its rows (at least 1 if it cannot be read) were refused."""
+    try:
+        rows = read_lines(file)
+    except UnreadableFileError as error:
+        log.add("bad-annotation", "error", file, str(error).removeprefix(f"{file}: "), "Write it again.")
+        return [], 1
+    boxes: list[RawBox] = []
+    tally = Tally(file, log)
+    for position, row in enumerate(rows):
+        box = _parse_row(row.split(), form)
+        if isinstance(box, RawBox):
+            boxes.append(box)
+        else:
+            tally.add(box, f"row {position + 1}")
+    tally.report()
+    return boxes, len(rows) - len(boxes)
+
+
+def _places(image: Path) -> Iterator[Path]:
+    """The last `images` folder of the path becomes `labels`; or one further up; or beside the image."""
+    parts = list(image.parts)
+    for position in range(len(parts) - 2, -1, -1):
+        if parts[position].lower() in _IMAGE_FOLDERS:
+            yield Path(*parts[:position], "labels", *parts[position + 1 :]).with_suffix(".txt")
+    yield image.with_suffix(".txt")
+
+
+def _parse_row(row: list[str], form: RowForm) -> RawBox | Fault:
+    """A box, or what is wrong with the row. Polygon rows give the box around the polygon."""
+    values = [value for text in row if (value := number(text)) is not None]
+    if len(values) < len(row) or len(row) < 5:
+        return _FORM
+    label, box = values[0], values[1:]
+    if form.keypoint_values and len(box) == 4 + form.keypoint_values:
+        box = box[:4]
+    is_polygon = not form.keypoint_values and len(box) >= 6 and len(box) % 2 == 0
+    if len(box) != 4 and not is_polygon:
+        return _FORM
+    if label not in form.names:
+        return form.unknown_class
+    if any(value < -_SLACK or value > 1 + _SLACK for value in box):
+        return _RANGE
+    if is_polygon:
+        xs, ys = box[0::2], box[1::2]
+        return RawBox((min(xs), min(ys), max(xs), max(ys)), int(label))
+    cx, cy, width, height = box
+    return RawBox((cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2), int(label))
