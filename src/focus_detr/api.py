@@ -68,6 +68,7 @@ class FocusDetr:
         classes: Sequence[str | int] | str | int | None = None,
         batch_size: int = 1,
         keep_images: bool = False,
+        **limits: Any,
     ) -> list[Detections]:
         """The objects of each image, in order; images that cannot be read are left out, with a warning.
 
@@ -78,6 +79,7 @@ class FocusDetr:
             classes: names or labels of those wanted; by default all.
             batch_size: images computed at once; changes speed, not results.
             keep_images: keep each image with its detections, for drawing.
+            limits: what one image may cost, `timeout`, `max_megabytes`, `max_pixels`, `private_redirects`.
 
         Raises:
             FocusDetrError: an option cannot be used, or there is no image at all.
@@ -85,7 +87,12 @@ class FocusDetr:
         from focus_detr.inference import Detections
 
         stream = self.predictor.predict(
-            sources, threshold=threshold, classes=classes, batch_size=batch_size, keep_images=keep_images
+            sources,
+            threshold=threshold,
+            classes=classes,
+            batch_size=batch_size,
+            keep_images=keep_images,
+            **limits,
         )
         return [result for result in stream if isinstance(result, Detections)]
 

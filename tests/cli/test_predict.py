@@ -236,6 +236,21 @@ def test_a_link_in_the_output_folder_is_replaced_and_not_written_through(folder,
     assert source.read_bytes() == before and not (out / "one.jpg").is_symlink()
 
 
+def test_pictures_above_the_limit_are_passed_over_and_the_message_says_how_to_allow_them(
+    tmp_path, stand_in, caplog
+):
+    Image.new("1", (1500, 1000)).save(tmp_path / "big.png")
+    assert predict(tmp_path / "big.png", "--max-megapixels", "1").exit_code == 1
+    assert "1500x1000" in caplog.text and "--max-megapixels 2" in caplog.text
+    assert predict(tmp_path / "big.png", "--max-megapixels", "2").exit_code == 0
+
+
+def test_the_home_folder_by_its_sign(folder, stand_in, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert predict("~/images/one.png", "--output", "~/out").exit_code == 0
+    assert (folder / "out" / "one.jpg").is_file()
+
+
 def test_deploy_gives_the_same_objects(folder, tiny_model, monkeypatch):
     from focus_detr.deploy import deploy
 

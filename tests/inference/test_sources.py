@@ -1,5 +1,6 @@
 import http.server
 import re
+import socket
 import threading
 import time
 
@@ -99,28 +100,82 @@ def test_damaged_files_are_named_once(folder):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
+    """A server whose pages are answers that servers give, in good and bad faith."""
     file = tmp_path_factory.mktemp("web") / "photo.png"
     Image.new("RGB", (8, 6), "blue").save(file)
     photo = file.read_bytes()
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
-            self.send_response(404 if self.path == "/missing" else 200)
-            self.end_headers()
+            page, _, rest = self.path[1:].partition("?")
             try:
-                if self.path == "/photo":
-                    self.wfile.write(photo)
-                elif self.path == "/page":
-                    self.wfile.write(b"<html>no image here</html>")
-                elif self.path == "/endless":
-                    while True:
-                        self.wfile.write(b"x" * 2**16)
-                elif self.path == "/slow":
-                    for _ in range(100):
-                        self.wfile.write(b"x")
-                        time.sleep(0.05)
+                getattr(self, f"give_{page}", self.give_other)(rest)
             except OSError:
                 pass
+
+        def give_other(self, _):
+            self.send_response(404)
+            self.end_headers()
+
+        def give(self, content):
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(content)
+
+        def give_photo(self, _):
+            self.give(photo)
+
+        def give_page(self, _):
+            self.give(b"<html>no image here</html>")
+
+        def give_endless(self, _):
+            self.give(b"")
+            while True:
+                self.wfile.write(b"x" * 2**16)
+
+        def give_slow(self, _):
+            self.give(b"")
+            self.drip(b"x" * 200)
+
+        def give_slow_chunks(self, _):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            self.drip(b"1\r\nx\r\n" * 40)
+
+        def give_slow_status(self, _):
+            self.drip(b"HTTP/1.1 200 " + b"O" * 200)
+
+        def give_slow_headers(self, _):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\n")
+            self.drip(b"X-A: b\r\n" * 40)
+
+        def give_silent(self, _):
+            time.sleep(3)
+
+        def give_slow_redirects(self, rest):
+            time.sleep(0.15)
+            self.redirect(f"/slow_redirects?{int(rest or 0) + 1}")
+
+        def give_to(self, rest):
+            self.redirect(rest)
+
+        def give_rude(self, _):
+            self.wfile.write(b"HTTP/1.1 500 \x1b[31mred\x07" + b"long " * 5000 + b"\r\n\r\n")
+
+        def give_odd_length(self, _):
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n" + photo)
+
+        def give_nonsense(self, _):
+            self.wfile.write(b"\x00\x1b[31m\xff\r\n\r\n")
+
+        def redirect(self, place):
+            self.send_response(302)
+            self.send_header("Location", place)
+            self.end_headers()
+
+        def drip(self, content):
+            for byte in content:
+                self.wfile.write(bytes([byte]))
+                time.sleep(0.05)
 
         def log_message(self, *args):
             pass
@@ -128,12 +183,13 @@ def server(tmp_path_factory):
     web = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     web.daemon_threads = True
     threading.Thread(target=web.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{web.server_port}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("no_proxy", "*")
+        yield f"http://127.0.0.1:{web.server_port}"
     web.shutdown()
 
 
-def test_urls(server, folder, monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+def test_urls(server, folder):
     (item,) = expand_sources(f"{server}/photo")
     assert item.name == f"{server}/photo" and item.load().getpixel((0, 0)) == (0, 0, 255)
     (local,) = expand_sources((folder / "a.jpg").as_uri())
@@ -146,17 +202,136 @@ def test_urls(server, folder, monkeypatch):
         ("missing", "404"),
         ("page", "not an image|cannot|damaged"),
         ("endless", "limit of 1 MB"),
-        ("slow", "within 0.3 s"),
+        ("nonsense", "cannot be downloaded"),
+        ("to?gopher://x", "cannot be downloaded|answered 302"),
+        ("to?file:///etc/hostname", "cannot be downloaded|answered 302"),
+        ("to?http://[::1", "cannot be downloaded"),
     ],
 )
-def test_urls_that_give_no_image_say_why(server, monkeypatch, page, reason):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    bad = next(expand_sources(f"{server}/{page}", timeout=0.3, max_megabytes=1)).load()
+def test_urls_that_give_no_image_say_why(server, page, reason):
+    bad = next(expand_sources(f"{server}/{page}", timeout=2, max_megabytes=1)).load()
     assert isinstance(bad, BadImage)
     assert re.search(reason, bad.reason), bad.reason
 
 
+@pytest.mark.parametrize(
+    "page", ["slow", "slow_chunks", "slow_status", "slow_headers", "silent", "slow_redirects"]
+)
+def test_the_time_limit_is_for_the_whole_download(server, page):
+    start = time.monotonic()
+    bad = next(expand_sources(f"{server}/{page}", timeout=0.4, private_redirects=True)).load()
+    assert "not downloaded within 0.4 s" in bad.reason
+    assert time.monotonic() - start < 1.5
+
+
+def test_a_name_that_no_resolver_answers_for_ends_in_time(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("socket.getaddrinfo", lambda *arguments, **options: time.sleep(3))
+    start = time.monotonic()
+    bad = next(expand_sources("http://example.org/a.jpg", timeout=0.2)).load()
+    assert "not downloaded within 0.2 s" in bad.reason and time.monotonic() - start < 1.5
+
+
+def test_redirects_into_private_networks_are_followed_on_request_only(server):
+    bad = next(expand_sources(f"{server}/to?{server}/photo")).load()
+    assert re.search(r"redirects to 127.0.0.1 .*private network.*private_redirects=True", bad.reason)
+    assert next(expand_sources(f"{server}/to?{server}/photo", private_redirects=True)).load().size == (8, 6)
+
+
+@pytest.mark.parametrize(
+    "address",
+    "127.0.0.1 localhost 169.254.169.254 10.1.2.3 192.168.0.1 172.16.0.1 100.64.0.1 0.0.0.0 2130706433 "
+    "0x7f.1 [::1] [fe80::1] [fd00::1] [::ffff:127.0.0.1] [64:ff9b::7f00:1] [2002:7f00:1::] 224.0.0.1".split(),
+)
+def test_no_private_address_is_reached_by_a_redirect(server, address, monkeypatch):
+    connected, connect = [], socket.socket.connect
+    monkeypatch.setattr(
+        socket.socket, "connect", lambda self, place: connected.append(place[0]) or connect(self, place)
+    )
+    bad = next(expand_sources(f"{server}/to?http://{address}:9/", timeout=2)).load()
+    assert isinstance(bad, BadImage)
+    assert "private network" in bad.reason or "looked up" in bad.reason or "Name or" in bad.reason
+    assert connected == ["127.0.0.1"]  # the server alone
+
+
+def test_a_public_address_is_reached_by_a_redirect(server, monkeypatch):
+    """Names are looked up once: what was found public is what is connected to."""
+    place = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("93.184.216.34", 80))
+    look_up = socket.getaddrinfo
+    monkeypatch.setattr(
+        "socket.getaddrinfo",
+        lambda host, *rest, **options: [place] if host == "open.example" else look_up(host, *rest, **options),
+    )
+    connected, connect = [], socket.socket.connect
+
+    def recorded(self, address):
+        connected.append(address[0])
+        if address[0] != "127.0.0.1":
+            raise OSError("no route")
+        connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", recorded)
+    bad = next(expand_sources(f"{server}/to?http://open.example/", timeout=2)).load()
+    assert "no route" in bad.reason and connected == ["127.0.0.1", "93.184.216.34"]
+
+
+def test_what_a_server_says_is_cut_and_escaped(server):
+    bad = next(expand_sources(f"{server}/rude")).load()
+    assert "500" in bad.reason and "\\x1b[31mred\\x07" in bad.reason
+    assert bad.reason.isprintable() and len(bad.reason) < 400
+
+
+def test_a_length_that_is_no_number_does_not_matter(server):
+    assert next(expand_sources(f"{server}/odd_length")).load().size == (8, 6)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "http://[::1",
+        "http://",
+        "https://a b/c",
+        "http://\ud800/",
+        "http://x:port/",
+        "http://\u732b.invalid/\u732b",
+    ]
+    + [
+        "file://[",
+        "file://host/\0",
+        "://",
+        "x://[y.png",
+        "a\0b.png",
+        "n" * 5000,
+        "~nobody-here/a.png",
+        "\udcff",
+    ],
+)
+def test_names_that_are_none_are_passed_over(name, folder, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    *items, good = expand_sources([name, folder / "a.jpg"], timeout=2)
+    (bad,) = [item if isinstance(item, BadImage) else item.load() for item in items]
+    assert isinstance(bad, BadImage) and bad.reason
+    assert good.load().size == (8, 6)
+
+
+def test_the_home_folder_by_its_sign(folder, monkeypatch):
+    monkeypatch.setenv("HOME", str(folder))
+    assert names("~/a.jpg", folder) == names(folder / "a.jpg", folder) == ["a.jpg"]
+    assert names("~/*.png", folder) == ["b.png"]
+
+
+def test_a_picture_above_the_limit_is_passed_over(folder):
+    bad = next(expand_sources(folder / "a.jpg", max_pixels=47)).load()
+    assert "above the limit" in bad.reason
+    with pytest.raises(FocusDetrError, match="max_pixels=0: must be a number above 0"):
+        expand_sources(folder, max_pixels=0)
+
+
+def test_a_picture_without_pixels_is_passed_over():
+    assert "no pixels" in next(expand_sources([Image.new("RGB", (0, 4))])).load().reason
+
+
 def test_a_server_that_is_not_there(monkeypatch):
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "*")
     bad = next(expand_sources("http://127.0.0.1:1/a.jpg", timeout=1)).load()
     assert isinstance(bad, BadImage) and "cannot be downloaded" in bad.reason

@@ -7,7 +7,6 @@ import re
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import unicode_name
@@ -66,7 +65,8 @@ class Pictures:
 
     def _free_name(self, path: str) -> str:
         """A name for an image's pictures that no other image of this run was given."""
-        stem = _portable(Path(urlsplit(path).path if "://" in path else path).stem)
+        # Of a URL, without its query, which urlsplit would refuse to find in some.
+        stem = _portable(Path(re.split("[?#]", path)[0] if "://" in path else path).stem)
         name = stem
         while self._taken & (files := self._files(name)):
             self._last[stem] += 1

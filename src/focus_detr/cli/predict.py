@@ -48,6 +48,12 @@ def predict(
     heatmap: Annotated[
         bool, typer.Option("--heatmap", help="Write pictures of where the model looked, too.")
     ] = False,
+    max_megapixels: Annotated[
+        int, typer.Option(min=1, help="Pictures of more are passed over, before they fill the memory.")
+    ] = 200,
+    private_redirects: Annotated[
+        bool, typer.Option("--private-redirects", help="Let servers redirect into private networks.")
+    ] = False,
     device: DeviceOption = None,
     deploy: DeployOption = False,
     json: JsonFlag = False,
@@ -63,7 +69,7 @@ def predict(
         if given and output is None:
             raise FocusDetrError(f"{option}: needs a folder to write to; add --output DIR")
     if output is not None:
-        writable_folder(output, "--output")
+        output = writable_folder(output.expanduser(), "--output")
         if images or heatmap:
             keep_sources(sources, output)
 
@@ -79,6 +85,8 @@ def predict(
         batch_size=batch_size,
         progress=not json,
         keep_images=output is not None and (images or heatmap),
+        max_pixels=max_megapixels * 1_000_000,
+        private_redirects=private_redirects,
     )
     summary = _Summary()
     found: list[dict[str, Any]] = []  # what --json prints

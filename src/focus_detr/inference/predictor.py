@@ -145,7 +145,7 @@ class Predictor:
         batch_size: int = 1,
         progress: bool = False,
         keep_images: bool = False,
-        timeout: float = 10.0,
+        **limits: Any,
     ) -> Iterator[Detections | BadImage]:
         """The objects of each image, in order, as they are found; a `BadImage` where none can be read.
 
@@ -156,7 +156,8 @@ class Predictor:
             batch_size: images that go through the model together.
             progress: show a progress bar.
             keep_images: keep each image with its detections, for drawing.
-            timeout: seconds that a download may take.
+            limits: what one image may cost: `timeout` in seconds, `max_megabytes`, `max_pixels`,
+                `private_redirects` (see `focus_detr.inference.sources.files.Limits`).
 
         Raises `FocusDetrError` at once when options cannot be used or there is no image at all.
         """
@@ -165,7 +166,7 @@ class Predictor:
         threshold = self.threshold if threshold is None else _checked_threshold(threshold)
         if classes is not None:
             classes = resolve_classes(classes, self.class_names)
-        items: Iterable[NamedImage | BadImage] = expand_sources(sources, timeout=timeout)
+        items: Iterable[NamedImage | BadImage] = expand_sources(sources, **limits)
         if progress and isinstance(sources, str | os.PathLike | Sequence):
             items = list(items)  # so that the bar knows how many there are
         return self._predict(items, threshold, classes, batch_size, progress, keep_images)

@@ -6,10 +6,8 @@ import glob
 import io
 import itertools
 import os
-import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,13 +19,11 @@ from PIL import Image
 
 from focus_detr.data.formats.searching import files_below, is_image_file
 from focus_detr.errors import FocusDetrError
-from focus_detr.images.reading import read_image, to_rgb
+from focus_detr.images.reading import MAX_PIXELS, read_image, to_rgb
 from focus_detr.inference.results import BadImage
 
 Source = str | os.PathLike[str] | Image.Image | np.ndarray
 Sources = Source | Iterable[Source]
-
-_MEGABYTE = 2**20
 
 
 @dataclass(frozen=True)
@@ -50,22 +46,42 @@ class _Nothing(BadImage):
     """A source behind which there is nothing: a missing file, an empty folder, a pattern without match."""
 
 
-def expand_sources(
-    sources: Sources, *, timeout: float = 10.0, max_megabytes: float = 100.0
-) -> Iterator[NamedImage | BadImage]:
+@dataclass(frozen=True)
+class Limits:
+    """What one image may cost.
+
+    Attributes:
+        timeout: seconds that a download may take, redirects and all.
+        max_megabytes: largest download.
+        max_pixels: largest image; more is refused before it is decoded.
+        private_redirects: whether a server may redirect to an address inside one's own networks.
+    """
+
+    timeout: float = 10.0
+    max_megabytes: float = 100.0
+    max_pixels: int = MAX_PIXELS
+    private_redirects: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("timeout", "max_megabytes", "max_pixels"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+                raise FocusDetrError(f"{name}={value!r}: must be a number above 0")
+
+
+def expand_sources(sources: Sources, **limits: Any) -> Iterator[NamedImage | BadImage]:
     """All images that `sources` stand for, in order; folders are searched in depth, and sorted.
 
     Args:
         sources: one or many of: image file, folder, glob pattern (`**` goes into subfolders), http, https or
             file URL, PIL image, uint8 numpy array (H,W), (H,W,1), (H,W,3) RGB or (H,W,4) RGBA. Generators are
-            consumed as needed, so that an endless one works.
-        timeout: seconds that a download may take.
-        max_megabytes: largest download.
+            consumed as needed, so that an endless one works. `~` stands for the home folder.
+        limits: `timeout`, `max_megabytes`, `max_pixels`, `private_redirects`; see `Limits`.
 
     A source with nothing behind it gives a `BadImage`. Raises `FocusDetrError` at once if there
     is nothing else.
     """
-    items = _expand(sources, timeout, max_megabytes)
+    items = _expand(sources, Limits(**limits))
     first: list[NamedImage | BadImage] = []
     for item in items:
         first.append(item)
@@ -78,20 +94,20 @@ def expand_sources(
     raise FocusDetrError(f"no image found: {reasons}{more}")
 
 
-def _expand(sources: Sources, timeout: float, max_megabytes: float) -> Iterator[NamedImage | BadImage]:
+def _expand(sources: Sources, limits: Limits) -> Iterator[NamedImage | BadImage]:
     entries: Iterable[Any]
     if isinstance(sources, str | os.PathLike | Image.Image | np.ndarray):
         entries = [sources]
-    elif isinstance(sources, Iterable):
+    elif isinstance(sources, Iterable) and not isinstance(sources, bytes | Mapping):
         entries = sources
     else:
         raise FocusDetrError(f"sources: cannot use {type(sources).__name__}; {_ACCEPTED}")
     for position, entry in enumerate(entries):
         if isinstance(entry, str | os.PathLike):
-            yield from _expand_name(os.fspath(entry), timeout, max_megabytes)
+            yield from _expand_name(os.fsdecode(entry), limits)
         elif isinstance(entry, Image.Image):
             name = getattr(entry, "filename", "") or f"image[{position}]"
-            yield NamedImage(str(name), partial(to_rgb, entry))
+            yield NamedImage(os.fsdecode(name), partial(_from_image, entry))
         elif isinstance(entry, np.ndarray):
             yield NamedImage(f"image[{position}]", partial(_from_array, entry))
         else:
@@ -101,27 +117,33 @@ def _expand(sources: Sources, timeout: float, max_megabytes: float) -> Iterator[
 _ACCEPTED = "give file names, folders, patterns, URLs, PIL images or numpy arrays (H,W,3)"
 
 
-def _expand_name(name: str, timeout: float, max_megabytes: float) -> Iterator[NamedImage | BadImage]:
-    scheme = urlsplit(name).scheme.lower() if "://" in name else ""
+def _expand_name(name: str, limits: Limits) -> Iterator[NamedImage | BadImage]:
+    scheme = name.partition("://")[0].lower() if "://" in name else ""
     if scheme in ("http", "https"):
-        yield NamedImage(name, lambda: read_image(io.BytesIO(_download(name, timeout, max_megabytes))))
+        yield NamedImage(name, lambda: _from_url(name, limits))
         return
+    local = name
     if scheme == "file":
-        name = urllib.request.url2pathname(urlsplit(name).path)
+        try:
+            local = urllib.request.url2pathname(urlsplit(name).path)
+        except (ValueError, OSError) as error:
+            yield _Nothing(name, f"not a URL that can be read ({error})")
+            return
     elif scheme:
         yield _Nothing(name, f"{scheme} URLs are not supported; use http, https or file")
         return
-    path = Path(name).expanduser()
-    if path.is_dir():
+    # os.path takes any text for a name, where pathlib raises for those that no file can have.
+    place = os.path.expanduser(local)
+    if os.path.isdir(place):
         try:
-            found, nothing = iter(files_below(path, is_image_file)), "the folder holds no image file"
+            found, nothing = iter(files_below(Path(place), is_image_file)), "the folder holds no image file"
         except FocusDetrError as error:
-            found, nothing = iter(()), str(error).removeprefix(f"{path}: ")
-    elif path.exists():
-        found = iter([path])
+            found, nothing = iter(()), str(error).removeprefix(f"{place}: ")
+    elif os.path.exists(place):
+        found = iter([Path(place)])
         nothing = ""
-    elif glob.has_magic(name):
-        matches = (Path(match) for match in sorted(glob.iglob(str(path), recursive=True)))
+    elif glob.has_magic(local):
+        matches = (Path(match) for match in sorted(glob.iglob(place, recursive=True)))
         found = (match for match in matches if match.is_file() and is_image_file(match))
         nothing = "no image file matches the pattern"
     else:
@@ -130,35 +152,27 @@ def _expand_name(name: str, timeout: float, max_megabytes: float) -> Iterator[Na
     empty = True
     for file in found:
         empty = False
-        yield NamedImage(str(file), partial(read_image, file))
+        yield NamedImage(str(file), partial(read_image, file, limits.max_pixels))
     if empty:
         yield _Nothing(name, nothing)
 
 
-def _download(url: str, timeout: float, max_megabytes: float) -> bytes:
-    limit = int(max_megabytes * _MEGABYTE)
-    deadline = time.monotonic() + timeout
-    too_large = FocusDetrError(f"{url}: larger than the limit of {max_megabytes:g} MB")
-    request = urllib.request.Request(url, headers={"User-Agent": "focus-detr", "Accept": "image/*"})
-    try:
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            if int(response.headers.get("Content-Length") or 0) > limit:
-                raise too_large
-            data = bytearray()
-            while chunk := response.read1(_MEGABYTE):
-                data += chunk
-                if len(data) > limit:
-                    raise too_large
-                # The socket's own timeout restarts with every byte that drips in.
-                if time.monotonic() > deadline:
-                    raise FocusDetrError(f"{url}: not downloaded within {timeout:g} s")
-            return bytes(data)
-    except urllib.error.HTTPError as error:
-        raise FocusDetrError(f"{url}: the server answered {error.code} {error.reason}") from error
-    except TimeoutError as error:
-        raise FocusDetrError(f"{url}: no answer within {timeout:g} s") from error
-    except OSError as error:
-        raise FocusDetrError(f"{url}: cannot be downloaded ({getattr(error, 'reason', error)})") from error
+def _from_url(url: str, limits: Limits) -> Image.Image:
+    from focus_detr.inference.sources.download import download
+
+    content = download(
+        url,
+        timeout=limits.timeout,
+        max_megabytes=limits.max_megabytes,
+        private_redirects=limits.private_redirects,
+    )
+    return read_image(io.BytesIO(content), limits.max_pixels)
+
+
+def _from_image(image: Image.Image) -> Image.Image:
+    if 0 in image.size:
+        raise FocusDetrError(f"an image of {image.width}x{image.height} has no pixels")
+    return to_rgb(image)
 
 
 def _from_array(array: np.ndarray) -> Image.Image:

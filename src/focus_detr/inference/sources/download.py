@@ -1,0 +1,225 @@
+"""Downloads from servers nobody vouches for: one deadline, a limit of size, no way into private networks."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import ipaddress
+import socket
+import ssl
+import threading
+import time
+import urllib.error
+import urllib.request
+from functools import partial
+from typing import IO, Any
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.printable import printable
+
+_MEGABYTE = 2**20
+_LONGEST_ANSWER = 200
+
+
+def download(url: str, *, timeout: float, max_megabytes: float, private_redirects: bool = False) -> bytes:
+    """What the address ``url`` (http or https) gives.
+
+    Args:
+        timeout: seconds for all of it: names looked up, redirects followed, headers and content read.
+        max_megabytes: largest content.
+        private_redirects: follow redirects to addresses inside this machine's own networks, too. The address
+            ``url`` itself may be one: whoever gives it, knows it.
+
+    Raises:
+        FocusDetrError: no address, no answer in time, too large, or an answer other than content.
+    """
+    limit = int(max_megabytes * _MEGABYTE)
+    too_large = FocusDetrError(f"{url}: larger than the limit of {max_megabytes:g} MB")
+    opener = _opener(time.monotonic() + timeout, private_redirects)
+    try:
+        request = urllib.request.Request(url, headers={"User-Agent": "focus-detr", "Accept": "image/*"})
+        with opener.open(request, timeout=timeout) as response:
+            if (response.length or 0) > limit:
+                raise too_large
+            data = bytearray()
+            while chunk := response.read1(_MEGABYTE):
+                data += chunk
+                if len(data) > limit:
+                    raise too_large
+            return bytes(data)
+    except FocusDetrError:
+        raise
+    except urllib.error.HTTPError as error:
+        with error:
+            raise FocusDetrError(f"{url}: the server answered {error.code} {_words(error.reason)}") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        if isinstance(reason, FocusDetrError):
+            raise reason from error
+        if isinstance(reason, TimeoutError):
+            raise FocusDetrError(f"{url}: not downloaded within {timeout:g} s") from error
+        raise FocusDetrError(f"{url}: cannot be downloaded ({_words(reason)})") from error
+
+
+def _words(reason: object) -> str:
+    """What a server said, on one line: it may be long, or meant for the terminal."""
+    return " ".join(printable(str(reason) or type(reason).__name__, longest=_LONGEST_ANSWER).split())
+
+
+def _opener(deadline: float, private_redirects: bool) -> urllib.request.OpenerDirector:
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.UnknownHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        _Redirects(private_redirects),
+        _Http(deadline),
+        _Https(deadline),
+    ):
+        opener.add_handler(handler)
+    return opener
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Marks requests that a server chose the address of."""
+
+    def __init__(self, private: bool) -> None:
+        self._private = private
+
+    def redirect_request(
+        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
+    ) -> urllib.request.Request | None:
+        request = super().redirect_request(req, fp, code, msg, headers, newurl)
+        if request is not None:
+            request.public_only = not self._private  # type: ignore[attr-defined]
+        return request
+
+
+class _Http(urllib.request.HTTPHandler):
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        return self.do_open(_made(_Connection, self._deadline, req), req)
+
+
+class _Https(urllib.request.HTTPSHandler):
+    def __init__(self, deadline: float) -> None:
+        super().__init__()
+        self._deadline = deadline
+
+    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
+        context = ssl.create_default_context()
+        return self.do_open(_made(_SecureConnection, self._deadline, req), req, context=context)
+
+
+def _made(connection: type[_Connection], deadline: float, request: urllib.request.Request) -> Any:
+    # A proxy, which the user chose, may well be in a private network; what lies behind it is its own affair.
+    public_only = getattr(request, "public_only", False) and not request.has_proxy()
+    return partial(connection, deadline=deadline, public_only=public_only)
+
+
+class _Connection(http.client.HTTPConnection):
+    """A connection every step of which ends at the deadline."""
+
+    def __init__(self, *args: Any, deadline: float, public_only: bool, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._deadline, self._public_only = deadline, public_only
+        self.response_class = partial(_Response, deadline=deadline)  # type: ignore[assignment]
+        # How http.client lets the socket be chosen, tunnels through proxies and TLS included.
+        self._create_connection = self._connected
+
+    def _connected(self, address: tuple[str, int], *_: Any) -> socket.socket:
+        """A socket to the first address of the name that answers and may be reached."""
+        host, port = address
+        problem: OSError | None = None
+        for family, kind, protocol, _name, place in _looked_up(host, port, self._deadline):
+            if self._public_only and not _is_public(place[0]):
+                raise FocusDetrError(
+                    f"the server redirects to {host} ({place[0]}), an address in a private network, which is "
+                    "not followed; name that address as the source itself, or allow it by --private-redirects "
+                    "(in Python private_redirects=True)"
+                )
+            channel = socket.socket(family, kind, protocol)
+            try:
+                channel.settimeout(_left(self._deadline))
+                channel.connect(place)
+                # TLS begins with what is left, and its handshake ends with it.
+                channel.settimeout(_left(self._deadline))
+                return channel
+            except OSError as error:
+                channel.close()
+                problem = error
+        raise problem or OSError(f"no address of {host}")
+
+
+class _SecureConnection(http.client.HTTPSConnection, _Connection):
+    pass
+
+
+class _Response(http.client.HTTPResponse):
+    def __init__(self, sock: socket.socket, *args: Any, deadline: float, **options: Any) -> None:
+        super().__init__(sock, *args, **options)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Timed(sock, deadline))
+
+
+class _Timed(io.RawIOBase):
+    """A socket's bytes until the deadline: its own timeout starts again with every byte that drips in."""
+
+    def __init__(self, channel: socket.socket, deadline: float) -> None:
+        self._channel, self._deadline = channel, deadline
+        self._raw = channel.makefile("rb", buffering=0)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._channel.settimeout(_left(self._deadline))
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _left(deadline: float) -> float:
+    seconds = deadline - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    return seconds
+
+
+def _looked_up(host: str, port: int, deadline: float) -> list[Any]:
+    """The addresses of a name; beside this thread, since a resolver takes its own time."""
+    found: list[Any] = []
+
+    def look() -> None:
+        try:
+            found.append(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        except (OSError, UnicodeError) as error:
+            found.append(error)
+
+    looker = threading.Thread(target=look, daemon=True)
+    looker.start()
+    looker.join(_left(deadline))
+    if not found:
+        raise TimeoutError
+    if isinstance(found[0], Exception):
+        raise OSError(f"{host}: {found[0]}")
+    addresses: list[Any] = found[0]
+    return addresses
+
+
+def _is_public(address: str) -> bool:
+    """Whether an address lies in the open Internet, and not in one's own network or machine."""
+    place = ipaddress.ip_address(address.partition("%")[0])
+    if isinstance(place, ipaddress.IPv6Address):
+        # Addresses of the older kind in those of the newer.
+        older = place.ipv4_mapped or place.sixtofour or (place.teredo or (None, None))[1]
+        if place in ipaddress.ip_network("64:ff9b::/96"):
+            older = ipaddress.IPv4Address(int(place) & 0xFFFFFFFF)
+        place = older or place
+    return place.is_global and not place.is_multicast
