@@ -139,8 +139,8 @@ class _Connection(http.client.HTTPConnection):
             if self._public_only and not _is_public(place[0]):
                 raise FocusDetrError(
                     f"the server redirects to {host} ({place[0]}), an address in a private network, which is "
-                    "not followed; name that address as the source itself, or allow it by --private-redirects "
-                    "(in Python private_redirects=True)"
+                    "not followed; name that address as the source itself, or allow it: "
+                    "--private-redirects, in Python private_redirects=True"
                 )
             channel = socket.socket(family, kind, protocol)
             try:
