@@ -6,8 +6,9 @@ import sys
 
 import pytest
 import torch
-from helpers.checkpoints import original_model
 from safetensors.torch import load_file, save_file
+
+from helpers.checkpoints import original_model
 
 NAMES = ["focus_detr_r50", "focus_detr_swin_tiny_224", "dino_r50"]
 
