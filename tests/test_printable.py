@@ -1,6 +1,6 @@
 import pytest
 
-from focus_detr.printable import printable, unicode_name
+from focus_detr.printable import in_line, listed, percent, printable, unicode_name
 
 
 @pytest.mark.parametrize(
@@ -28,3 +28,21 @@ def test_long_text_keeps_its_beginning_and_its_end():
 def test_a_name_of_bytes_becomes_text_and_a_good_one_stays():
     assert unicode_name("caf\udce9.png") == "caf\\xe9.png"
     assert unicode_name("café.png") == "café.png"
+
+
+def test_a_part_of_a_line_stays_within_it():
+    assert in_line("cat\n\x1b[2Jerror:\tx") == "cat\\n\\x1b[2Jerror:\\tx"
+    assert len(in_line("x" * 70_000)) < 300
+
+
+def test_of_many_names_the_first_are_listed():
+    assert listed(["cat", "a\nb"]) == "cat, a\\nb"
+    assert listed(range(100), most=3) == "0, 1, 2, 97 more"
+
+
+@pytest.mark.parametrize(
+    "share, shown",
+    [(0.0045, "0.45%"), (0.05, "5%"), (0.051, "5.1%"), (0.5, "50%"), (0.996, "100%"), (1, "100%"), (0, "0%")],
+)
+def test_shares_have_two_significant_digits(share, shown):
+    assert percent(share) == shown

@@ -36,6 +36,12 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     return ", ".join([*(in_line(name, 80) for name in every[:most]), *more])
 
 
+def percent(share: float) -> str:
+    """A share of 1 in per cent, to two significant digits: small shares are often the ones that matter."""
+    value = 100 * share
+    return f"{value:.0f}%" if abs(value) >= 9.95 else f"{value:.2g}%"
+
+
 def unicode_name(name: str) -> str:
     """A file's name as text that every encoding of Unicode takes: bytes that are not UTF-8 as ``\\xff``.
 

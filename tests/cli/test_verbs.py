@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from focus_detr.cli import app
+from focus_detr.errors import FocusDetrError
 
 
 def run(*arguments):
@@ -23,7 +24,7 @@ def data(tmp_path):
         folder.mkdir(parents=True)
         images = [{"id": i, "file_name": f"{i}.png", "width": 64, "height": 48} for i in (1, 2)]
         for image in images:
-            Image.new("RGB", (64, 48), "white").save(folder / image["file_name"])
+            Image.new("RGB", (64, 48), (image["id"], width, 0)).save(folder / image["file_name"])
         annotations = [
             {
                 "id": i,
@@ -46,11 +47,49 @@ def test_check_counts_lists_problems_and_fails_on_errors(data):
     assert good.exit_code == 0
     (part,) = json.loads(good.stdout)
     assert part.pop("covered") == pytest.approx(20 * 20 / (64 * 48), abs=0.01)
-    assert part == {"split": "train", "images": 2, "objects": {"cell": 2, "dot": 0}, "problems": []}
+    [problem] = part.pop("problems")
+    assert (problem["kind"], problem["severity"]) == ("unused-classes", "warning")
+    assert part == {"split": "train", "images": 2, "objects": {"cell": 2, "dot": 0}}
     bad = run("check", data)
     assert bad.exit_code == 1
     assert "empty-box" in bad.stdout and "2 images" in bad.stdout
     assert "Boxes cover 13% of a picture" in bad.stdout
+
+
+def test_check_says_small_shares_to_two_digits(data):
+    file = data / "train" / "_annotations.coco.json"
+    content = json.loads(file.read_text())
+    for image in content["images"]:
+        Image.new("RGB", (1200, 1000), (image["id"], 0, 0)).save(data / "train" / image["file_name"])
+        image.update(width=1200, height=1000)
+    content["annotations"][0]["bbox"] = [100, 100, 120, 90]
+    content["annotations"].pop()
+    file.write_text(json.dumps(content))
+    assert "Boxes cover 0.45% of a picture" in run("check", data, "--split", "train").stdout
+
+
+def test_check_tells_pictures_that_two_splits_share(data):
+    for name in ("1.png", "2.png"):
+        (data / "test" / name).write_bytes((data / "train" / name).read_bytes())
+    report = json.loads(run("check", data, "--json").stdout)
+    kinds = {part["split"]: [problem["kind"] for problem in part["problems"]] for part in report}
+    assert "picture-in-two-splits" in kinds["train"] and "picture-in-two-splits" not in kinds["test"]
+
+
+def test_check_takes_crowds_for_objects_where_asked(data):
+    file = data / "train" / "_annotations.coco.json"
+    file.write_text(file.read_text().replace('"iscrowd": 0', '"iscrowd": 1'))
+    with pytest.raises(FocusDetrError, match="--crowds objects"):
+        run("check", data, "--split", "train")
+    [part] = json.loads(run("check", data, "--split", "train", "--crowds", "objects", "--json").stdout)
+    assert part["objects"]["cell"] == 2
+
+
+def test_check_shows_no_control_characters(data):
+    file = data / "train" / "_annotations.coco.json"
+    file.write_text(file.read_text().replace('"cell"', json.dumps("ce\x1b[31mll\nerror: x")))
+    shown = run("check", data, "--split", "train").stdout
+    assert "\x1b" not in shown and "ce\\x1b[31mll\\nerror: x" in shown
 
 
 def test_evaluate_scores_the_split_asked_for_and_writes_the_report(data, tiny_model, tmp_path):
@@ -63,7 +102,7 @@ def test_evaluate_scores_the_split_asked_for_and_writes_the_report(data, tiny_mo
 
 
 def test_evaluate_deploys_where_asked(data, tiny_model, monkeypatch):
-    from focus_detr.inference import deploy
+    from focus_detr.deploy import deploy
 
     made, deployed = [], deploy.deploy
     monkeypatch.setattr(

@@ -27,4 +27,10 @@ def test_it_agrees_with_a_raster_of_pixels():
     raster = np.zeros((480, 640), bool)
     for left, top, right, bottom in boxes.astype(int):
         raster[top:bottom, left:right] = True
-    assert box_coverage([record(boxes, known_size=(640, 480))]) == pytest.approx(raster.mean(), abs=0.01)
+    assert box_coverage([record(boxes, known_size=(640, 480))]) == pytest.approx(raster.mean(), abs=1e-6)
+
+
+def test_boxes_of_a_pixel_count():
+    assert box_coverage([record([[300, 200, 301, 201]], known_size=(640, 480))]) == pytest.approx(
+        1 / 640 / 480
+    )

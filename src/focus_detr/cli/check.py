@@ -7,8 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from focus_detr.cli.options import DataArgument
-from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.cli.options import CrowdsOption, DataArgument
+from focus_detr.cli.output import JsonFlag, print_json, say
+from focus_detr.printable import percent
 
 
 def check(
@@ -17,6 +18,7 @@ def check(
     decode: Annotated[
         bool, typer.Option("--decode", help="Read every pixel: slower, and finds files cut short.")
     ] = False,
+    crowds: CrowdsOption = "regions",
     json: JsonFlag = False,
 ) -> None:
     """Count a data set's images and objects, and list every problem in it.
@@ -25,20 +27,29 @@ def check(
     """
     from focus_detr.data import list_splits, load_dataset
     from focus_detr.data.coverage import box_coverage
+    from focus_detr.data.suspicions import same_pictures, suspicions
 
-    report: list[dict[str, Any]] = []
-    for name in [split] if split else list_splits(data):
-        dataset = load_dataset(
-            data, name, on_problem="ignore", check_images="decode" if decode else "headers"
+    datasets = {
+        name: load_dataset(
+            data,
+            name,
+            on_problem="ignore",
+            check_images="decode" if decode else "headers",
+            crowds=crowds,
         )
+        for name in ([split] if split else list_splits(data))
+    }
+    repeated = same_pictures(datasets)
+    report: list[dict[str, Any]] = []
+    for name, dataset in datasets.items():
+        dataset.problems += [*suspicions(dataset), *repeated[name]]
         problems = [dataclasses.asdict(problem) for problem in dataset.problems]
         covered = box_coverage(dataset.records)
         counts = {"images": len(dataset), "objects": dataset.class_counts(), "covered": covered}
         report.append({"split": name, **counts, "problems": problems})
         if not json:
-            share = [] if covered is None else [f"  Boxes cover {covered:.0%} of a picture on average."]
-            problem_lines = [f"  {problem}" for problem in dataset.problems]
-            typer.echo("\n".join([dataset.summary(), *share, *problem_lines]))
+            share = [] if covered is None else [f"  Boxes cover {percent(covered)} of a picture on average."]
+            say("\n".join([dataset.summary(), *share, *(f"  {problem}" for problem in dataset.problems)]))
     if json:
         print_json(report)
     if any(problem["severity"] == "error" for part in report for problem in part["problems"]):

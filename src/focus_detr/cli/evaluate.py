@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import DataArgument, DeployOption, DeviceOption, ModelArgument
+from focus_detr.cli.options import CrowdsOption, DataArgument, DeployOption, DeviceOption, ModelArgument
 from focus_detr.cli.output import JsonFlag, print_json
 from focus_detr.folders import writable_folder
 from focus_detr.zoo.resolve import resolve_model
@@ -23,6 +23,7 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 4,
     device: DeviceOption = None,
     deploy: DeployOption = False,
+    crowds: CrowdsOption = "regions",
     json: JsonFlag = False,
 ) -> None:
     """Measure average precision, per class and by size, and what the token selection keeps."""
@@ -35,6 +36,13 @@ def evaluate(
 
     predictor = Predictor.from_pretrained(folder, device=device, deploy=deploy)
     report = run(
-        predictor, data, split=split, output=output, batch_size=batch_size, device=device, progress=not json
+        predictor,
+        data,
+        split=split,
+        output=output,
+        batch_size=batch_size,
+        device=device,
+        progress=not json,
+        crowds=crowds,
     )
     print_json(report.to_dict()) if json else typer.echo(report.summary())

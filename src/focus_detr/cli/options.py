@@ -26,6 +26,15 @@ DeployOption = Annotated[
     bool, typer.Option("--deploy", help="Bring the model into the form that infers fastest, first.")
 ]
 
+CrowdsOption = Annotated[
+    str,
+    typer.Option(
+        help="What COCO's iscrowd 1 marks: regions of many objects, neither learned nor scored, or objects "
+        "like others.",
+        metavar="regions|objects",
+    ),
+]
+
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """`["a=1", "b=[2, 3]", "c=text"]` to a dictionary; values are read as YAML, as in a recipe."""

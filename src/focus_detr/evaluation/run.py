@@ -32,6 +32,7 @@ def evaluate(
     batch_size: int = 1,
     device: str | None = None,
     progress: bool = True,
+    crowds: str = "regions",
 ) -> EvaluationReport:
     """Score a model on one split of a data set, by COCO's protocol.
 
@@ -43,6 +44,7 @@ def evaluate(
         output: folder for the report's files; see `EvaluationReport.save`.
         batch_size: images computed at once; changes speed, not results.
         device: for a model given by name; by default a GPU where there is one.
+        crowds: of a path, what annotations of COCO with `iscrowd` 1 are (`load_dataset`).
 
     An image that cannot be read, here or when the data set was loaded, is counted and left
     out, its objects with it.
@@ -62,7 +64,7 @@ def evaluate(
     if isinstance(data, DetectionDataset):
         dataset = data
     else:
-        dataset = load_dataset(Path(data), split, classes=list(predictor.class_names))
+        dataset = load_dataset(Path(data), split, classes=list(predictor.class_names), crowds=crowds)
     _check_classes(predictor.class_names, dataset.class_names)
 
     unreadable = [

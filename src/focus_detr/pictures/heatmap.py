@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.pictures.boxes import contact_sheet, text_font
+from focus_detr.printable import percent
 
 if TYPE_CHECKING:
     from focus_detr.inference.predictor import Predictor
@@ -51,7 +52,7 @@ def heatmap_page(outputs: Any, image: Image.Image, index: int = 0) -> Image.Imag
         kept = kept_tokens(outputs, layer, index)
         count, total = sum(int(level.sum()) for level in kept), sum(level.size for level in kept)
         layers.append(_lit(backdrop, kept))
-        captions.append(f"layer {layer + 1}: {count:,} of {total:,} tokens ({count / total:.0%})")
+        captions.append(f"layer {layer + 1}: {count:,} of {total:,} tokens ({percent(count / total)})")
     parts.append(_row(layers, captions, min(len(layers), 3)))
     page = Image.new("RGB", (_WIDTH, sum(part.height for part in parts)), _PAPER)
     y = 0

@@ -73,6 +73,8 @@ class Recipe:
     """Several are joined by "+"; null where the data set has one split only."""
     eval_split: str | None = "val"
     """null trains without evaluating."""
+    crowds: Literal["regions", "objects"] = "regions"
+    """What annotations of COCO with ``iscrowd`` 1 are: regions of many objects, not learned, or objects."""
     shortest_edge: int = 800
     longest_edge: int = 1333
     """Images are resized, aspect ratio kept, for evaluation and use of the model; pixels."""

@@ -95,7 +95,7 @@ def write_recipe(output: Path, recipe: Recipe) -> None:
 def load_training_data(data: Any, recipe: Recipe) -> DetectionDataset:
     from focus_detr.data import DetectionDataset
 
-    dataset = _load(data, recipe.train_split, "train_split")
+    dataset = _load(data, recipe.train_split, "train_split", recipe.crowds)
     if not any(len(record.labels) for record in dataset.records):
         raise FocusDetrError(
             f"{dataset.name}: no image of {dataset.split!r} has an object that could be learned; look at "
@@ -121,20 +121,20 @@ def load_evaluation_data(
     from focus_detr.data import DetectionDataset
 
     if eval_data is not None:
-        return _load(eval_data, recipe.eval_split, "eval_split", dataset.class_names)
+        return _load(eval_data, recipe.eval_split, "eval_split", recipe.crowds, dataset.class_names)
     if recipe.eval_split is None or isinstance(data, DetectionDataset):
         return None
-    return _load(data, recipe.eval_split, "eval_split", dataset.class_names)
+    return _load(data, recipe.eval_split, "eval_split", recipe.crowds, dataset.class_names)
 
 
-def _load(data: Any, split: str | None, key: str, classes: Any = None) -> DetectionDataset:
+def _load(data: Any, split: str | None, key: str, crowds: str, classes: Any = None) -> DetectionDataset:
     """A split of a data set; one that is not there is said with the recipe's key that names it."""
     from focus_detr.data import DetectionDataset, list_splits, load_dataset
 
     if isinstance(data, DetectionDataset):
         return data
     try:
-        return load_dataset(data, split, classes=classes)
+        return load_dataset(data, split, classes=classes, crowds=crowds)
     except UnknownSplitError as error:
         fixes = [f"--set {key}={name}" for name in list_splits(data)]
         if key == "eval_split":

@@ -39,6 +39,8 @@ _SUCCESSORS = {
     "euc_kr": "cp949",
     "big5": "cp950",
 }
+# Codecs of Python that are no way to write a text file down.
+_NO_ENCODINGS = frozenset(("idna", "punycode", "unicode-escape", "raw-unicode-escape"))
 
 
 class UnreadableFileError(FocusDetrError):
@@ -125,6 +127,8 @@ def _decoded(content: bytes, encoding: str, file: Path) -> str:
     try:
         known = codecs.lookup(encoding).name
     except (LookupError, ValueError):
+        known = ""
+    if known in _NO_ENCODINGS:
         known = ""
     failure = f"declares the encoding {in_line(encoding, 40)!r}, which is not known"
     for name in filter(None, (known, _SUCCESSORS.get(known))):

@@ -14,7 +14,7 @@ from focus_detr.data.cleaning import ImageCheck, clean_records
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.formats import coco, voc, yolo, yolo_plain
 from focus_detr.data.formats.reading import UnreadableFileError
-from focus_detr.data.formats.searching import folders_in, refuse_system_folder
+from focus_detr.data.formats.searching import folders_in, odd_files_in, refuse_system_folder
 from focus_detr.data.formats.source import ProblemLog, Source
 from focus_detr.data.records import UNNUMBERED, Problem, Record
 from focus_detr.errors import FocusDetrError, UnknownSplitError
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 Format = Literal["coco", "yolo", "voc"]
 OnProblem = Literal["warn", "ignore", "raise"] | Callable[[Problem], None]
-Crowds = Literal["regions", "objects"]
+_CROWDS = ("regions", "objects")
 ClassNames = Sequence[str] | Mapping[int, str] | Mapping[str, str]
 
 # YOLO's data.yaml first: it is explicit, while a folder may hold stray json. Last what only labels tell.
@@ -46,7 +46,7 @@ def load_dataset(
     classes: ClassNames | None = None,
     on_problem: OnProblem = "warn",
     check_images: ImageCheck | None = None,
-    crowds: Crowds = "regions",
+    crowds: str = "regions",
 ) -> DetectionDataset:
     """Load one split of a COCO, YOLO or Pascal VOC data set.
 
@@ -156,22 +156,29 @@ def _find(root: Path, format: str | None) -> tuple[Format, Any, dict[str, Any]]:
         "voc": "a VOC folder Annotations with xml files",
     }
     wanted = dict.fromkeys(name for name, _ in readers)
+    odd = [
+        file for place in (root, *folders_in(root)) for file in odd_files_in(place, ".json", ".yaml", ".yml")
+    ]
+    but = f" What is no regular file is not read: {listed(odd)}." if odd else ""
     raise FocusDetrError(
-        f"{root}: no data set found. Looked for {'; '.join(looked_for[name] for name in wanted)}."
+        f"{root}: no data set found. Looked for {'; '.join(looked_for[name] for name in wanted)}.{but}"
     )
 
 
 def _settle_crowds(sources: list[Source], crowds: str, root: Path, log: ProblemLog) -> None:
     """Makes crowd regions objects where asked to; refuses data in which everything is a crowd region."""
-    if crowds not in get_args(Crowds):
-        raise FocusDetrError(f"crowds={crowds!r}: must be one of {', '.join(get_args(Crowds))}.")
+    if crowds not in _CROWDS:
+        raise FocusDetrError(f"crowds={crowds!r}: must be one of {', '.join(_CROWDS)}.")
     boxes = [box for source in sources for image in source.images for box in image.boxes]
     regions = [box for box in boxes if box.crowd]
     if crowds == "objects":
         for box in regions:
             box.crowd = False
         return
-    fix = "If they are objects, say crowds='objects' (--crowds objects), or write iscrowd 0."
+    fix = (
+        "If they are objects, say --crowds objects (in training --set crowds=objects, in Python "
+        "crowds='objects'), or write iscrowd 0."
+    )
     if regions and len(regions) == len(boxes):
         raise FocusDetrError(
             f"{root}: all {len(boxes)} annotations have iscrowd 1: regions of many objects, from which "

@@ -27,6 +27,12 @@ def files_in(folder: Path, *suffixes: str) -> list[Path]:
     return [Path(entry.path) for entry in named if _is(entry, "file")]
 
 
+def odd_files_in(folder: Path, *suffixes: str) -> list[Path]:
+    """What bears the name of a file, but is a folder, pipe, device or link to nothing."""
+    named = (entry for entry in _visible(folder) if entry.name.lower().endswith(suffixes))
+    return [Path(entry.path) for entry in named if not _is(entry, "file")]
+
+
 def folders_in(folder: Path) -> list[Path]:
     """The folders of `folder` itself, sorted; links to folders count."""
     return [Path(entry.path) for entry in _visible(folder) if _is(entry, "dir")]

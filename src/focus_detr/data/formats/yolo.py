@@ -185,7 +185,7 @@ def _entries(content: YamlFile, key: str) -> tuple[str, ...]:
 def _image_paths(entry: str, split: YoloSplit) -> dict[Path, Path]:
     """Images, each with the list or folder that names it."""
     # Roboflow writes ../train/images for a folder beside the yaml, others the paths of their machine.
-    place = first_existing(os.path.expanduser(entry), [split.base, split.file.parent])
+    place = first_existing(os.path.expanduser(entry), [split.base, split.file.parent, split.base / "images"])
     if place is None:
         raise FocusDetrError(
             f"{split.file}: {in_line(entry)!r} is neither in {split.base} nor beside this file. "
@@ -203,7 +203,7 @@ def _image_paths(entry: str, split: YoloSplit) -> dict[Path, Path]:
 
 def _listed_images(file: Path, base: Path) -> dict[Path, Path]:
     lines = read_lines(file)
-    place = place_of(lines, [file.parent, base])
+    place = place_of(lines, [file.parent, base, base / "images"])
     if place is None:
         return {file.parent / line: file for line in lines}
     return {place.path(line): file for line in lines}

@@ -48,7 +48,10 @@ class RowForm:
 def label_file(image: Path) -> Path:
     """The label file of an image; where none is there, the one that the usual layout would have."""
     places = list(_places(image))
-    return next((place for place in places if os.path.lexists(place)), places[0])
+    found = next((place for place in places if os.path.lexists(place)), None)
+    if found is None and (behind_link := Path(os.path.realpath(image))) != image:
+        found = next((place for place in _places(behind_link) if os.path.lexists(place)), None)
+    return found or places[0]
 
 
 def read_rows(file: Path, form: RowForm, log: ProblemLog) -> tuple[list[RawBox], int]:
