@@ -20,6 +20,7 @@ from focus_detr import FocusDetrForObjectDetection
 from focus_detr.benchmarking import take_turns
 from focus_detr.benchmarking.plots import new_figure
 from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.tokens import Tokens
 
 KEEP_RATIOS = tuple(place / 10 for place in range(1, 11))
 SIZES = (400, 800, 1200, 1600, 2000)
@@ -59,16 +60,16 @@ def encoder(
     """Its work on random tokens of an image of ``canvas``; tokens, and those a layer works on, on average."""
     shapes = [(-(-canvas[0] // stride), -(-canvas[1] // stride)) for stride in model.strides]
     geometry = Geometry.unpadded(shapes, 1, torch.device("cpu"))
-    tokens = torch.randn(1, geometry.num_tokens, model.config.d_model)
-    positions = model.encode_positions(geometry, tokens)
+    content = torch.randn(1, geometry.num_tokens, model.config.d_model)
+    tokens = Tokens(content, model.encode_positions(geometry, content), geometry)
 
     def work() -> Any:
         model.config.keep_ratio = keep_ratio
-        plan = model.encoder.plan(tokens, positions, geometry, model.proposals)
-        return model.encoder(tokens, positions, geometry, plan, model.proposals)
+        plan = model.encoder.plan(tokens)
+        return model.encoder(tokens, plan)
 
     model.config.keep_ratio = keep_ratio
-    plan = model.encoder.plan(tokens, positions, geometry, model.proposals)
+    plan = model.encoder.plan(tokens)
     counts = plan.counts if plan is not None else (geometry.num_tokens,)
     return work, (geometry.num_tokens, sum(counts) / len(counts))
 

@@ -11,6 +11,7 @@ from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.models.policies.poll_and_pool import PollAndPoolOptions
 from focus_detr.models.policies.sparse import covered_attention
 from focus_detr.structures.geometry import flatten_levels
+from focus_detr.structures.tokens import Tokens
 from helpers.checkpoints import DATA, original_model, training_batch
 
 NAMES = ["deformable_detr_two_stage_r50", "sparse_detr_r50_rho03", "pnp_detr_r50"]
@@ -121,11 +122,10 @@ def test_covered_attention(relative):
     golden = {key[7:]: value for key, value in tensors.items() if key.startswith("train0.")}
     pixels, mask, _ = training_batch(golden, normalised)
     levels, geometry = model.train().extract_levels(pixels, mask)
-    tokens = flatten_levels(levels)
-    positions = model.encode_positions(geometry, tokens)
-    plan = model.encoder.plan(tokens, positions, geometry, model.proposals)
-    memory = model.encoder(tokens, positions, geometry, plan, model.proposals)
-    decoded = model.host(memory, model.proposals, with_samples=True)
+    content = flatten_levels(levels)
+    tokens = Tokens(content, model.encode_positions(geometry, content), geometry)
+    plan = model.encoder.plan(tokens)
+    decoded = model.host(model.encoder(tokens, plan), with_samples=True)
     received = decoder_attention_map(decoded.samples, geometry, shifted=True)
     share = covered_attention(plan, received, padded=True).mean()
     torch.testing.assert_close(share, golden["loss.corr_mask_attn_map_dec_all"].squeeze(), rtol=1e-5, atol=0)

@@ -81,6 +81,7 @@ def count_macs(config: FocusDetrConfig, height: int, width: int, batch: int = 1)
 
     from focus_detr.models import FocusDetrForObjectDetection
     from focus_detr.structures.geometry import Geometry, flatten_levels
+    from focus_detr.structures.tokens import Tokens
 
     with FakeTensorMode(), torch.no_grad():
         model = FocusDetrForObjectDetection(config).eval().requires_grad_(False)
@@ -90,11 +91,11 @@ def count_macs(config: FocusDetrConfig, height: int, width: int, batch: int = 1)
         geometry = Geometry.unpadded(
             [(level.shape[2], level.shape[3]) for level in levels], batch, images.device
         )
-        tokens = flatten_levels(levels)
-        positions = model.encode_positions(geometry, tokens)
-        scoring, plan = counted(model.encoder.plan, tokens, positions, geometry, model.proposals)
-        encoder, memory = counted(model.encoder, tokens, positions, geometry, plan, model.proposals)
-        decoder, _ = counted(model.host, memory, model.proposals)
+        content = flatten_levels(levels)
+        tokens = Tokens(content, model.encode_positions(geometry, content), geometry)
+        scoring, plan = counted(model.encoder.plan, tokens)
+        encoder, memory = counted(model.encoder, tokens, plan)
+        decoder, _ = counted(model.host, memory)
     layers = config.encoder_layers
     kept = plan.counts if plan is not None else (geometry.num_tokens,) * layers
     return Cost(

@@ -20,6 +20,7 @@ from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.models.attention import DeformableAttention, FeedForward
 from focus_detr.models.detector import FocusDetrOutput
 from focus_detr.ops import multi_scale_deformable_attention_of_projections, takes_projections
+from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -99,16 +100,23 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
     # Labels and the rest of training's arguments have no place here: narrower than the model's on purpose.
     @torch.no_grad()
     def forward(  # type: ignore[override]
-        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, labels: None = None, **unused: Any
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor | None = None,
+        labels: None = None,
+        *,
+        budget: Budget | float | None = None,
+        **unused: Any,
     ) -> FocusDetrOutput:
         """Detect in images (B,3,H,W) of any floating type; `pixel_mask` (B,H,W), 1 where a pixel is image."""
         if labels is not None:
             raise FocusDetrError("a deployed model computes no losses; use the one it was made from")
         pixel_values = pixel_values.float()
-        # Which images are padded, and how, is a question of data, which no graph can hold.
+        # Which images are padded, and how, is a question of data, which no graph can hold; nor is each of the
+        # many budgets worth the minutes that a graph of its own takes.
         whole = pixel_mask is None or (self._compiled is not None and bool(pixel_mask.all()))
-        if self._compiled is None or not whole:
-            return super().forward(pixel_values, pixel_mask)
+        if self._compiled is None or not whole or budget is not None:
+            return super().forward(pixel_values, pixel_mask, budget=budget)
         if not self._cuda_graphs:
             return self._compiled(pixel_values)
         torch.compiler.cudagraph_mark_step_begin()

@@ -20,9 +20,11 @@ from focus_detr.models.neck import Neck
 from focus_detr.models.policies import POLICIES
 from focus_detr.models.position import token_positions
 from focus_detr.models.proposals import Proposals
+from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry, flatten_levels
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.queries import DenoisingQueries
+from focus_detr.structures.tokens import Tokens
 
 Labels = list[dict[str, Tensor]]
 
@@ -83,10 +85,12 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         self.level_embedding: nn.Parameter | None = None
         if not host.single_scale:
             self.level_embedding = nn.Parameter(torch.empty(c.num_levels, c.d_model))
-        self.encoder = POLICIES[c.token_policy](c)
-        proposing = host.two_stage(c) or self.encoder.needs_proposals
-        self.proposals = Proposals(c.d_model, c.num_labels) if proposing else None
-        self.host = host(c)
+        policy = POLICIES[c.token_policy]
+        proposing = host.two_stage(c) or policy.needs_proposals
+        proposals = Proposals(c.d_model, c.num_labels) if proposing else None
+        self.encoder = policy(c, proposals)
+        self.proposals = proposals
+        self.host = host(c, proposals)
         self.quirks = c.switches
         self.post_init()
 
@@ -104,6 +108,8 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         pixel_mask: Tensor | None = None,
         labels: Labels | None = None,
         denoising: DenoisingQueries | None = None,
+        *,
+        budget: Budget | float | None = None,
         **_: Any,
     ) -> FocusDetrOutput:
         """Detect, and with labels also compute the losses.
@@ -114,18 +120,19 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             labels: one dict an image: ``class_labels`` (T,), ``boxes`` (T,4) boxes_cxcywh of the unpadded
                 image, ``size`` (2,) its height and width in pixels.
             denoising: the denoising queries to use instead of drawing them.
+            budget: mean share of tokens that an encoder layer works on, in [0.05, 1]; 1 is all of them, None
+                what the configuration says (see `Budget`).
         """
         levels, geometry = self.extract_levels(pixel_values, pixel_mask)
-        tokens = flatten_levels(levels)
-        positions = self.encode_positions(geometry, tokens)
+        content = flatten_levels(levels)  # (B,N,C)
+        tokens = Tokens(content, self.encode_positions(geometry, content), geometry)
 
-        plan = self.encoder.plan(tokens, positions, geometry, self.proposals)
-        memory = self.encoder(tokens, positions, geometry, plan, self.proposals)
+        plan = self.encoder.plan(tokens, self.encoder.accept(budget))
+        memory = self.encoder(tokens, plan)
 
         teach = labels is not None
         decoded = self.host(
             memory,
-            self.proposals,
             labels if self.training else None,
             denoising,
             with_samples=teach and self.encoder.needs_samples,

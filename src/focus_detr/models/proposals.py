@@ -11,6 +11,7 @@ from focus_detr.models.attention import MLP
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.queries import Queries
 from focus_detr.structures.rows import descending, gather_rows
+from focus_detr.structures.tokens import Tokens
 
 _BORDER = 0.01  # anchors closer than this to an edge of the image make no proposal
 _BASE_SIZE = 0.05  # side of the finest level's anchors, relative to the image
@@ -56,17 +57,16 @@ class Proposals(nn.Module):
     def score(
         self,
         scorer: Callable[[Tensor], Tensor],
-        tokens: Tensor,
-        positions: Tensor,
-        geometry: Geometry,
+        tokens: Tokens,
     ) -> Tensor:
-        """What ``scorer`` makes of O(tokens + positions), both (B,N,C), in full precision.
+        """What ``scorer`` makes of O(content + positions) (B,N,C), in full precision.
 
         Scores decide by their order, which half precision changes.
         """
-        with torch.autocast(tokens.device.type, enabled=False):
-            full = tokens.float() if tokens.dtype.itemsize < 4 else tokens
-            _, proposing = self.anchors(geometry)
+        content, positions = tokens.content, tokens.positions
+        with torch.autocast(content.device.type, enabled=False):
+            full = content.float() if content.dtype.itemsize < 4 else content
+            _, proposing = self.anchors(tokens.geometry)
             return scorer(self.transform(full + positions.to(full.dtype), proposing))
 
     def select(self, memory: Tensor, geometry: Geometry, content: Tensor, padded_queries: bool) -> Queries:
@@ -85,6 +85,22 @@ class Proposals(nn.Module):
             proposal_boxes=boxes,
             valid=valid,
         )
+
+
+class ProposalUser(nn.Module):
+    """A part that works with the model's proposals.
+
+    The model has them, and their parameters: a part that had them too would save and count them twice.
+    """
+
+    def __init__(self, proposals: Proposals | None) -> None:
+        super().__init__()
+        self._shared = (proposals,)  # a tuple's modules are not registered
+
+    @property
+    def proposals(self) -> Proposals | None:
+        """The model's; None where no part of it needs any."""
+        return self._shared[0]
 
 
 def best_tokens(scores: Tensor, geometry: Geometry, count: int, padded: bool) -> tuple[Tensor, Tensor | None]:

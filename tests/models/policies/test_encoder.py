@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from focus_detr.structures.geometry import flatten_levels
+from focus_detr.structures.tokens import Tokens
 from helpers.small_models import batch, image, labels, small_model
 
 
@@ -52,8 +53,9 @@ def test_compact_equals_plain(quirks, shapes):
     levels, geometry = model.extract_levels(pixels, mask)
     tokens = flatten_levels(levels)
     positions = model.encode_positions(geometry, tokens)
-    plan = model.encoder.plan(tokens, positions, geometry, model.proposals)
-    compact = model.encoder(tokens, positions, geometry, plan, model.proposals).tokens
+    whole = Tokens(tokens, positions, geometry)
+    plan = model.encoder.plan(whole)
+    compact = model.encoder(whole, plan).tokens
     plain = plain_encoder(model, tokens, positions, geometry, plan, quirks == "original")
     torch.testing.assert_close(compact, plain, rtol=0, atol=1e-12)
     assert (compact - tokens).abs().max() > 0.1

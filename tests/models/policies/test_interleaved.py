@@ -6,10 +6,10 @@ import torch
 from focus_detr.deploy.deploy import deploy
 from focus_detr.deploy.precision import to_half_precision
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.policies.encoder import reference_points
 from focus_detr.models.policies.key_aware import KeyAwareAttention, sample_points
 from focus_detr.ops.reference import grid_sample as deformable_reference
 from focus_detr.structures.geometry import flatten_levels
+from focus_detr.structures.tokens import Tokens
 from helpers.small_models import batch, image, small_config, small_model
 
 PICTURE = image(96, 128)[None]
@@ -38,7 +38,7 @@ def test_with_all_levels_high_it_is_the_dense_policy(blocks):
 
 def written_out(layer, tokens, rows, positions, geometry, low):
     """One layer on the rows of a set, token by token order kept, all else untouched."""
-    references = reference_points(tokens, geometry)
+    references = geometry.references(tokens.dtype)
     value = layer.deformable_attention.project(tokens, None)
     updated = tokens.clone()
     for row in rows:
@@ -62,8 +62,9 @@ def test_layers_do_what_the_definition_says(layers, high_levels, blocks, ends, s
     model = interleaved(layers, high_levels=high_levels, blocks=blocks, small_ffn=small_ffn)
     tokens, positions, geometry = inputs_of(model, image(64, 96)[None])
     low = sum(geometry.lengths[: 4 - high_levels])
-    plan = model.encoder.plan(tokens, positions, geometry, None)
-    found = model.encoder(tokens, positions, geometry, plan, None).tokens
+    whole = Tokens(tokens, positions, geometry)
+    plan = model.encoder.plan(whole)
+    found = model.encoder(whole, plan).tokens
     expected = tokens
     for j, layer in enumerate(model.encoder.layers):
         rows = range(geometry.num_tokens) if j in ends else range(low, geometry.num_tokens)

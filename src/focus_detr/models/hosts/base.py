@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from focus_detr.models.proposals import Proposals
+from focus_detr.models.proposals import Proposals, ProposalUser
 from focus_detr.models.registry import NoOptions, Registry, read_options
 from focus_detr.structures.memory import Decoded, Memory
 from focus_detr.structures.queries import DenoisingQueries, Queries
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Labels = list[dict[str, Tensor]]
 
 
-class Host(nn.Module):
+class Host(ProposalUser):
     """Everything after the encoder: makes queries, decodes them, and knows their losses.
 
     It is registered by ``@HOSTS.register(name)``, and chosen by
@@ -35,8 +35,8 @@ class Host(nn.Module):
     single_scale: ClassVar[bool] = False
     scoring: ClassVar[str] = "sigmoid"
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__()
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(proposals)
         self.config = config
         self.options: Any = read_options(self.options_class, config.host_options, "host_options")
 
@@ -53,7 +53,6 @@ class Host(nn.Module):
     def forward(
         self,
         memory: Memory,
-        proposals: Proposals | None,
         labels: Labels | None = None,
         denoising: DenoisingQueries | None = None,
         *,
@@ -68,14 +67,14 @@ class Host(nn.Module):
         """
         raise NotImplementedError
 
-    def proposals_to_teach(self, memory: Memory, proposals: Proposals | None) -> Queries | None:
+    def proposals_to_teach(self, memory: Memory) -> Queries | None:
         """For single-stage hosts: no query comes from them, but a token policy uses their heads, which learn
         from what they propose in training."""
-        if proposals is None or not self.training:
+        if self.proposals is None or not self.training:
             return None
         c = self.config
         unused = memory.tokens.new_zeros(c.num_queries, c.d_model)
-        return proposals.select(memory.tokens, memory.geometry, unused, c.switches.padded_queries)
+        return self.proposals.select(memory.tokens, memory.geometry, unused, c.switches.padded_queries)
 
     def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
         """The parts of the loss, already weighted."""

@@ -48,8 +48,8 @@ class DeformableHost(Host):
     options: DeformableOptions
     coordinates_in_own_precision = True
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(config, proposals)
         c, options = config, self.options
         width = c.d_model
         if options.two_stage:
@@ -71,7 +71,6 @@ class DeformableHost(Host):
     def forward(
         self,
         memory: Memory,
-        proposals: Proposals | None,
         labels: Labels | None = None,
         denoising: DenoisingQueries | None = None,
         *,
@@ -79,8 +78,7 @@ class DeformableHost(Host):
     ) -> Decoded:
         queries: Queries | None
         if self.options.two_stage:
-            assert proposals is not None
-            queries = self._propose(memory, proposals)
+            queries = self._propose(memory)
             content, positions, start = self._from_proposals(queries)
             valid = queries.valid
         else:
@@ -88,7 +86,7 @@ class DeformableHost(Host):
             content = self.query_content.weight.expand(batch, -1, -1)
             positions = self.query_position.weight.expand(batch, -1, -1)
             start, valid = self.query_point(positions).sigmoid(), None
-            queries = self.proposals_to_teach(memory, proposals)
+            queries = self.proposals_to_teach(memory)
         allowed = self_attention_mask(None, valid)
         logits, boxes, samples = self.decoder(content, positions, start, memory, allowed, with_samples)
         return Decoded(logits, boxes, start, valid, queries, None, samples)
@@ -96,8 +94,10 @@ class DeformableHost(Host):
     def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
         return self.objective(decoded, labels)
 
-    def _propose(self, memory: Memory, proposals: Proposals) -> Queries:
+    def _propose(self, memory: Memory) -> Queries:
         # Every token's class logits and box, all of which are taught; the best become queries.
+        proposals = self.proposals
+        assert proposals is not None
         tokens, geometry = memory.tokens, memory.geometry
         anchors, proposing = proposals.anchors(geometry)
         features = proposals.transform(tokens, proposing)

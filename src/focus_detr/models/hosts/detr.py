@@ -39,8 +39,8 @@ class DetrHost(Host):
     single_scale = True
     scoring = "softmax"
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(config, proposals)
         c = config
         assert c.num_labels is not None
         self.query_position = nn.Embedding(c.num_queries, c.d_model)
@@ -66,7 +66,6 @@ class DetrHost(Host):
     def forward(
         self,
         memory: Memory,
-        proposals: Proposals | None,
         labels: Labels | None = None,
         denoising: DenoisingQueries | None = None,
         *,

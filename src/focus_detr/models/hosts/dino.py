@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class DinoHost(Host):
     """The best tokens propose boxes, learned contents search there; denoising queries teach in training."""
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(config, proposals)
         c = config
         assert c.num_labels is not None  # filled in by the configuration
         self.query_content = nn.Embedding(c.num_queries, c.d_model)
@@ -35,15 +35,16 @@ class DinoHost(Host):
     def forward(
         self,
         memory: Memory,
-        proposals: Proposals | None,
         labels: Labels | None = None,
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
     ) -> Decoded:
-        assert proposals is not None
+        assert self.proposals is not None
         tokens, geometry = memory.tokens, memory.geometry
-        queries = proposals.select(tokens, geometry, self.query_content.weight, self.quirks.padded_queries)
+        queries = self.proposals.select(
+            tokens, geometry, self.query_content.weight, self.quirks.padded_queries
+        )
         if labels is not None and denoising is None:
             denoising = self._draw_denoising(labels)
         content, boxes, mask = queries.content, queries.boxes, None

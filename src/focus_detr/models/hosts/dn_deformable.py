@@ -39,8 +39,8 @@ class DnDeformableHost(Host):
     options_class = DnDeformableOptions
     options: DnDeformableOptions
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(config, proposals)
         c = config
         assert c.num_labels is not None
         self.query_content = nn.Embedding(c.num_queries, c.d_model - 1)
@@ -58,7 +58,6 @@ class DnDeformableHost(Host):
     def forward(
         self,
         memory: Memory,
-        proposals: Proposals | None,
         labels: Labels | None = None,
         denoising: DenoisingQueries | None = None,
         *,
@@ -83,7 +82,7 @@ class DnDeformableHost(Host):
         allowed = self_attention_mask(mask, None)
         logits, all_boxes, samples = self.decoder(content, content, boxes, memory, allowed, with_samples)
         samples = [(locations[:, skip:], weights[:, skip:]) for locations, weights in samples]
-        queries = self.proposals_to_teach(memory, proposals)
+        queries = self.proposals_to_teach(memory)
         return Decoded(logits, all_boxes, anchors, None, queries, denoising, samples)
 
     def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:

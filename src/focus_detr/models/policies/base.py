@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from torch import Tensor, nn
+from torch import Tensor
 
-from focus_detr.models.proposals import Proposals
+from focus_detr.errors import FocusDetrError
+from focus_detr.models.proposals import Proposals, ProposalUser
 from focus_detr.models.registry import NoOptions, Registry, read_options
-from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.budget import Budget
 from focus_detr.structures.memory import Decoded, Memory
 from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.tokens import Tokens
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
 
 
-class TokenPolicy(nn.Module):
+class TokenPolicy(ProposalUser):
     """An encoder: scores tokens, plans which of them each layer works on, and executes the plan.
 
     A policy overrides `forward`, and what else it does otherwise. It is registered by
@@ -28,6 +30,7 @@ class TokenPolicy(nn.Module):
         needs_proposals: whether it uses the proposal transform or the encoder's class head.
         needs_samples: whether its losses look at where the decoder sampled.
         has_keep_ratio: whether the configuration's ``keep_ratio`` says how many tokens it keeps.
+        takes_budget: whether a call may say how many.
     """
 
     hosts: ClassVar[tuple[str, ...]] = ("dino", "deformable-detr", "dn-deformable-detr")
@@ -35,9 +38,10 @@ class TokenPolicy(nn.Module):
     needs_proposals: ClassVar[bool] = False
     needs_samples: ClassVar[bool] = False
     has_keep_ratio: ClassVar[bool] = False
+    takes_budget: ClassVar[bool] = False
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__()
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(proposals)
         self.config = config
         self.options: Any = read_options(self.options_class, config.policy_options, "policy_options")
 
@@ -49,21 +53,31 @@ class TokenPolicy(nn.Module):
     def start(self) -> None:
         """Set parameters that belong to no layer; `focus_detr.models.initialization` does the rest."""
 
-    def plan(
-        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
-    ) -> TokenPlan | None:
-        """Which of tokens (B,N,C) at positions (B,N,C) each layer works on; None for all of them."""
+    def accept(self, budget: Budget | float | None) -> Budget | None:
+        """A call's budget, as `plan` takes it.
+
+        Raises:
+            FocusDetrError: it is no budget, or this policy's work is not a matter of one.
+        """
+        budget = Budget.of(budget)
+        if budget is not None and not self.takes_budget:
+            able = [name for name in POLICIES.names() if POLICIES[name].takes_budget]
+            raise FocusDetrError(
+                f"budget={budget.share}: token_policy={self.config.token_policy!r} leaves no tokens out; "
+                f"call the model without one, or use a policy that takes it: {', '.join(able)}"
+            )
+        return budget
+
+    def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan | None:
+        """Which of the tokens each layer works on; None for all of them.
+
+        Args:
+            budget: how many that are; None for what the configuration says.
+        """
         return None
 
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        geometry: Geometry,
-        plan: TokenPlan | None,
-        proposals: Proposals | None,
-    ) -> Memory:
-        """Tokens (B,N,C) at positions (B,N,C) to the memory the decoder looks at."""
+    def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
+        """Tokens to the memory the decoder looks at."""
         raise NotImplementedError
 
     def losses(

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import DeformableAttention, FeedForward, SelfAttention
-from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.rows import descending, gather_rows, scatter_rows
 
 if TYPE_CHECKING:
@@ -71,8 +70,3 @@ def encoder_layers(config: FocusDetrConfig, dual: bool = False) -> list[EncoderL
         )
         for _ in range(c.encoder_layers)
     ]
-
-
-def reference_points(tokens: Tensor, geometry: Geometry) -> Tensor:
-    """(B,N,L,2): the place of each of tokens (B,N,C) on each canvas; at least float32."""
-    return geometry.references(tokens.dtype if tokens.dtype.itemsize >= 4 else torch.float32)

@@ -7,6 +7,7 @@ is treated on its own.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, cast
 
@@ -16,14 +17,16 @@ from torch import Tensor, nn
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.foreground import foreground_loss, foreground_targets
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers, reference_points
+from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers
 from focus_detr.models.policies.scoring import ForegroundSelector, category_priority
 from focus_detr.models.policies.selection import plan_tokens
 from focus_detr.models.proposals import Proposals
+from focus_detr.structures.budget import Budget, Share
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import Decoded, Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.rows import gather_rows, scatter_rows
+from focus_detr.structures.tokens import Tokens
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -47,11 +50,12 @@ class FocusPolicy(TokenPolicy):
 
     needs_proposals = True
     has_keep_ratio = True
+    takes_budget = True
     options_class: ClassVar[type[FocusOptions]] = FocusOptions
     options: FocusOptions
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(config, proposals)
         self.selector = ForegroundSelector(config.d_model, config.num_levels, self.options.top_down)
         self.layers = nn.ModuleList(encoder_layers(config, dual=self.options.dual_attention))
         self.num_fine_tokens = config.num_fine_tokens
@@ -62,48 +66,42 @@ class FocusPolicy(TokenPolicy):
         super().check(config)
         check_cascade(config)
 
-    def plan(
-        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
-    ) -> TokenPlan:
+    def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Score every token and keep the foreground."""
-        return self.select(self.score(tokens, positions, geometry, proposals), geometry)
+        return self.select(self.score(tokens), tokens.geometry, budget)
 
-    def score(
-        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
-    ) -> Tensor:
+    def score(self, tokens: Tokens) -> Tensor:
         """Foreground logits (B,N)."""
-        assert proposals is not None
+        assert self.proposals is not None
 
         def scorer(features: Tensor) -> Tensor:
-            return self.selector(features, geometry, use_padding=self.quirks.padded_statistics)
+            return self.selector(features, tokens.geometry, use_padding=self.quirks.padded_statistics)
 
-        return proposals.score(scorer, tokens, positions, geometry)
+        return self.proposals.score(scorer, tokens)
 
-    def select(self, scores: Tensor, geometry: Geometry) -> TokenPlan:
+    def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
         """The plan that foreground logits (B,N) make."""
+        ratio: Share = self.config.keep_ratio
+        cascade: Sequence[Share] = self.config.cascade
+        if budget is not None:
+            ratio, cascade = budget.cascade(ratio, self.config.cascade)
         return plan_tokens(
             scores,
             geometry,
-            self.config.keep_ratio,
-            self.config.cascade,
+            ratio,
+            cascade,
             batch_counts=self.quirks.batch_counts,
             batch_fill=self.quirks.batch_fill,
         )
 
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        geometry: Geometry,
-        plan: TokenPlan | None,
-        proposals: Proposals | None,
-    ) -> Memory:
-        assert plan is not None and proposals is not None
-        quirks, references = self.quirks, reference_points(tokens, geometry)
-        kept, kept_positions = gather_rows(tokens, plan.indices), gather_rows(positions, plan.indices)
-        kept_references = gather_rows(references, plan.indices)
+    def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
+        assert plan is not None
+        quirks, geometry = self.quirks, tokens.geometry
+        kept = gather_rows(tokens.content, plan.indices)
+        kept_positions = gather_rows(tokens.positions, plan.indices)
+        kept_references = gather_rows(tokens.references(), plan.indices)
         foreground = plan_scores(plan, geometry, quirks.padded_fine_tokens)
-        memory = tokens
+        memory = tokens.content
         finished: list[Tensor] = []  # rows that no later layer works on, the last first
         for j, layer in enumerate(cast(list[EncoderLayer], list(self.layers))):
             count = plan.counts[j]
@@ -111,26 +109,25 @@ class FocusPolicy(TokenPolicy):
             finished.insert(0, left)
             rows = plan.rows(j)
             value = layer.deformable_attention.project(memory, geometry.valid)
-            where, seen = kept_positions[:, :count], kept_references[:, :count]
+            positions, references = kept_positions[:, :count], kept_references[:, :count]
             updated = kept
             if self.options.dual_attention:
-                priority = self._priority(kept, foreground[:, :count], rows, proposals)
-                updated = layer.attend_fine_tokens(kept, where, priority, self.num_fine_tokens)
-            updated = layer(updated, where, seen, value, geometry.shapes)
+                priority = self._priority(kept, foreground[:, :count], rows)
+                updated = layer.attend_fine_tokens(kept, positions, priority, self.num_fine_tokens)
+            updated = layer(updated, positions, references, value, geometry.shapes)
             kept = updated if rows is None else torch.where(rows[..., None], updated, kept)
             if not quirks.frozen_values:
                 memory = scatter_rows(memory, plan.indices[:, :count], kept)
         if quirks.frozen_values:
-            memory = scatter_rows(tokens, plan.indices, torch.cat([kept, *finished], 1))
+            memory = scatter_rows(tokens.content, plan.indices, torch.cat([kept, *finished], 1))
         return Memory(memory, geometry, plan)
 
-    def _priority(
-        self, kept: Tensor, foreground: Tensor, rows: Tensor | None, proposals: Proposals
-    ) -> Tensor:
+    def _priority(self, kept: Tensor, foreground: Tensor, rows: Tensor | None) -> Tensor:
         # (B,K): how fine-grained each kept token is.
         priority = foreground
         if self.options.category_score:
-            category = proposals.class_head(kept)
+            assert self.proposals is not None
+            category = self.proposals.class_head(kept)
             priority = category_priority(category, foreground, self.quirks.raw_category_product)
         if rows is not None and not self.quirks.padded_fine_tokens:
             priority = priority.masked_fill(~rows, float("-inf"))

@@ -10,9 +10,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from focus_detr.models.attention import FeedForward, SelfAttention
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.proposals import Proposals
-from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import Memory
 from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.tokens import Tokens
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -24,20 +24,14 @@ class FullAttentionPolicy(TokenPolicy):
 
     hosts = ("detr",)
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(config, proposals)
         self.layers = nn.ModuleList(full_attention_layers(config))
 
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        geometry: Geometry,
-        plan: TokenPlan | None,
-        proposals: Proposals | None,
-    ) -> Memory:
-        tokens = attend(self.layers, tokens, positions, geometry.valid)
-        return Memory(tokens, geometry, positions=positions, valid=geometry.valid)
+    def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
+        geometry, positions = tokens.geometry, tokens.positions
+        memory = attend(self.layers, tokens.content, positions, geometry.valid)
+        return Memory(memory, geometry, positions=positions, valid=geometry.valid)
 
 
 class FullAttentionLayer(GradientCheckpointingLayer):

@@ -15,14 +15,15 @@ from torch import Tensor, nn
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.attention import FeedForward
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.policies.encoder import EncoderLayer, reference_points
+from focus_detr.models.policies.encoder import EncoderLayer
 from focus_detr.models.policies.key_aware import KeyAwareAttention
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
-from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.budget import Budget
 from focus_detr.structures.memory import Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.rows import descending
+from focus_detr.structures.tokens import Tokens
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -49,8 +50,8 @@ class InterleavedPolicy(TokenPolicy):
     options_class = InterleavedOptions
     options: InterleavedOptions
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(config, proposals)
         block = config.encoder_layers // self.options.blocks
         # A layer without low-level tokens has no use for a network for them.
         self.ends = [(j + 1) % block == 0 for j in range(config.encoder_layers)]
@@ -75,38 +76,31 @@ class InterleavedPolicy(TokenPolicy):
                 f"{config.encoder_layers}; use one of {', '.join(map(str, fitting))}"
             )
 
-    def plan(
-        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
-    ) -> TokenPlan:
+    def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Decided by level alone: high-level tokens before low-level ones, in the order they have."""
+        geometry, batch = tokens.geometry, len(tokens.content)
         low, total = sum(geometry.lengths[: self.low_levels]), geometry.num_tokens
         counts = tuple(total if end else total - low for end in self.ends)
-        place = torch.arange(total, device=tokens.device)
+        place = torch.arange(total, device=tokens.content.device)
         if geometry.valid is None:
-            return TokenPlan(None, place.roll(-low).expand(tokens.shape[0], -1), counts, None)
+            return TokenPlan(None, place.roll(-low).expand(batch, -1), counts, None)
         rank = torch.where(geometry.valid, (place >= low).long(), -1)
         high, both = (geometry.sizes[:, first:].prod(-1).sum(-1) for first in (self.low_levels, 0))
         valid_counts = torch.stack([both if end else high for end in self.ends], 1)
         return TokenPlan(None, descending(rank, total), counts, valid_counts)
 
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        geometry: Geometry,
-        plan: TokenPlan | None,
-        proposals: Proposals | None,
-    ) -> Memory:
-        references = reference_points(tokens, geometry)
+    def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
+        geometry, references = tokens.geometry, tokens.references()
+        memory = tokens.content
         low = sum(geometry.lengths[: self.low_levels])
         # High-level tokens lie together: what the plan says is a slice, and needs no gathering.
         for end, layer in zip(self.ends, cast(list[InterleavedLayer], list(self.layers)), strict=True):
-            value = layer.deformable_attention.project(tokens, geometry.valid)
+            value = layer.deformable_attention.project(memory, geometry.valid)
             first = 0 if end else low
-            worked_on = tokens[:, first:], positions[:, first:], references[:, first:]
+            worked_on = memory[:, first:], tokens.positions[:, first:], references[:, first:]
             updated = layer(*worked_on, value, geometry.shapes)
-            tokens = updated if end else torch.cat([tokens[:, :low], updated], 1)
-        return Memory(tokens, geometry, plan)
+            memory = updated if end else torch.cat([memory[:, :low], updated], 1)
+        return Memory(memory, geometry, plan)
 
 
 class InterleavedLayer(EncoderLayer):

@@ -15,10 +15,12 @@ from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.full_attention import attend, full_attention_layers
 from focus_detr.models.policies.selection import share
 from focus_detr.models.proposals import Proposals
+from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import Decoded, Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.rows import descending, gather_rows
+from focus_detr.structures.tokens import Tokens
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -43,9 +45,10 @@ class PollAndPoolPolicy(TokenPolicy):
     options_class = PollAndPoolOptions
     options: PollAndPoolOptions
     has_keep_ratio = True
+    takes_budget = True
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(config, proposals)
         width = config.d_model
         self.scorer = MLP(width, width, 1)
         self.pool_weights = nn.Linear(width, self.options.abstract_tokens)
@@ -69,14 +72,13 @@ class PollAndPoolPolicy(TokenPolicy):
                 "has 30"
             )
 
-    def plan(
-        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
-    ) -> TokenPlan:
+    def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """The tokens to poll: floor(ratio * N) of each image, the same in all layers."""
         # Scores decide by their order, and half precision changes it: this part stays in full precision.
-        with torch.autocast(tokens.device.type, enabled=False):
-            scores = self.scorer(tokens.float() if tokens.dtype.itemsize < 4 else tokens)[..., 0]
-        ratio = self._ratio()
+        content, geometry = tokens.content, tokens.geometry
+        with torch.autocast(content.device.type, enabled=False):
+            scores = self.scorer(content.float() if content.dtype.itemsize < 4 else content)[..., 0]
+        ratio = self._ratio() if budget is None else budget.share
         count, own, ranked = max(1, share(ratio, geometry.num_tokens)), None, scores.detach()
         if geometry.valid is not None:
             ranked = ranked.masked_fill(~geometry.valid, torch.finfo(ranked.dtype).min)
@@ -92,33 +94,27 @@ class PollAndPoolPolicy(TokenPolicy):
         low, high = self.options.training_keep_ratio
         return low + (high - low) * torch.rand(()).item()
 
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        geometry: Geometry,
-        plan: TokenPlan | None,
-        proposals: Proposals | None,
-    ) -> Memory:
+    def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
         assert plan is not None and plan.scores is not None
-        features = F.layer_norm(tokens, tokens.shape[-1:])
+        content, geometry = tokens.content, tokens.geometry
+        features = F.layer_norm(content, content.shape[-1:])
         # Features times scores: it is how the scores learn which tokens help.
         chance = plan.scores.gather(1, plan.indices).sigmoid()[..., None]
-        polled = gather_rows(features, plan.indices) * chance.to(tokens.dtype)
+        polled = gather_rows(features, plan.indices) * chance.to(content.dtype)
         rest, some = self._unpolled(plan, geometry)
-        shares = self.pool_weights(features).masked_fill(~rest[..., None], torch.finfo(tokens.dtype).min)
+        shares = self.pool_weights(features).masked_fill(~rest[..., None], torch.finfo(content.dtype).min)
         shares = shares.softmax(1).transpose(1, 2)  # (B,M,N)
         pooled = shares @ self.pool_values(features)  # (B,M,C)
 
-        tokens = torch.cat([polled, pooled], 1)
+        positions = tokens.positions
         positions = torch.cat([gather_rows(positions, plan.indices), shares @ positions], 1)
         rows = plan.rows(0)
         valid = None
         if rows is not None or not some:
             own = torch.ones_like(plan.indices, dtype=torch.bool) if rows is None else rows
             valid = torch.cat([own, rest.any(1, keepdim=True).expand(-1, pooled.shape[1])], 1)
-        tokens = attend(self.layers, tokens, positions, valid)
-        return Memory(tokens, geometry, plan, positions=positions, valid=valid)
+        memory = attend(self.layers, torch.cat([polled, pooled], 1), positions, valid)
+        return Memory(memory, geometry, plan, positions=positions, valid=valid)
 
     @staticmethod
     def _unpolled(plan: TokenPlan, geometry: Geometry) -> tuple[Tensor, bool]:

@@ -6,6 +6,7 @@ graded, and what the last layer does not work on is marked as background.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,11 @@ from focus_detr.models.policies.base import POLICIES
 from focus_detr.models.policies.focus import FocusOptions, FocusPolicy
 from focus_detr.models.policies.selection import plan_by_quotas
 from focus_detr.models.proposals import Proposals
+from focus_detr.structures.budget import Budget, Share, exact, scaled
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import Decoded, Memory
 from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.tokens import Tokens
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -47,8 +50,8 @@ class SaliencePolicy(FocusPolicy):
     options_class = SalienceOptions
     options: SalienceOptions
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(config, proposals)
         self.background = BackgroundEmbedding(config.d_model) if self.options.background_embedding else None
 
     @classmethod
@@ -65,29 +68,30 @@ class SaliencePolicy(FocusPolicy):
         if self.background is not None:
             self.background.reset_parameters()
 
-    def select(self, scores: Tensor, geometry: Geometry) -> TokenPlan:
+    def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
+        quotas: Sequence[Share] = self.options.level_quotas
+        cascade: Sequence[Share] = self.config.cascade
+        if budget is not None:
+            # A level has four times the tokens of the next coarser one, whatever the image, but for rounding.
+            tokens = [4**level for level in reversed(range(len(quotas)))]
+            own = sum(exact(q) * n for q, n in zip(quotas, tokens, strict=True)) / sum(tokens)
+            first, cascade = budget.cascade(own, self.config.cascade)
+            quotas = scaled(quotas, first, tokens)
         return plan_by_quotas(
             scores,
             geometry,
-            self.options.level_quotas,
-            self.config.cascade,
+            quotas,
+            cascade,
             batch_counts=self.quirks.batch_counts,
             batch_fill=self.quirks.batch_fill,
         )
 
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        geometry: Geometry,
-        plan: TokenPlan | None,
-        proposals: Proposals | None,
-    ) -> Memory:
-        memory = super().forward(tokens, positions, geometry, plan, proposals)
+    def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
+        memory = super().forward(tokens, plan)
         if self.background is not None:
             assert plan is not None
-            marks = self.background(geometry).to(tokens.dtype)
-            memory.tokens = memory.tokens + marks * self._background(plan, geometry)[..., None]
+            marks = self.background(tokens.geometry).to(memory.tokens.dtype)
+            memory.tokens = memory.tokens + marks * self._background(plan, tokens.geometry)[..., None]
         return memory
 
     def _background(self, plan: TokenPlan, geometry: Geometry) -> Tensor:

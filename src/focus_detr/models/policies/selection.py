@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from fractions import Fraction
+from collections.abc import Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor
 
+from focus_detr.structures.budget import Share, exact
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.rows import descending
@@ -15,20 +16,17 @@ from focus_detr.structures.rows import descending
 Count = TypeVar("Count", int, Tensor)
 
 
-def share(ratio: float, count: Count) -> Count:
-    """floor(ratio * count), exactly, the ratio taken as the decimal it is written as, or as a third and such.
-
-    Ratios are rounded to fractions of a million at most, whose products with counts int64 can hold.
-    """
-    fraction = Fraction(str(ratio)).limit_denominator(10**6)
+def share(ratio: Share, count: Count) -> Count:
+    """floor(ratio * count), exactly (see `exact`)."""
+    fraction = exact(ratio)
     return count * fraction.numerator // fraction.denominator
 
 
 def plan_tokens(
     scores: Tensor,
     geometry: Geometry,
-    keep_ratio: float,
-    cascade: list[float] | tuple[float, ...],
+    keep_ratio: Share,
+    cascade: Sequence[Share],
     *,
     batch_counts: bool = False,
     batch_fill: bool = False,
@@ -61,8 +59,8 @@ def plan_tokens(
 def plan_by_quotas(
     scores: Tensor,
     geometry: Geometry,
-    quotas: tuple[float, ...],
-    cascade: list[float] | tuple[float, ...],
+    quotas: Sequence[Share],
+    cascade: Sequence[Share],
     *,
     batch_counts: bool = False,
     batch_fill: bool = False,

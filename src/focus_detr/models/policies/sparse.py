@@ -14,14 +14,16 @@ from focus_detr.losses.criterion import num_boxes
 from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import MLP
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers, reference_points
+from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers
 from focus_detr.models.policies.scoring import TokenScorer
 from focus_detr.models.policies.selection import plan_tokens
 from focus_detr.models.proposals import Proposals
+from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import Decoded, Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.rows import descending, gather_rows, scatter_rows
+from focus_detr.structures.tokens import Tokens
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -45,9 +47,10 @@ class SparsePolicy(TokenPolicy):
     needs_proposals = True
     needs_samples = True
     has_keep_ratio = True
+    takes_budget = True
 
-    def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config)
+    def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
+        super().__init__(config, proposals)
         c = config
         assert c.num_labels is not None
         self.scorer = TokenScorer(c.d_model)
@@ -58,42 +61,36 @@ class SparsePolicy(TokenPolicy):
         self.criterion = Objective(c, eps=1e-12).criterion
         self.quirks = c.switches
 
-    def plan(
-        self, tokens: Tensor, positions: Tensor, geometry: Geometry, proposals: Proposals | None
-    ) -> TokenPlan:
+    def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Score all tokens of all levels at once, and keep the best."""
-        assert proposals is not None
+        assert self.proposals is not None
+        geometry = tokens.geometry
         counted = None if self.quirks.padded_statistics else geometry.valid
-        scores = proposals.score(lambda z: self.scorer(z, counted), tokens, positions, geometry)
+        scores = self.proposals.score(lambda z: self.scorer(z, counted), tokens)
         if self.quirks.batch_fill and geometry.valid is not None:
             scores = torch.where(geometry.valid, scores, scores.min())
         return plan_tokens(
             scores,
             geometry,
-            self.config.keep_ratio,
+            self.config.keep_ratio if budget is None else budget.share,
             (1.0,) * len(self.layers),
             batch_counts=self.quirks.batch_counts,
             batch_fill=self.quirks.batch_fill,
         )
 
-    def forward(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        geometry: Geometry,
-        plan: TokenPlan | None,
-        proposals: Proposals | None,
-    ) -> Memory:
+    def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
         assert plan is not None
-        references, where = reference_points(tokens, geometry), plan.indices
-        kept, kept_positions, seen = (gather_rows(each, where) for each in (tokens, positions, references))
+        geometry, memory, after = tokens.geometry, tokens.content, []
+        kept, positions, references = (
+            gather_rows(each, plan.indices)
+            for each in (tokens.content, tokens.positions, tokens.references())
+        )
         original, rows = kept, plan.rows(0)
-        memory, after = tokens, []
         for layer in cast(list[EncoderLayer], list(self.layers)):
             value = layer.deformable_attention.project(memory, geometry.valid)
-            kept = layer(kept, kept_positions, seen, value, geometry.shapes)
-            own = kept if rows is None else torch.where(rows[..., None], kept, original)
-            memory = scatter_rows(memory, where, own)
+            kept = layer(kept, positions, references, value, geometry.shapes)
+            valid = kept if rows is None else torch.where(rows[..., None], kept, original)
+            memory = scatter_rows(memory, plan.indices, valid)
             after.append(kept)
         return Memory(memory, geometry, plan, after[:-1] if self.training else [])
 

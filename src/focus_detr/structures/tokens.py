@@ -1,0 +1,32 @@
+"""Tokens: what encoders work on."""
+
+# Shapes: B images, N tokens of all levels, C channels, L levels.
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from focus_detr.structures.geometry import Geometry
+
+
+@dataclass
+class Tokens:
+    """The tokens of a batch, of all levels, as backbone and neck leave them.
+
+    Attributes:
+        content: (B,N,C).
+        positions: (B,N,C), an encoding of where each is; it joins contents where attention looks for them.
+        geometry: where they are.
+    """
+
+    content: Tensor
+    positions: Tensor
+    geometry: Geometry
+
+    def references(self) -> Tensor:
+        """(B,N,L,2): the place of each token on each level's canvas; at least float32."""
+        dtype = self.content.dtype
+        return self.geometry.references(dtype if dtype.itemsize >= 4 else torch.float32)
