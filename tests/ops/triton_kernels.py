@@ -22,6 +22,13 @@ def on_device(args: Case) -> Case:
         {},
         {"batch": 1, "queries": 35, "heads": 1, "width": 4, "points": 1, "shapes": ((3, 2),)},
         {"batch": 1, "heads": 3, "width": 5, "points": 3, "shapes": ((3, 4), (1, 1))},
+        {
+            "batch": 1,
+            "heads": 1,
+            "width": 4,
+            "points": 1,
+            "shapes": ((16, 3), (8, 2), (5, 4), (1, 2), (3, 1), (2, 2)),
+        },
         {"queries": 0},
         {"batch": 0},
     ],

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from focus_detr.ops import multi_scale_deformable_attention
+from focus_detr.structures.geometry import table
 
 
 class Attention(nn.Module):
@@ -101,7 +102,7 @@ class DeformableAttention(nn.Module):
         offsets = offsets.to(references.dtype)
         references = references[:, :, None, :, None]  # (B,Q,1,L,1,2 or 4)
         if references.shape[-1] == 2:
-            scale = torch.tensor([(width, height) for height, width in shapes], device=offsets.device)
+            scale = table(shapes, offsets.device).flip(-1)
             return references + offsets / scale.to(offsets.dtype)[:, None]
         return references[..., :2] + offsets / self.points * references[..., 2:] * 0.5
 

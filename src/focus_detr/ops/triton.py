@@ -21,7 +21,20 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from focus_detr.errors import FocusDetrError
+
 _QUERIES_A_PROGRAM = 32
+# What changes from image to image: the levels' heights and widths, 16 bits each, of levels 0 to 3 and 4 to 7
+# (see `_packed`), and how many tokens and queries there are.
+_SIZES = ("heights_0", "heights_4", "widths_0", "widths_4", "tokens", "queries")
+_MOST_LEVELS, _LARGEST_SIDE = 8, 2**15 - 1
+
+
+@triton.jit
+def _size(from_0, from_4, level):
+    """A level's number of those that `_packed` made."""
+    packed = tl.where(level < 4, from_0, from_4).to(tl.int64)
+    return ((packed >> (16 * (level % 4))) & 0xFFFF).to(tl.int32)
 
 
 @triton.jit
@@ -54,10 +67,11 @@ def _corner(row, column, height, width, stride, channels, depth: tl.constexpr, n
     return offsets, inside[:, None] & (channels < depth)[None, :]
 
 
-@triton.jit(do_not_specialize=["shapes"])
+@triton.jit(do_not_specialize=_SIZES)
 def _forward_kernel(
-    value, shapes, locations, weights, result, tokens, queries, heads: tl.constexpr, depth: tl.constexpr,
-    levels: tl.constexpr, points: tl.constexpr, softmax: tl.constexpr, block: tl.constexpr,
+    value, locations, weights, result, heights_0: tl.int64, heights_4: tl.int64, widths_0: tl.int64,
+    widths_4: tl.int64, tokens, queries, heads: tl.constexpr, depth: tl.constexpr, levels: tl.constexpr,
+    points: tl.constexpr, softmax: tl.constexpr, block: tl.constexpr,
     depth_block: tl.constexpr, reads_block: tl.constexpr,
 ):  # fmt: skip
     image, head = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
@@ -69,8 +83,8 @@ def _forward_kernel(
         largest, total = _softmax_terms(weights, place, levels * points, reads_block, valid)
     sums = tl.zeros((block, depth_block), dtype=tl.float32)
     start = 0
-    for level in tl.static_range(levels):
-        height, width = shapes[2 * level], shapes[2 * level + 1]
+    for level in range(levels):
+        height, width = _size(heights_0, heights_4, level), _size(widths_0, widths_4, level)
         rows = value + (image * tokens + start) * heads * depth + head * depth
         for point in range(points):
             read = (place * levels + level) * points + point
@@ -92,11 +106,12 @@ def _forward_kernel(
     tl.store(out, sums.to(result.dtype.element_ty), mask=valid[:, None] & (channels < depth)[None, :])
 
 
-@triton.jit(do_not_specialize=["shapes"])
+@triton.jit(do_not_specialize=_SIZES)
 def _backward_kernel(
-    grad, value, shapes, locations, weights, grad_value, grad_locations, grad_weights, tokens, queries,
-    heads: tl.constexpr, depth: tl.constexpr, levels: tl.constexpr, points: tl.constexpr,
-    block: tl.constexpr, depth_block: tl.constexpr,
+    grad, value, locations, weights, grad_value, grad_locations, grad_weights, heights_0: tl.int64,
+    heights_4: tl.int64, widths_0: tl.int64, widths_4: tl.int64, tokens, queries, heads: tl.constexpr,
+    depth: tl.constexpr, levels: tl.constexpr, points: tl.constexpr, block: tl.constexpr,
+    depth_block: tl.constexpr,
 ):  # fmt: skip
     image, head = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
     query = tl.program_id(0) * block + tl.arange(0, block)
@@ -106,8 +121,8 @@ def _backward_kernel(
     out = grad + place[:, None] * depth + channels[None, :]
     g = tl.load(out, mask=valid[:, None] & (channels < depth)[None, :], other=0.0).to(tl.float32)
     start = 0
-    for level in tl.static_range(levels):
-        height, width = shapes[2 * level], shapes[2 * level + 1]
+    for level in range(levels):
+        height, width = _size(heights_0, heights_4, level), _size(widths_0, widths_4, level)
         first = (image * tokens + start) * heads * depth + head * depth
         for point in range(points):
             read = (place * levels + level) * points + point
@@ -136,7 +151,23 @@ def _backward_kernel(
         start += height * width
 
 
-def _launch(kernel: Any, value: Tensor, weights: Tensor, *arguments: Any, **constants: Any) -> None:
+def _packed(shapes: Sequence[int]) -> list[int]:
+    # Numbers one by one would be compiled for, where they are 1 or multiples of 16.
+    if len(shapes) > 2 * _MOST_LEVELS or max(shapes) > _LARGEST_SIDE:
+        raise FocusDetrError(
+            f"back end 'triton' takes {_MOST_LEVELS} levels of {_LARGEST_SIDE} a side at most, not "
+            f"{list(zip(shapes[::2], shapes[1::2], strict=True))}; use_backend('reference') takes any"
+        )
+    numbers = []
+    for sizes in (shapes[::2], shapes[1::2]):
+        for first in (0, 4):
+            numbers.append(sum(size << 16 * i for i, size in enumerate(sizes[first : first + 4])))
+    return numbers
+
+
+def _launch(
+    kernel: Any, shapes: Sequence[int], value: Tensor, weights: Tensor, *arguments: Any, **constants: Any
+) -> None:
     batch, tokens, heads, depth = value.shape
     _, queries, _, levels, points = weights.shape
     if value.numel() == 0 or weights.numel() == 0:
@@ -144,8 +175,8 @@ def _launch(kernel: Any, value: Tensor, weights: Tensor, *arguments: Any, **cons
     grid = (triton.cdiv(queries, _QUERIES_A_PROGRAM), batch * heads)
     with torch.cuda.device_of(value) if value.is_cuda else nullcontext():
         kernel[grid](
-            *arguments, tokens, queries, heads, depth, levels, points, block=_QUERIES_A_PROGRAM,
-            depth_block=triton.next_power_of_2(depth), **constants,
+            *arguments, *_packed(shapes), tokens, queries, heads, depth, levels, points,
+            block=_QUERIES_A_PROGRAM, depth_block=triton.next_power_of_2(depth), **constants,
         )  # fmt: skip
 
 
@@ -157,9 +188,9 @@ def msda_triton(
     batch, queries, heads, levels, points = weights.shape
     result = value.new_zeros(batch, queries, heads * value.shape[3])
     value, locations, weights = value.contiguous(), locations.contiguous(), weights.contiguous()
-    arguments = (value, tuple(shapes), locations, weights, result)
+    arguments = (value, locations, weights, result)
     reads_block = triton.next_power_of_2(max(levels * points, 1))
-    _launch(_forward_kernel, value, weights, *arguments, softmax=softmax, reads_block=reads_block)
+    _launch(_forward_kernel, shapes, value, weights, *arguments, softmax=softmax, reads_block=reads_block)
     return result
 
 
@@ -174,9 +205,8 @@ def msda_triton_backward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of value, locations and weights, from grad (B,Q,h*D)."""
     to_value, to_locations, to_weights = (weights.new_zeros(t.shape) for t in (value, locations, weights))
-    inputs = grad.contiguous(), value.contiguous(), tuple(shapes)
-    points = locations.contiguous(), weights.contiguous()
-    _launch(_backward_kernel, value, weights, *inputs, *points, to_value, to_locations, to_weights)
+    inputs = grad.contiguous(), value.contiguous(), locations.contiguous(), weights.contiguous()
+    _launch(_backward_kernel, shapes, value, weights, *inputs, to_value, to_locations, to_weights)
     return to_value.to(value.dtype), to_locations, to_weights
 
 

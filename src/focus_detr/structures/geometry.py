@@ -35,7 +35,7 @@ class Geometry:
     @classmethod
     def unpadded(cls, shapes: list[tuple[int, int]], batch: int, device: torch.device) -> Geometry:
         """The geometry of a batch without padding."""
-        sizes = torch.tensor(shapes, device=device)[None].expand(batch, -1, -1)
+        sizes = table(shapes, device)[None].expand(batch, -1, -1)
         return cls(shapes, sizes, None)
 
     @classmethod
@@ -64,7 +64,7 @@ class Geometry:
 
     def valid_ratios(self, dtype: torch.dtype) -> Tensor:
         """(B,L,2): the image's share of each canvas, as (width, height)."""
-        canvas = torch.tensor(self.shapes, device=self.sizes.device)
+        canvas = table(self.shapes, self.sizes.device)
         precision = self.precision if self.rounded else dtype
         return (self.sizes.to(precision) / canvas.to(precision)).flip(-1).to(dtype)
 
@@ -77,7 +77,7 @@ class Geometry:
         if not self.rounded:
             return self.centres().to(dtype)[:, :, None] * self.valid_ratios(dtype)[:, None]
         ratios = self.valid_ratios(self.precision)
-        canvas = torch.tensor(self.shapes, device=ratios.device).flip(-1)
+        canvas = table(self.shapes, ratios.device).flip(-1)
         return (self._grid(ratios * canvas)[:, :, None] * ratios[:, None]).to(dtype)
 
     def _grid(self, extents: Tensor) -> Tensor:
@@ -99,3 +99,11 @@ class Geometry:
 def flatten_levels(maps: list[Tensor]) -> Tensor:
     """Maps (B,C,H_l,W_l) to tokens (B,N,C): fine to coarse, row by row."""
     return torch.cat([level.flatten(2).transpose(1, 2) for level in maps], 1)
+
+
+def table(rows: list[tuple[int, int]], device: torch.device) -> Tensor:
+    """Pairs of whole numbers as a tensor (L,2) int64."""
+    if not torch.compiler.is_dynamo_compiling():
+        return torch.tensor(rows, device=device)
+    # In a compiled graph that would be a constant on the CPU, which keeps the graph from being a CUDA graph.
+    return torch.stack([torch.full((), number, device=device) for row in rows for number in row]).view(-1, 2)
