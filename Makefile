@@ -3,11 +3,12 @@
 BIN := .venv/bin
 SETUP := pyproject.toml constraints.txt scripts/install.sh $(wildcard setup.py)
 
-.PHONY: help demo test lint types format docs clean
+.PHONY: help demo test gpu gpu-dry-run lint types format docs clean
 
 help:
 	@echo "make demo    detect blood cells in the example pictures; writes outputs/demo"
 	@echo "make test    run the tests"
+	@echo "make gpu     all that only a GPU can show    make gpu-dry-run   the same code, tiny, on a CPU"
 	@echo "make lint    check style and formatting        make format   apply them"
 	@echo "make types   check types                       make docs     write docs/cli.md anew"
 	@echo "make clean   remove .venv, build products and caches"
@@ -25,6 +26,15 @@ demo: .venv/.installed
 
 test: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} $(ARGS)
+
+# On a machine with a GPU, installed with TORCH_INDEX= (see README): minutes, and one file of results.
+gpu: .venv/.installed-dev
+	$(BIN)/python -m pytest tests/gpu tests/ops/test_triton.py $(ARGS)
+	$(BIN)/python benchmarks/gpu.py
+
+gpu-dry-run: .venv/.installed-dev
+	GPU_DRY_RUN=1 $(BIN)/python -m pytest tests/gpu tests/ops/test_triton.py $(ARGS)
+	$(BIN)/python benchmarks/gpu.py --dry-run
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

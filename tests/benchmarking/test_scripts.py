@@ -14,7 +14,7 @@ from focus_detr.zoo.presets import preset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    "data_loading", "encoder_scaling", "family", "macs", "memory_4k", "peer_accuracy", "peers",
+    "data_loading", "encoder_scaling", "family", "gpu", "macs", "memory_4k", "peer_accuracy", "peers",
     "training_memory", "whole_model",
 )  # fmt: skip
 
@@ -32,6 +32,13 @@ def importable(monkeypatch):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_every_script_says_how_it_is_called(name):
     assert f"python benchmarks/{name}.py" in importlib.import_module(name).__doc__
+
+
+def test_the_gpu_script_compares_every_form_with_float64(capsys):
+    gpu = importlib.import_module("gpu")
+    rows = list(gpu.kernels("cpu", dry=True))
+    assert {row["dtype"] for row in rows} == {"fp32", "fp16", "bf16"}
+    assert all(row["ms"] > 0 and float(row["error"]) < 1e-2 for row in rows)
 
 
 def test_the_plain_form_counts_more_than_ours_by_heads_on_every_token():
