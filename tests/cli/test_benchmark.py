@@ -42,6 +42,15 @@ def test_json_is_one_line_of_rows_and_environment(tiny_model):
     )
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_models_and_presets_are_measured_in_half_precision(tiny_model, dtype):
+    for name in (tiny_model, "preset:focus-detr-nano"):
+        result = run(name, *QUICK, "--dtype", dtype, "--json")
+        assert result.exit_code == 0
+        (row,) = json.loads(result.stdout)["rows"]
+        assert row["best_ms"] > 0
+
+
 def test_env_tells_which_back_end_computes_and_why():
     text = run("--env").stdout
     assert "* cpu:" in text or "* reference:" in text

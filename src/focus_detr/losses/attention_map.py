@@ -23,13 +23,14 @@ def decoder_attention_map(
         shifted: lay it half a cell too far to the right and below, as released.
     """
     batch, device = len(samples[0][0]), samples[0][0].device
-    received = torch.zeros(batch, geometry.num_tokens, dtype=samples[0][1].dtype, device=device)
+    exact = torch.promote_types(samples[0][1].dtype, torch.float32)
+    received = torch.zeros(batch, geometry.num_tokens, dtype=exact, device=device)
     start = 0
     for level, (height, width) in enumerate(geometry.shapes):
         size = torch.tensor([width, height], device=device)
         for locations, weights in samples:
             cells = locations[:, :, :, level].flatten(1, 3) * size - (0.0 if shifted else 0.5)  # (B,S,2)
-            weight = weights[:, :, :, level]
+            weight = weights[:, :, :, level].to(exact)
             if queries is not None:
                 weight = weight * queries[:, :, None, None].to(weight.dtype)
             weight = weight.flatten(1)

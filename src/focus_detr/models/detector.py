@@ -19,6 +19,7 @@ from focus_detr.models.levels import levels_of_canvas, levels_of_each_size
 from focus_detr.models.neck import Neck
 from focus_detr.models.policies import POLICIES
 from focus_detr.models.position import token_positions
+from focus_detr.models.precision import full_precision_parts, without_autocast
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry, flatten_levels
@@ -92,6 +93,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         self.proposals = proposals
         self.host = host(c, proposals)
         self.quirks = c.switches
+        self._keep_in_fp32_modules_strict = full_precision_parts(self)  # for from_pretrained(dtype=...)
         self.post_init()
 
     @classmethod
@@ -140,9 +142,10 @@ class FocusDetrForObjectDetection(PreTrainedModel):
 
         loss, parts = None, None
         if labels is not None:
-            parts = self.host.losses(decoded, labels)
-            parts |= self.encoder.losses(memory, decoded, self.strides, labels)
-            loss = torch.stack(list(parts.values())).sum()
+            with without_autocast(pixel_values.device):
+                parts = self.host.losses(decoded, labels)
+                parts |= self.encoder.losses(memory, decoded, self.strides, labels)
+                loss = torch.stack(list(parts.values())).sum()
         skip = 0 if decoded.denoising is None else decoded.denoising.content.shape[1]
         logits = decoded.logits[-1][:, skip:]
         if decoded.valid is not None:

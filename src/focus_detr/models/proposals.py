@@ -7,7 +7,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from focus_detr.models.attention import MLP
+from focus_detr.models.precision import (
+    FullLinear,
+    FullMLP,
+    FullPrecision,
+    in_full_precision,
+    widened,
+    without_autocast,
+)
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.queries import Queries
 from focus_detr.structures.rows import descending, gather_rows
@@ -17,15 +24,18 @@ _BORDER = 0.01  # anchors closer than this to an edge of the image make no propo
 _BASE_SIZE = 0.05  # side of the finest level's anchors, relative to the image
 
 
-class Proposals(nn.Module):
-    """The proposal transform O(.) (spec 1.3) and the encoder's two heads on it (spec 1.7)."""
+class Proposals(FullPrecision):
+    """The proposal transform O(.) (spec 1.3) and the encoder's two heads on it (spec 1.7).
+
+    They rank tokens and place boxes, and so compute in full precision.
+    """
 
     def __init__(self, channels: int, num_labels: int) -> None:
         super().__init__()
         self.projection = nn.Linear(channels, channels)
         self.norm = nn.LayerNorm(channels)
-        self.class_head = nn.Linear(channels, num_labels)
-        self.box_head = MLP(channels, channels, channels, 4)
+        self.class_head = FullLinear(channels, num_labels)
+        self.box_head = FullMLP(channels, channels, channels, 4)
 
     @staticmethod
     def anchors(geometry: Geometry) -> tuple[Tensor, Tensor]:
@@ -50,24 +60,17 @@ class Proposals(nn.Module):
         logits = torch.log(anchors / (1 - anchors))
         return logits.masked_fill(~proposing[..., None], float("inf")), proposing
 
+    @in_full_precision
     def transform(self, tokens: Tensor, proposing: Tensor) -> Tensor:
         """O(t): tokens (B,N,C) that make no proposal count as zeros."""
         return self.norm(self.projection(tokens.masked_fill(~proposing[..., None], 0.0)))
 
-    def score(
-        self,
-        scorer: Callable[[Tensor], Tensor],
-        tokens: Tokens,
-    ) -> Tensor:
-        """What ``scorer`` makes of O(content + positions) (B,N,C), in full precision.
-
-        Scores decide by their order, which half precision changes.
-        """
-        content, positions = tokens.content, tokens.positions
-        with torch.autocast(content.device.type, enabled=False):
-            full = content.float() if content.dtype.itemsize < 4 else content
-            _, proposing = self.anchors(tokens.geometry)
-            return scorer(self.transform(full + positions.to(full.dtype), proposing))
+    def score(self, scorer: Callable[[Tensor], Tensor], tokens: Tokens) -> Tensor:
+        """What ``scorer`` makes of O(content + positions) (B,N,C), in full precision."""
+        content, positions = widened(tokens.content), tokens.positions
+        _, proposing = self.anchors(tokens.geometry)
+        with without_autocast(content.device):
+            return scorer(self.transform(content + positions.to(content.dtype), proposing))
 
     def select(self, memory: Tensor, geometry: Geometry, content: Tensor, padded_queries: bool) -> Queries:
         """The best tokens of memory (B,N,C) as queries; content (Q,C) is learned, by rank (mixed)."""

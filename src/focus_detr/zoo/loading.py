@@ -24,9 +24,18 @@ def load_model(
 ) -> Any:
     """The trained model in ``folder``, every parameter of which comes from its file.
 
+    Args:
+        dtype: of the weights, but for those that decide by order or place and stay float32 (see
+            `focus_detr.models.precision`); "auto" as stored.
+
     Raises:
-        FocusDetrError: a file is missing, cut short, of another kind of model, or has not all parameters.
+        FocusDetrError: a file is missing, cut short, of another kind of model, or has not all parameters; no
+            weights can be of that dtype.
     """
+    from focus_detr.models.precision import float_dtype
+
+    if dtype not in (None, "auto"):
+        dtype = float_dtype(dtype)
     if model_class is None:
         from focus_detr.models import FocusDetrForObjectDetection
 

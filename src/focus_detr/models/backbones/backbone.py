@@ -90,7 +90,8 @@ def build_backbone(
     config = _as_config(config)
     family = config.model_type
     try:
-        model = AutoBackbone.from_config(config)
+        # Of one dtype with the rest of a model: a configuration remembers the one it was last loaded in.
+        model = AutoBackbone.from_config(config, dtype=torch.get_default_dtype())
     except ValueError as error:
         raise FocusDetrError(f"backbone_config of model_type {family!r} is no backbone: {error}") from error
 

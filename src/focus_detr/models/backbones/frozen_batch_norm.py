@@ -4,11 +4,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from focus_detr.models.precision import FullPrecision
 
-class FrozenBatchNorm2d(nn.Module):
+
+class FrozenBatchNorm2d(FullPrecision):
     """Batch norm that always normalises with its running statistics, in training too.
 
-    State-dict names are those of ``nn.BatchNorm2d`` less ``num_batches_tracked``.
+    Its tensors stay float32 in half precision, and what it returns is of the dtype it was given. State-dict
+    names are those of ``nn.BatchNorm2d`` less ``num_batches_tracked``.
 
     Args:
         num_features: channels C.
@@ -53,6 +56,7 @@ class FrozenBatchNorm2d(nn.Module):
             # An affine map with constant factors keeps no activation for the backward pass.
             scale = self.weight * (self.running_var + self.eps).rsqrt()
             shift = self.bias - self.running_mean * scale
+            scale, shift = scale.to(x.dtype), shift.to(x.dtype)  # or the product would be of the wider dtype
             return torch.addcmul(shift[:, None, None], x, scale[:, None, None])
         return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 

@@ -10,6 +10,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, SelfAttention
 from focus_detr.models.position import box_positions
+from focus_detr.models.precision import FullLinear, FullMLP
 from focus_detr.structures.boxes import inverse_sigmoid
 from focus_detr.structures.geometry import Geometry
 
@@ -61,8 +62,8 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(channels)
         self.position_mlp = MLP(2 * channels, channels, channels)
-        self.class_heads = nn.ModuleList(nn.Linear(channels, num_labels) for _ in layers)
-        self.box_heads = nn.ModuleList(MLP(channels, channels, channels, 4) for _ in layers)
+        self.class_heads = nn.ModuleList(FullLinear(channels, num_labels) for _ in layers)
+        self.box_heads = nn.ModuleList(FullMLP(channels, channels, channels, 4) for _ in layers)
 
     def forward(
         self,

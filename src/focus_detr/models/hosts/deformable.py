@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from focus_detr.losses.objective import Objective
-from focus_detr.models.attention import MLP
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import DecoderLayer, Samples, decoder_layers, self_attention_mask
 from focus_detr.models.position import sine_of_boxes
+from focus_detr.models.precision import FullLinear, FullMLP
 from focus_detr.models.proposals import Proposals, best_tokens
 from focus_detr.structures.boxes import inverse_sigmoid
 from focus_detr.structures.geometry import Geometry
@@ -59,7 +59,7 @@ class DeformableHost(Host):
         else:
             self.query_content = nn.Embedding(c.num_queries, width)
             self.query_position = nn.Embedding(c.num_queries, width)
-            self.query_point = nn.Linear(width, 2)
+            self.query_point = FullLinear(width, 2)
         self.decoder = DeformableDecoder(c, options.box_refinement, options.logit_eps)
         self.objective = Objective(c, eps=1e-12)  # the original adds nothing, and fails on empty boxes
         self.quirks = c.switches
@@ -139,8 +139,8 @@ class DeformableDecoder(nn.Module):
         self.refine, self.eps = refine, eps
         self.layers = nn.ModuleList(decoder_layers(config))
         heads = config.decoder_layers if refine else 1
-        self.class_heads = nn.ModuleList(nn.Linear(width, labels) for _ in range(heads))
-        self.box_heads = nn.ModuleList(MLP(width, width, width, 4) for _ in range(heads))
+        self.class_heads = nn.ModuleList(FullLinear(width, labels) for _ in range(heads))
+        self.box_heads = nn.ModuleList(FullMLP(width, width, width, 4) for _ in range(heads))
 
     def forward(
         self,

@@ -11,8 +11,9 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.objective import Objective
-from focus_detr.models.attention import MLP, CrossAttention, FeedForward, SelfAttention
+from focus_detr.models.attention import CrossAttention, FeedForward, SelfAttention
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
+from focus_detr.models.precision import FullLinear, FullMLP
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.memory import Decoded, Memory
 from focus_detr.structures.queries import DenoisingQueries
@@ -45,8 +46,8 @@ class DetrHost(Host):
         assert c.num_labels is not None
         self.query_position = nn.Embedding(c.num_queries, c.d_model)
         self.decoder = AttentionDecoder(c)
-        self.class_head = nn.Linear(c.d_model, c.num_labels + 1)
-        self.box_head = MLP(c.d_model, c.d_model, c.d_model, 4)
+        self.class_head = FullLinear(c.d_model, c.num_labels + 1)
+        self.box_head = FullMLP(c.d_model, c.d_model, c.d_model, 4)
         # The original adds nothing to areas, and fails on empty boxes.
         self.objective = Objective(c, eps=1e-12, no_object_weight=self.options.no_object_weight)
 

@@ -15,6 +15,7 @@ from focus_detr.models.hosts.decoder import self_attention_mask
 from focus_detr.models.hosts.deformable import DeformableDecoder
 from focus_detr.models.hosts.denoising import plain_denoising
 from focus_detr.models.position import box_positions
+from focus_detr.models.precision import FullEmbedding
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.memory import Decoded, Memory
 from focus_detr.structures.queries import DenoisingQueries
@@ -44,7 +45,7 @@ class DnDeformableHost(Host):
         c = config
         assert c.num_labels is not None
         self.query_content = nn.Embedding(c.num_queries, c.d_model - 1)
-        self.query_anchor = nn.Embedding(c.num_queries, 4)  # logits of boxes_cxcywh
+        self.query_anchor = FullEmbedding(c.num_queries, 4)  # logits of boxes_cxcywh
         # One row more than there are classes, as released: a label that noise may put, and nothing else.
         self.label_embedding = nn.Embedding(c.num_labels + 1, c.d_model - 1)
         self.decoder = AnchorDecoder(c)

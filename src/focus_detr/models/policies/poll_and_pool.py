@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.attention import MLP
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.full_attention import attend, full_attention_layers
 from focus_detr.models.policies.selection import share
+from focus_detr.models.precision import FullMLP
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
@@ -50,7 +50,7 @@ class PollAndPoolPolicy(TokenPolicy):
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
         width = config.d_model
-        self.scorer = MLP(width, width, 1)
+        self.scorer = FullMLP(width, width, 1)
         self.pool_weights = nn.Linear(width, self.options.abstract_tokens)
         self.pool_values = nn.Linear(width, width)
         self.layers = nn.ModuleList(full_attention_layers(config))
@@ -74,10 +74,8 @@ class PollAndPoolPolicy(TokenPolicy):
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """The tokens to poll: floor(ratio * N) of each image, the same in all layers."""
-        # Scores decide by their order, and half precision changes it: this part stays in full precision.
         content, geometry = tokens.content, tokens.geometry
-        with torch.autocast(content.device.type, enabled=False):
-            scores = self.scorer(content.float() if content.dtype.itemsize < 4 else content)[..., 0]
+        scores = self.scorer(content)[..., 0]
         ratio = self._ratio() if budget is None else budget.share
         count, own, ranked = max(1, share(ratio, geometry.num_tokens)), None, scores.detach()
         if geometry.valid is not None:
@@ -102,7 +100,8 @@ class PollAndPoolPolicy(TokenPolicy):
         chance = plan.scores.gather(1, plan.indices).sigmoid()[..., None]
         polled = gather_rows(features, plan.indices) * chance.to(content.dtype)
         rest, some = self._unpolled(plan, geometry)
-        shares = self.pool_weights(features).masked_fill(~rest[..., None], torch.finfo(content.dtype).min)
+        shares = self.pool_weights(features)
+        shares = shares.masked_fill(~rest[..., None], torch.finfo(shares.dtype).min)
         shares = shares.softmax(1).transpose(1, 2)  # (B,M,N)
         pooled = shares @ self.pool_values(features)  # (B,M,C)
 

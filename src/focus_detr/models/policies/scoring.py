@@ -6,11 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from focus_detr.models.precision import FullPrecision, in_full_precision
 from focus_detr.structures.geometry import Geometry
 
 
-class TokenScorer(nn.Module):
-    """A logit per token, from the token itself and the mean of its level (spec 1.4)."""
+class TokenScorer(FullPrecision):
+    """A logit per token, from the token itself and the mean of its level (spec 1.4), in full precision."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -24,6 +25,7 @@ class TokenScorer(nn.Module):
             nn.Linear(channels // 4, 1),
         )
 
+    @in_full_precision
     def forward(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """tokens (B,N,C), valid (B,N) tokens that count in the mean -> (B,N) logits."""
         local, shared = F.gelu(self.project(self.norm(tokens))).chunk(2, -1)
@@ -58,6 +60,7 @@ class ForegroundSelector(TokenScorer):
         self.modulation = nn.Parameter(torch.empty(num_levels - 1)) if top_down else None
 
     # The same scorer, asked for a whole pyramid: it takes another argument than for one level.
+    @in_full_precision
     def forward(self, tokens: Tensor, geometry: Geometry, use_padding: bool = False) -> Tensor:  # type: ignore[override]
         """Foreground logits (B,N) of proposal features ``tokens`` (B,N,C).
 

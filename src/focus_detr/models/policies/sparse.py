@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.losses.criterion import num_boxes
 from focus_detr.losses.objective import Objective
-from focus_detr.models.attention import MLP
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers
 from focus_detr.models.policies.scoring import TokenScorer
 from focus_detr.models.policies.selection import plan_tokens
+from focus_detr.models.precision import FullLinear, FullMLP
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
@@ -56,8 +56,8 @@ class SparsePolicy(TokenPolicy):
         self.scorer = TokenScorer(c.d_model)
         self.layers = nn.ModuleList(encoder_layers(c))
         supervised = c.encoder_layers - 1 if self.options.auxiliary_losses else 0
-        self.class_heads = nn.ModuleList(nn.Linear(c.d_model, c.num_labels) for _ in range(supervised))
-        self.box_heads = nn.ModuleList(MLP(c.d_model, c.d_model, c.d_model, 4) for _ in range(supervised))
+        self.class_heads = nn.ModuleList(FullLinear(c.d_model, c.num_labels) for _ in range(supervised))
+        self.box_heads = nn.ModuleList(FullMLP(c.d_model, c.d_model, c.d_model, 4) for _ in range(supervised))
         self.criterion = Objective(c, eps=1e-12).criterion
         self.quirks = c.switches
 
@@ -107,7 +107,8 @@ class SparsePolicy(TokenPolicy):
         for j, (tokens, class_head, box_head) in enumerate(
             zip(memory.layers, self.class_heads, self.box_heads, strict=False)
         ):
-            boxes = (box_head(tokens) + anchors.to(tokens.dtype)).sigmoid()
+            delta = box_head(tokens)
+            boxes = (delta + anchors.to(delta.dtype)).sigmoid()
             losses |= self.criterion.matched(class_head(tokens), boxes, labels, count, f"_enc_{j}", rows)
         return losses
 
