@@ -96,6 +96,10 @@ def test_the_guide_s_policy_is_trained_and_used(norm_policy, photos, tmp_path):
         "--device",
         "cpu",
     ]
+    with pytest.raises(FocusDetrError, match=r"plugins=\['norm_policy'\].*--trust-plugins"):
+        CliRunner().invoke(app, [str(part) for part in command], catch_exceptions=False)
+    assert "norm_policy" not in sys.modules
+    command.append("--trust-plugins")
     predicted = CliRunner().invoke(app, [str(part) for part in command], catch_exceptions=False)
     assert predicted.exit_code == 0, predicted.output
     assert "norm" in POLICIES.names()
@@ -107,7 +111,7 @@ def test_the_guide_s_policy_is_trained_and_used(norm_policy, photos, tmp_path):
     with pytest.raises(
         FocusDetrError, match=r"plugins=\['norm_policy'\]: there is no module 'norm_policy'.*PYTHONPATH"
     ):
-        FocusDetr(folder).predict(photos / "train" / "1.png")
+        FocusDetr(folder, trust_plugins=True).predict(photos / "train" / "1.png")
 
 
 def test_its_options_are_strict(norm_policy):

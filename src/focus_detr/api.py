@@ -26,12 +26,20 @@ class FocusDetr:
             configuration without weights, which has to be trained before it predicts.
         device: "cpu", "cuda", "mps" ...; by default a GPU where there is one.
         deploy: predict and evaluate with a copy made for speed; see `focus_detr.deploy.deploy`.
+        trust_plugins: import the modules that the model's configuration names, which runs their code.
 
     Raises:
         FocusDetrError: nothing of that name, or no such device here.
     """
 
-    def __init__(self, name: str | Path, device: str | None = None, *, deploy: bool = False) -> None:
+    def __init__(
+        self,
+        name: str | Path,
+        device: str | None = None,
+        *,
+        deploy: bool = False,
+        trust_plugins: bool = False,
+    ) -> None:
         from focus_detr.zoo.presets import list_presets
         from focus_detr.zoo.resolve import resolve_model
 
@@ -39,7 +47,7 @@ class FocusDetr:
             from focus_detr.inference.predictor import checked_device
 
             checked_device(device)
-        self.device, self.deploy = device, deploy
+        self.device, self.deploy, self.trust_plugins = device, deploy, trust_plugins
         self.preset = str(name) if str(name) in list_presets() else None
         self.folder = None if self.preset else resolve_model(name)
         self._predictor: Predictor | None = None
@@ -51,7 +59,10 @@ class FocusDetr:
             from focus_detr.inference import Predictor
 
             self._predictor = Predictor.from_pretrained(
-                str(self._trained()), device=self.device, deploy=self.deploy
+                str(self._trained()),
+                device=self.device,
+                deploy=self.deploy,
+                trust_plugins=self.trust_plugins,
             )
         return self._predictor
 
@@ -100,8 +111,7 @@ class FocusDetr:
         """Average precision and more on a labelled data set; see `focus_detr.evaluation.evaluate`."""
         from focus_detr.evaluation import evaluate
 
-        model = self.predictor if self.deploy else self._trained()
-        return evaluate(model, data, split=split, device=self.device, **options)
+        return evaluate(self.predictor, data, split=split, device=self.device, **options)
 
     def train(self, data: str | Path | DetectionDataset, **options: Any) -> FocusDetr:
         """Train on a data set (fine-tune, where this is a trained model), and return the trained model.
@@ -111,8 +121,12 @@ class FocusDetr:
         """
         from focus_detr.training import train
 
+        if self.trust_plugins:
+            options = {"trust_plugins": True, **options}
         result = train(data, model=self.preset or str(self.folder), device=self.device, **options)
-        return FocusDetr(result.model, device=self.device, deploy=self.deploy)
+        return FocusDetr(
+            result.model, device=self.device, deploy=self.deploy, trust_plugins=self.trust_plugins
+        )
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and its image processor to a folder that `FocusDetr(folder)` reads."""

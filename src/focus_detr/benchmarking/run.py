@@ -49,6 +49,7 @@ def benchmark(
     split: str = "test",
     limit: int | None = None,
     progress: bool = False,
+    trust_plugins: bool = False,
 ) -> BenchmarkReport:
     """Time, memory, operations and, given data, AP of models; their runs take turns.
 
@@ -62,6 +63,7 @@ def benchmark(
         warmup, runs, pause: see `take_turns`.
         memory: measure it, in one fresh process a row.
         data: labelled images to measure AP on; ``limit`` takes the first of its ``split``.
+        trust_plugins: import the modules that the models name, which runs their code.
 
     Raises:
         FocusDetrError: a model, size or option that cannot be used.
@@ -74,7 +76,7 @@ def benchmark(
         if min(height, width) < 32:
             raise FocusDetrError(f"size {height}x{width}: sides must be 32 pixels or more")
     with limited_threads(threads):
-        subjects = _subjects(models, keep_ratios, device, dtype)
+        subjects = _subjects(models, keep_ratios, device, dtype, trust_plugins)
         pictures = [_pictures(subject, data, split, limit) for subject in subjects]
         cases = [
             (subject, size, dataset)
@@ -117,15 +119,21 @@ def benchmark(
 
 
 def _subjects(
-    models: Sequence[str], keep_ratios: Sequence[float], device: str | None, dtype: str | None
+    models: Sequence[str],
+    keep_ratios: Sequence[float],
+    device: str | None,
+    dtype: str | None,
+    trust_plugins: bool,
 ) -> list[Subject]:
     subjects = []
     for name in models:
-        first = load_subject(Order(name, None, device, dtype))
+        first = load_subject(Order(name, None, device, dtype, trust_plugins))
         if not keep_ratios or not selects_tokens(first.config):
             subjects.append(first)
         else:
-            subjects += [load_subject(Order(name, ratio, device, dtype)) for ratio in keep_ratios]
+            subjects += [
+                load_subject(Order(name, ratio, device, dtype, trust_plugins)) for ratio in keep_ratios
+            ]
     if keep_ratios and not any(selects_tokens(subject.config) for subject in subjects):
         raise FocusDetrError(
             f"keep ratios {', '.join(map(str, keep_ratios))}: no model here selects tokens by one "

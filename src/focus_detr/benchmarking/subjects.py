@@ -27,12 +27,14 @@ class Order:
         name: a bundled model, a folder, a preset (random weights; also ``preset:NAME``), an exported file;
             ``deployed:NAME`` is the model as `focus_detr.deploy.deploy` makes it.
         keep_ratio: in place of the model's own.
+        trust_plugins: import the modules that the model names, which runs their code.
     """
 
     name: str
     keep_ratio: float | None = None
     device: str | None = None
     dtype: str | None = None
+    trust_plugins: bool = False
 
 
 @dataclass
@@ -95,7 +97,10 @@ def load_subject(order: Order) -> Subject:
     if name.startswith(PRESET) or known:
         predictor, trained = _from_preset(name.removeprefix(PRESET), order.device, dtype), False
     else:
-        predictor, trained = Predictor.from_pretrained(name, device=order.device, dtype=dtype), True
+        trained = True
+        predictor = Predictor.from_pretrained(
+            name, device=order.device, dtype=dtype, trust_plugins=order.trust_plugins
+        )
     config = getattr(predictor.model, "config", None)
     config = config if isinstance(config, FocusDetrConfig) else None
     if config is None and (order.dtype is not None or deployed):

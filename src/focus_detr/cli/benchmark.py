@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from focus_detr.cli.options import DeviceOption
+from focus_detr.cli.options import DeviceOption, TrustOption
 from focus_detr.cli.output import JsonFlag, note, print_json
 from focus_detr.errors import FocusDetrError
 
@@ -47,6 +47,7 @@ def benchmark(
     env: Annotated[
         bool, typer.Option("--env", help="Only say what this machine computes with, and why.")
     ] = False,
+    trust_plugins: TrustOption = False,
     json: JsonFlag = False,
 ) -> None:
     """Measure time, memory, operations and accuracy of models, in turns on the same images.
@@ -72,7 +73,7 @@ def benchmark(
     report = run(
         models, sizes=sizes, batch_size=batch_size, keep_ratios=keep_ratio or [], threads=threads,
         device=device, dtype=dtype, warmup=warmup, runs=runs, pause=pause, memory=memory, data=data,
-        split=split, limit=limit, progress=not json,
+        split=split, limit=limit, progress=not json, trust_plugins=trust_plugins,
     )  # fmt: skip
     if csv is not None:
         report.save_csv(csv)

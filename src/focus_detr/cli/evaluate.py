@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import CrowdsOption, DataArgument, DeployOption, DeviceOption, ModelArgument
+from focus_detr.cli.options import (
+    CrowdsOption,
+    DataArgument,
+    DeployOption,
+    DeviceOption,
+    ModelArgument,
+    TrustOption,
+)
 from focus_detr.cli.output import JsonFlag, print_json
 from focus_detr.folders import writable_folder
 from focus_detr.zoo.resolve import resolve_model
@@ -24,6 +31,7 @@ def evaluate(
     device: DeviceOption = None,
     deploy: DeployOption = False,
     crowds: CrowdsOption = "regions",
+    trust_plugins: TrustOption = False,
     json: JsonFlag = False,
 ) -> None:
     """Measure average precision, per class and by size, and what the token selection keeps."""
@@ -34,7 +42,7 @@ def evaluate(
     from focus_detr.evaluation import evaluate as run
     from focus_detr.inference import Predictor
 
-    predictor = Predictor.from_pretrained(folder, device=device, deploy=deploy)
+    predictor = Predictor.from_pretrained(folder, device=device, deploy=deploy, trust_plugins=trust_plugins)
     report = run(
         predictor,
         data,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import ModelArgument
+from focus_detr.cli.options import ModelArgument, TrustOption
 from focus_detr.cli.output import JsonFlag, print_json
 from focus_detr.errors import FocusDetrError
 
@@ -35,6 +35,7 @@ def export(
         list[str] | None,
         typer.Option(help="Picture, folder or pattern that int8 takes its ranges from; repeatable."),
     ] = None,
+    trust_plugins: TrustOption = False,
     json: JsonFlag = False,
 ) -> None:
     """Write a model, its class names and its preprocessing to one file for another runtime.
@@ -57,6 +58,7 @@ def export(
         batch_size=batch,
         precision=precision,
         calibration=calibration or None,
+        trust_plugins=trust_plugins,
     )
     files = [file for file in sorted(written.parent.glob(f"{written.stem}.*")) if file.is_file()]
     if json:

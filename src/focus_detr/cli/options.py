@@ -35,6 +35,11 @@ CrowdsOption = Annotated[
     ),
 ]
 
+TrustOption = Annotated[
+    bool,
+    typer.Option("--trust-plugins", help="Import the modules that the model names, which runs their code."),
+]
+
 
 def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """`["a=1", "b=[2, 3]", "c=text"]` to a dictionary; values are read as YAML, as in a recipe."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from focus_detr.cli.options import DeployOption, DeviceOption, ModelArgument, split_names
+from focus_detr.cli.options import DeployOption, DeviceOption, ModelArgument, TrustOption, split_names
 from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.cli.pictures import Pictures, keep_sources
 from focus_detr.errors import FocusDetrError
@@ -56,6 +56,7 @@ def predict(
     ] = False,
     device: DeviceOption = None,
     deploy: DeployOption = False,
+    trust_plugins: TrustOption = False,
     json: JsonFlag = False,
 ) -> None:
     """Find objects in pictures; draw and count them.
@@ -77,7 +78,7 @@ def predict(
 
     from focus_detr.inference import Detections, Predictor
 
-    predictor = Predictor.from_pretrained(folder, device=device, deploy=deploy)
+    predictor = Predictor.from_pretrained(folder, device=device, deploy=deploy, trust_plugins=trust_plugins)
     stream = predictor.predict(
         sources,
         threshold=threshold,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import DataArgument, parse_settings
+from focus_detr.cli.options import DataArgument, TrustOption, parse_settings
 from focus_detr.cli.output import JsonFlag, print_json
 
 
@@ -42,6 +42,7 @@ def train(
         bool, typer.Option("--resume", help="Go on with the run in the folder from its last checkpoint.")
     ] = False,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or mps; the fastest when not given.")] = None,
+    trust_plugins: TrustOption = False,
     json: JsonFlag = False,
 ) -> None:
     """Train a detector on a data set; the folder of the run holds the best and the last model."""
@@ -59,6 +60,7 @@ def train(
         eval_data=eval_data,
         resume=resume,
         device=device,
+        trust_plugins=trust_plugins,
     )
     if json:
         print_json(

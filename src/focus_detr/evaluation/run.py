@@ -33,6 +33,7 @@ def evaluate(
     device: str | None = None,
     progress: bool = True,
     crowds: str = "regions",
+    trust_plugins: bool = False,
 ) -> EvaluationReport:
     """Score a model on one split of a data set, by COCO's protocol.
 
@@ -45,6 +46,7 @@ def evaluate(
         batch_size: images computed at once; changes speed, not results.
         device: for a model given by name; by default a GPU where there is one.
         crowds: of a path, what annotations of COCO with `iscrowd` 1 are (`load_dataset`).
+        trust_plugins: of a model given by name, import the modules it names, which runs their code.
 
     An image that cannot be read, here or when the data set was loaded, is counted and left
     out, its objects with it.
@@ -59,7 +61,9 @@ def evaluate(
     if output is not None:
         writable_folder(output)
     predictor = (
-        model if isinstance(model, Predictor) else Predictor.from_pretrained(Path(model), device=device)
+        model
+        if isinstance(model, Predictor)
+        else Predictor.from_pretrained(Path(model), device=device, trust_plugins=trust_plugins)
     )
     if isinstance(data, DetectionDataset):
         dataset = data

@@ -38,6 +38,7 @@ def export(
     precision: str = "fp32",
     calibration: Sources | None = None,
     processor: FocusDetrImageProcessor | None = None,
+    trust_plugins: bool = False,
 ) -> Path:
     """Write a model to a file with its class names and preprocessing; `load_exported` reads it.
 
@@ -55,6 +56,7 @@ def export(
             OpenVINO only, computes the same part in 8 bits, in ranges measured on pictures.
         calibration: for "int8", 10 to 300 pictures like those the model will see (files, folders, patterns).
         processor: of a model given as an object.
+        trust_plugins: of a model given by name, import the modules it names, which runs their code.
 
     Returns:
         The file.
@@ -81,7 +83,7 @@ def export(
         from focus_detr.export.quantization import readable
 
         options["pictures"] = readable(calibration)
-    model, processor = _load(model, processor)
+    model, processor = _load(model, processor, trust_plugins)
     _prepare(model, precision)
 
     from focus_detr.export.metadata import Metadata
@@ -104,7 +106,9 @@ def _writer(format: str) -> Callable[..., None]:
 
 
 def _load(
-    model: FocusDetrForObjectDetection | str | os.PathLike[str], processor: FocusDetrImageProcessor | None
+    model: FocusDetrForObjectDetection | str | os.PathLike[str],
+    processor: FocusDetrImageProcessor | None,
+    trust_plugins: bool,
 ) -> tuple[FocusDetrForObjectDetection, FocusDetrImageProcessor]:
     from focus_detr.zoo.loading import load_image_processor, load_model
     from focus_detr.zoo.resolve import resolve_model
@@ -114,7 +118,7 @@ def _load(
         if folder.is_file():
             raise FocusDetrError(f"{folder}: is exported already; export the model it was made from")
         processor = processor or load_image_processor(folder)
-        loaded = load_model(folder)
+        loaded = load_model(folder, trust_plugins=trust_plugins)
     else:
         if processor is None:
             raise FocusDetrError("export: a model given as an object needs processor=FocusDetrImageProcessor")

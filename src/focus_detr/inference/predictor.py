@@ -88,6 +88,7 @@ class Predictor:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         deploy: bool = False,
+        trust_plugins: bool = False,
     ) -> Predictor:
         """A predictor for a bundled model, a folder, an exported file, or a model on the hub.
 
@@ -95,6 +96,7 @@ class Predictor:
             device: by default a GPU where there is one.
             dtype: of the weights, as in `"float16"`; by default as stored.
             deploy: bring the model into the form that infers fastest (see `deploy`), in ``dtype``.
+            trust_plugins: import the modules that the model's configuration names, which runs their code.
         """
         from focus_detr.zoo.loading import load_image_processor, load_model
         from focus_detr.zoo.resolve import resolve_model
@@ -103,7 +105,7 @@ class Predictor:
         if folder.is_file():
             return cls._exported(folder, device, dtype, deploy)
         stored = "auto" if dtype is None or deploy else dtype
-        model = load_model(folder, stored).to(checked_device(device))
+        model = load_model(folder, stored, trust_plugins=trust_plugins).to(checked_device(device))
         if deploy:
             from focus_detr.deploy.deploy import deploy as deployed
 

@@ -7,6 +7,7 @@ names, position encoding, token policy, quirks. An unknown key or an unusable va
 import dataclasses
 import difflib
 import math
+import os
 from itertools import pairwise
 from typing import Any
 
@@ -181,6 +182,26 @@ class FocusDetrConfig(PreTrainedConfig):
         from focus_detr.zoo.presets import preset
 
         return preset(name, **overrides)
+
+    @classmethod
+    def from_dict(cls, config_dict: dict[str, Any], **kwargs: Any) -> Any:
+        """As `transformers.PreTrainedConfig.from_dict`, the way of every file.
+
+        Modules that a file names as `plugins` are imported with ``trust_plugins=True`` alone, unless the
+        caller has imported them already.
+        """
+        from focus_detr.models.plugins import named_by_file, trusting_plugins
+
+        with named_by_file(), trusting_plugins(kwargs.pop("trust_plugins", False)):
+            return super().from_dict(config_dict, **kwargs)
+
+    @classmethod
+    def from_json_file(cls, json_file: str | os.PathLike[str]) -> Any:
+        """As `transformers.PreTrainedConfig.from_json_file`; plugins as in `from_dict`."""
+        from focus_detr.models.plugins import named_by_file
+
+        with named_by_file():
+            return super().from_json_file(json_file)
 
     @property
     def switches(self) -> Quirks:

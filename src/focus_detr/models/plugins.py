@@ -3,20 +3,60 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 from focus_detr.errors import FocusDetrError
+
+_trusting: ContextVar[bool] = ContextVar("trusting", default=False)
+_named_by_file: ContextVar[bool] = ContextVar("named_by_file", default=False)
+
+
+@contextmanager
+def trusting_plugins(trusted: bool = True) -> Iterator[None]:
+    """Within it, models read from files may have the modules imported that they name."""
+    token = _trusting.set(trusted or _trusting.get())
+    try:
+        yield
+    finally:
+        _trusting.reset(token)
+
+
+@contextmanager
+def named_by_file() -> Iterator[None]:
+    """Within it, plugins are named by a file, which may come from anywhere, and not by the caller."""
+    token = _named_by_file.set(True)
+    try:
+        yield
+    finally:
+        _named_by_file.reset(token)
+
+
+def refuse_strangers(names: Iterable[str]) -> None:
+    """Raise `FocusDetrError` for a module that a file names, and that nobody has imported or trusts."""
+    strangers = [name for name in names if name not in sys.modules]
+    if strangers and not _trusting.get():
+        raise FocusDetrError(
+            f"plugins={strangers}: the model or recipe names these modules, whose code importing them would "
+            "run; look at it, then import them yourself, or trust them: --trust-plugins, in Python "
+            "trust_plugins=True"
+        )
 
 
 def import_plugins(names: Sequence[str]) -> None:
     """Import the modules ``names``, each of which registers a host or a token policy.
 
     Raises:
-        FocusDetrError: there is no such module, it cannot be imported, or it registers nothing.
+        FocusDetrError: there is no such module, it cannot be imported, or it registers nothing; or a file
+            names it and nobody has imported or trusts it.
     """
     from focus_detr.models.hosts import HOSTS
     from focus_detr.models.policies import POLICIES
 
+    if _named_by_file.get():
+        refuse_strangers(names)
     for name in names:
         try:
             importlib.import_module(name)

@@ -66,6 +66,7 @@ def load_for_finetuning(
     Raises:
         FocusDetrError: no model there, no class, or the same class twice.
     """
+    from focus_detr.models.plugins import import_plugins
     from focus_detr.zoo.loading import load_model
     from focus_detr.zoo.resolve import resolve_model
 
@@ -80,6 +81,7 @@ def load_for_finetuning(
     old_names = class_names_of(source.config)
     config = with_classes(source.config, class_names, category_ids)
     if overrides:
+        import_plugins(overrides.get("plugins", ()))  # named by the caller, and not by the model's file
         config = type(config).from_dict({**config.to_dict(), **overrides})
     model = type(source)(config)
     report = FinetuningReport(source=path.name)

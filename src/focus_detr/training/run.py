@@ -12,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.plugins import trusting_plugins
 from focus_detr.training.evaluating import Evaluator, coco_evaluator
 from focus_detr.training.imports import without_local_datasets_folder
 from focus_detr.training.recipe import Recipe
@@ -65,6 +66,7 @@ def train(
     eval_data: str | Path | DetectionDataset | None = None,
     device: str | None = None,
     evaluator: Evaluator | None = None,
+    trust_plugins: bool = False,
 ) -> TrainingResult:
     """Train a detector.
 
@@ -82,13 +84,15 @@ def train(
         eval_data: data set to evaluate on, where it is not a split of ``data``.
         device: "cpu" to train there whatever else there is; None for the fastest there is.
         evaluator: model -> numbers, among them ``AP``, instead of COCO's on the evaluation data.
+        trust_plugins: import the modules that the model or a recipe's file names, which runs their code.
 
     Raises:
         FocusDetrError: something given is unusable, training diverged, or memory ran out; the message says
             what to change.
     """
     check_device(device)
-    chosen, output = choose_recipe(model, recipe, output, resume, overrides)
+    with trusting_plugins(trust_plugins):
+        chosen, output = choose_recipe(model, recipe, output, resume, overrides)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     with without_local_datasets_folder():
@@ -101,7 +105,8 @@ def train(
     dataset = load_training_data(data, chosen)
     eval_dataset = load_evaluation_data(data, eval_data, chosen, dataset)
     torch.manual_seed(chosen.seed)
-    detector, report = build_model(model, checkpoint, chosen, dataset)
+    with trusting_plugins(trust_plugins):
+        detector, report = build_model(model, checkpoint, chosen, dataset)
     processor = build_image_processor(model, chosen)
     if evaluator is None and eval_dataset is not None:
         evaluator = coco_evaluator(eval_dataset, processor, chosen.batch_size, chosen.workers)

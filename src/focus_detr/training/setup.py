@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError, UnknownSplitError
 from focus_detr.folders import writable_folder
+from focus_detr.models.plugins import refuse_strangers
 from focus_detr.training.checkpoints import list_checkpoints
 from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 
@@ -52,6 +53,7 @@ def choose_recipe(
     if resume and saved_file is not None and saved_file.is_file():
         saved = Recipe.from_dict(yaml.safe_load(saved_file.read_text(encoding="utf-8")), str(saved_file))
         chosen = (load_recipe(recipe) if recipe is not None else saved).replace(overrides)
+        _refuse_strangers(recipe, chosen, overrides)
         changed = [key for key, value in chosen.to_dict().items() if value != saved.to_dict()[key]]
         if set(changed) - _MAY_CHANGE:
             raise FocusDetrError(
@@ -61,10 +63,18 @@ def choose_recipe(
         return chosen, Path(output or "")
     name = model if isinstance(model, str) else "custom"
     chosen = load_recipe(recipe if recipe is not None else recipe_for(name)).replace(overrides)
+    _refuse_strangers(recipe, chosen, overrides)
     folder = Path(output) if output is not None else Path("runs") / chosen.name
     if resume:  # a run's folder has its recipe from the start
         raise FocusDetrError(f"{folder}: there is no run to resume; check output, or leave resume out")
     return chosen, folder
+
+
+def _refuse_strangers(recipe: Any, chosen: Recipe, overrides: Mapping[str, Any] | None) -> None:
+    """Plugins that a recipe's file names may be anybody's; those the caller names are the caller's."""
+    if not isinstance(recipe, Mapping | Recipe):
+        own = ((overrides or {}).get("model") or {}).get("plugins") or ()
+        refuse_strangers(name for name in chosen.model.get("plugins") or () if name not in own)
 
 
 def newest_checkpoint(output: Path, resume: bool, first: bool) -> Path | None:

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.plugins import trusting_plugins
 
 if TYPE_CHECKING:
     from focus_detr.images.processor import FocusDetrImageProcessor
@@ -20,13 +21,18 @@ _DAMAGE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeErro
 
 
 def load_model(
-    folder: Path, dtype: str | torch.dtype | None = None, model_class: type[PreTrainedModel] | None = None
+    folder: Path,
+    dtype: str | torch.dtype | None = None,
+    model_class: type[PreTrainedModel] | None = None,
+    *,
+    trust_plugins: bool = False,
 ) -> Any:
     """The trained model in ``folder``, every parameter of which comes from its file.
 
     Args:
         dtype: of the weights, but for those that decide by order or place and stay float32 (see
             `focus_detr.models.precision`); "auto" as stored.
+        trust_plugins: import the modules that its config.json names, which runs their code.
 
     Raises:
         FocusDetrError: a file is missing, cut short, of another kind of model, or has not all parameters; no
@@ -44,10 +50,13 @@ def load_model(
     if not any(folder.glob("model*.safetensors")):
         raise FocusDetrError(f"{folder}: has no weights; model.safetensors belongs beside its config.json")
     try:
-        loaded: Any = model_class.from_pretrained(
-            folder, dtype=dtype, output_loading_info=True, use_safetensors=True, local_files_only=True
-        )
+        with trusting_plugins(trust_plugins):
+            loaded: Any = model_class.from_pretrained(
+                folder, dtype=dtype, output_loading_info=True, use_safetensors=True, local_files_only=True
+            )
         model, info = loaded
+    except FocusDetrError as error:
+        raise FocusDetrError(f"{folder}: {error}") from error
     except _DAMAGE as error:
         raise _damaged(folder, "config.json and model.safetensors", error) from error
     missing = sorted(info["missing_keys"])
