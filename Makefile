@@ -3,12 +3,13 @@
 BIN := .venv/bin
 SETUP := pyproject.toml constraints.txt scripts/install.sh $(wildcard setup.py)
 
-.PHONY: help demo test gpu gpu-dry-run lint types format docs clean
+.PHONY: help demo test fuzz gpu gpu-dry-run lint types format docs clean
 
 help:
 	@echo "make demo    detect blood cells in the example pictures; writes outputs/demo"
 	@echo "make test    run the tests"
 	@echo "make gpu     all that only a GPU can show    make gpu-dry-run   the same code, tiny, on a CPU"
+	@echo "make fuzz    break data sets at random and read them, MINUTES=30"
 	@echo "make lint    check style and formatting        make format   apply them"
 	@echo "make types   check types                       make docs     write docs/cli.md anew"
 	@echo "make clean   remove .venv, build products and caches"
@@ -35,6 +36,9 @@ gpu: .venv/.installed-dev
 gpu-dry-run: .venv/.installed-dev
 	GPU_DRY_RUN=1 $(BIN)/python -m pytest tests/gpu tests/ops/test_triton.py $(ARGS)
 	$(BIN)/python benchmarks/gpu.py --dry-run
+
+fuzz: .venv/.installed-dev
+	$(BIN)/python scripts/fuzz.py --minutes $${MINUTES:-5}
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

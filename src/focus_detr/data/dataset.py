@@ -158,7 +158,7 @@ class DetectionDataset(Dataset[Sample]):
         empty = sum(len(record.labels) == 0 for record in self.records)
         crowds = sum(len(record.ignored) for record in self.records)
         text = (
-            f"{in_line(self.name)} ({self.format}, {self.split}): {len(self.records)} images, "
+            f"{in_line(self.name)} ({self.format}, {in_line(self.split)}): {len(self.records)} images, "
             f"{sum(counts.values())} boxes of {len(counts)} classes ({classes}); {empty} images without "
             f"an object, {crowds} crowd regions. "
         )

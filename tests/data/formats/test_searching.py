@@ -42,6 +42,24 @@ def test_images_in_a_linked_folder_find_their_labels(tmp_path: Path) -> None:
     assert before == {"0.png": 1, "1.png": 0, "x.png": 1}
 
 
+def test_links_that_git_wrote_as_text_are_followed(tmp_path: Path) -> None:
+    """On Windows it does, unless told otherwise."""
+    root = write_yolo(tmp_path / "set")
+    write_image(tmp_path / "elsewhere" / "images" / "x.png")
+    (tmp_path / "elsewhere" / "labels").mkdir()
+    (tmp_path / "elsewhere" / "labels" / "x.txt").write_text("0 .5 .5 .2 .2\n")
+    for folder in ("images", "labels"):
+        (root / folder / "train" / "cam").write_text(f"../../../elsewhere/{folder}")
+    (root / "images" / "train" / "README").write_text("Nothing to see.")
+    (root / "images" / "train" / "LICENSE").write_bytes(b"\0\xff")
+    records = load_dataset(root, on_problem="raise").records
+    assert {record.path.name: len(record.labels) for record in records} == {
+        "0.png": 1,
+        "1.png": 0,
+        "x.png": 1,
+    }
+
+
 def test_links_out_to_the_machine_are_not_followed(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "0.png")
     for name, target in (("root", "/"), ("proc", "/proc"), ("dev", "/dev")):

@@ -12,6 +12,7 @@ from focus_detr.errors import FocusDetrError
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff .gif .jfif .ppm .pgm .jp2 .avif".split())
 # What macOS and file systems leave beside the files that were meant.
 _SYSTEM_FOLDERS = frozenset(("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information"))
+_LONGEST_LINK = 1024
 # A search that has seen this many names and nothing that was looked for is in the wrong place.
 _FRUITLESS = 100_000
 
@@ -59,6 +60,8 @@ def files_below(folder: Path, wanted: Callable[[Path], bool]) -> list[Path]:
             looked_at += 1
             if _is(entry, "dir"):
                 waiting.append(Path(entry.path))
+            elif (target := _written_link(entry)) is not None:
+                waiting.append(target)
             elif wanted(path := Path(entry.path)) and _is(entry, "file"):
                 found.append(path)
         if looked_at > _FRUITLESS and not found:
@@ -104,6 +107,18 @@ def _is(entry: os.DirEntry[str], kind: str) -> bool:
         return entry.is_dir() if kind == "dir" else entry.is_file()
     except OSError:  # a loop of links
         return False
+
+
+def _written_link(entry: os.DirEntry[str]) -> Path | None:
+    """Where a link leads that git wrote as a text file, as it does where there are none, if to a folder."""
+    if "." in entry.name or not _is(entry, "file") or entry.stat().st_size > _LONGEST_LINK:
+        return None
+    try:
+        written = Path(entry.path).read_text(encoding="utf-8")
+    except (OSError, ValueError):  # no text, or none that could be a path
+        return None
+    target = os.path.normpath(Path(entry.path).parent / written)
+    return Path(target) if os.path.isdir(target) else None
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,7 +166,7 @@ def _class_names(split: VocSplit) -> list[str]:
 
 
 def _report_unreadable(file: Path, error: UnreadableFileError, log: ProblemLog) -> None:
-    if file.exists():
+    if os.path.lexists(file):
         message = str(error).removeprefix(f"{file}: ")
         log.add("bad-annotation", "error", file, message, "The image was left out.")
     else:

@@ -49,7 +49,7 @@ def label_file(image: Path) -> Path:
     """The label file of an image; where none is there, the one that the usual layout would have."""
     places = list(_places(image))
     found = next((place for place in places if os.path.lexists(place)), None)
-    if found is None and (behind_link := Path(os.path.realpath(image))) != image:
+    if found is None and os.path.exists(image) and (behind_link := Path(os.path.realpath(image))) != image:
         found = next((place for place in _places(behind_link) if os.path.lexists(place)), None)
     return found or places[0]
 
@@ -78,8 +78,12 @@ def _places(image: Path) -> Iterator[Path]:
     parts = list(image.parts)
     for position in range(len(parts) - 2, -1, -1):
         if parts[position].lower() in _IMAGE_FOLDERS:
-            yield Path(*parts[:position], "labels", *parts[position + 1 :]).with_suffix(".txt")
-    yield image.with_suffix(".txt")
+            yield _text_file(Path(*parts[:position], "labels", *parts[position + 1 :]))
+    yield _text_file(image)
+
+
+def _text_file(image: Path) -> Path:
+    return Path(f"{os.path.splitext(image)[0]}.txt")
 
 
 def _parse_row(row: list[str], form: RowForm) -> RawBox | Fault:
