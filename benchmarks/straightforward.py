@@ -19,7 +19,7 @@ from focus_detr import FocusDetrForObjectDetection
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.hosts.denoising import contrastive_denoising
 from focus_detr.structures.geometry import Geometry
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.queries import DenoisingQueries, Queries
 
@@ -74,7 +74,7 @@ class Straightforward(nn.Module):
         output: dict[str, Any] = {"logits": logits[-1][:, skip:], "pred_boxes": boxes[-1][:, skip:]}
         if labels is not None:
             geometry = Geometry.unpadded(shapes, len(x), x.device)
-            decoded = Decoded(logits, boxes, queries.boxes, None, queries, denoising)
+            decoded = DecoderOutput([], [], logits=logits, boxes=boxes, queries=queries, denoising=denoising)
             parts = model.host.losses(decoded, labels)
             parts |= model.encoder.losses(Memory(memory, geometry, plan), decoded, model.strides, labels)
             output["loss"] = torch.stack(list(parts.values())).sum()

@@ -14,7 +14,7 @@ from focus_detr.structures.boxes import EPS
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
-    from focus_detr.structures.memory import Decoded
+    from focus_detr.structures.memory import DecoderOutput
 
 
 class Objective:
@@ -38,7 +38,7 @@ class Objective:
         else:
             self.criterion = SoftmaxCriterion(SoftmaxMatcher(*costs), weights, no_object_weight)
 
-    def __call__(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+    def __call__(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         """All parts, whose sum is the loss."""
         criterion, valid, denoising = self.criterion, decoded.valid, decoded.denoising
         count = num_boxes(labels, decoded.boxes[0].device)
@@ -50,7 +50,7 @@ class Objective:
             losses |= criterion.matched(
                 proposed.class_logits, proposed.proposal_boxes, told, count, "_enc", counting
             )
-        skip = 0 if denoising is None else denoising.content.shape[1]
+        skip = decoded.num_denoising
         for j, (logits, boxes) in enumerate(zip(decoded.logits, decoded.boxes, strict=True)):
             suffix = "" if j == len(decoded.logits) - 1 else f"_{j}"
             losses |= criterion.matched(logits[:, skip:], boxes[:, skip:], labels, count, suffix, valid)

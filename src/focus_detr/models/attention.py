@@ -112,7 +112,7 @@ class DeformableAttention(nn.Module):
         """Values (B,N,h,C/h) sampled, weighed, summed and mixed: (B,Q,C)."""
         return self.output_proj(multi_scale_deformable_attention(value, shapes, locations, weights))
 
-    def reset_parameters(self) -> None:
+    def start(self) -> None:
         """Deformable DETR's start: equal weights, and offsets as `reset_offsets` has them."""
         self.reset_offsets()
         init.zeros_(self.attention_weights.weight)

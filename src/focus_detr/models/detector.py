@@ -14,7 +14,7 @@ from transformers.utils import ModelOutput
 from focus_detr.models.backbones.backbone import build_backbone
 from focus_detr.models.configuration import FocusDetrConfig
 from focus_detr.models.hosts import HOSTS
-from focus_detr.models.initialization import initialize, start
+from focus_detr.models.initialization import initialize, start_parts
 from focus_detr.models.levels import levels_of_canvas, levels_of_each_size
 from focus_detr.models.neck import Neck
 from focus_detr.models.policies import POLICIES
@@ -146,7 +146,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
                 parts = self.host.losses(decoded, labels)
                 parts |= self.encoder.losses(memory, decoded, self.strides, labels)
                 loss = torch.stack(list(parts.values())).sum()
-        skip = 0 if decoded.denoising is None else decoded.denoising.content.shape[1]
+        skip = decoded.num_denoising
         logits = decoded.logits[-1][:, skip:]
         if decoded.valid is not None:
             logits = logits.masked_fill(~decoded.valid[..., None], torch.finfo(logits.dtype).min)
@@ -195,6 +195,6 @@ class FocusDetrForObjectDetection(PreTrainedModel):
     def _init_weights(self, module: nn.Module) -> None:
         initialize(module)
         if module is self:
-            start(self)
+            start_parts(self)
             if self.level_embedding is not None:
                 init.normal_(self.level_embedding)

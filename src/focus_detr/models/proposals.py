@@ -7,9 +7,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from focus_detr.models.heads.boxes import BoxHead
+from focus_detr.models.heads.classes import ClassHead
 from focus_detr.models.precision import (
-    FullLinear,
-    FullMLP,
     FullPrecision,
     in_full_precision,
     widened,
@@ -34,8 +34,8 @@ class Proposals(FullPrecision):
         super().__init__()
         self.projection = nn.Linear(channels, channels)
         self.norm = nn.LayerNorm(channels)
-        self.class_head = FullLinear(channels, num_labels)
-        self.box_head = FullMLP(channels, channels, channels, 4)
+        self.class_head = ClassHead(channels, num_labels)
+        self.box_head = BoxHead(channels)
 
     @staticmethod
     def anchors(geometry: Geometry) -> tuple[Tensor, Tensor]:

@@ -33,23 +33,37 @@ class Memory:
 
 
 @dataclass
-class Decoded:
-    """Predictions of every decoder layer, and what they started from.
+class DecoderOutput:
+    """What a decoder made of its queries, layer by layer, and what heads say of it.
+
+    D+Q: denoising queries, if any, come before the others.
 
     Attributes:
-        logits: (B,D+Q,k) of each layer, denoising queries first; boxes: (B,D+Q,4) boxes_cxcywh.
-        initial_boxes: (B,Q,4) boxes_cxcywh the first layer looked at, or (B,Q,2) points.
+        states: (B,D+Q,C) after each layer, as heads read them.
+        references: (B,D+Q,4) boxes_cxcywh or (B,D+Q,2) points, what each layer's boxes are relative to.
+        samples: locations (B,Q,h,L,P,2) and weights (B,Q,h,L,P) of each layer's deformable attention, where
+            they were asked for.
+        logits: (B,D+Q,k) of each layer; boxes: (B,D+Q,4) boxes_cxcywh, which some decoders find on their way.
         valid: (B,Q) queries that stand for something of their image; None when all do.
         queries: the encoder's proposals, for their loss; None where nothing is proposed.
         denoising: the denoising queries, if any.
-        samples: locations (B,Q,h,L,P,2) and weights (B,Q,h,L,P) of each layer's deformable attention, where
-            they were asked for.
     """
 
-    logits: list[Tensor]
-    boxes: list[Tensor]
-    initial_boxes: Tensor
+    states: list[Tensor]
+    references: list[Tensor]
+    samples: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+    logits: list[Tensor] = field(default_factory=list)
+    boxes: list[Tensor] = field(default_factory=list)
     valid: Tensor | None = None
     queries: Queries | None = None
     denoising: DenoisingQueries | None = None
-    samples: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    @property
+    def num_denoising(self) -> int:
+        """D: denoising queries, which come first."""
+        return 0 if self.denoising is None else self.denoising.content.shape[1]
+
+    @property
+    def initial_boxes(self) -> Tensor:
+        """(B,Q,4) boxes_cxcywh, or (B,Q,2) points, that the first layer looked at."""
+        return self.references[0][:, self.num_denoising :]

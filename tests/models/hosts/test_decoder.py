@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from focus_detr.models.heads.boxes import locate
+from focus_detr.models.heads.classes import classify
 from focus_detr.models.hosts.decoder import Decoder, DecoderLayer, self_attention_mask
 from focus_detr.models.position import box_positions
 from focus_detr.structures.geometry import Geometry
@@ -32,6 +34,13 @@ def scene(seed=1):
     return content, boxes, memory
 
 
+def predictions(decoder, *inputs):
+    """Logits and boxes of every layer."""
+    output = decoder(*inputs)
+    logits = classify(decoder.class_heads, output.states)
+    return logits, locate(decoder.box_heads, output.states, output.references)
+
+
 def learning(modules):
     return [any(p.grad is not None and p.grad.any() for p in module.parameters()) for module in modules]
 
@@ -42,14 +51,14 @@ def learning(modules):
 )
 def test_boxes_look_forward_twice(decoder, layer, heads):
     # A layer's boxes teach its own head and that of the layer before, and no head before that one.
-    _, boxes, _ = decoder(*scene(), WHOLE)
+    _, boxes = predictions(decoder, *scene(), WHOLE)
     boxes[layer].sum().backward()
     assert learning(decoder.box_heads) == heads
     assert learning(decoder.layers) == [j <= layer for j in range(LAYERS)]
 
 
 def test_a_layer_s_classes_teach_its_own_head_and_no_box_head(decoder):
-    logits, _, _ = decoder(*scene(), WHOLE)
+    logits, _ = predictions(decoder, *scene(), WHOLE)
     logits[1].sum().backward()
     assert learning(decoder.class_heads) == [False, True, False]
     assert not any(learning(decoder.box_heads))
@@ -58,8 +67,8 @@ def test_a_layer_s_classes_teach_its_own_head_and_no_box_head(decoder):
 def test_predictions_read_the_normed_state_and_refinement_the_state(decoder):
     read = []
     decoder.box_heads[0].register_forward_hook(lambda module, inputs, output: read.append(inputs[0]))
-    decoder(*scene(), WHOLE)
-    normed, state = read
+    predictions(decoder, *scene(), WHOLE)
+    state, normed = read
     assert torch.equal(normed, decoder.norm(state)) and not torch.allclose(normed, state)
 
 
@@ -70,15 +79,17 @@ def test_heads_that_move_nothing_leave_the_boxes(decoder):
     content, boxes, memory = scene()
     boxes[0, 0] = torch.tensor([0.0, 1.0, 0.5, 0.0])  # the logit's clamp shows at the ends only
     expected = boxes.clamp(1e-3, 1 - 1e-3)
-    for found in decoder(content, boxes, memory, WHOLE)[1]:
+    for found in predictions(decoder, content, boxes, memory, WHOLE)[1]:
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
 
 
 @torch.no_grad()
 def test_positions_relative_to_the_canvas_differ_where_there_is_padding(decoder):
     for geometry, same in ((WHOLE, [True, True]), (PADDED, [True, False])):
-        image, canvas = (decoder(*scene(), geometry, None, switch)[1][-1] for switch in (False, True))
-        assert [torch.allclose(image[i], canvas[i], atol=1e-9) for i in range(2)] == same
+        image, canvas = (
+            predictions(decoder, *scene(), geometry, None, switch)[1][-1] for switch in (False, True)
+        )
+        assert [torch.allclose(image[-1][i], canvas[-1][i], atol=1e-9) for i in range(2)] == same
 
 
 @torch.no_grad()
@@ -100,7 +111,9 @@ def test_padding_of_the_memory_is_not_seen(decoder):
     other = torch.where(PADDED.valid[..., None], memory, 99.0)
     assert not torch.equal(memory, other)
     for geometry, same in ((PADDED, True), (WHOLE, False)):
-        first, second = (decoder(content, boxes, each, geometry)[0][-1] for each in (memory, other))
+        first, second = (
+            predictions(decoder, content, boxes, each, geometry)[0][-1] for each in (memory, other)
+        )
         assert torch.allclose(first, second) == same
 
 
@@ -108,8 +121,8 @@ def test_padding_of_the_memory_is_not_seen(decoder):
 def test_order_of_queries_is_of_no_account(decoder):
     content, boxes, memory = scene()
     order = torch.tensor([3, 0, 4, 1, 2])
-    logits, found, _ = decoder(content, boxes, memory, WHOLE)
-    permuted_logits, permuted, _ = decoder(content[:, order], boxes[:, order], memory, WHOLE)
+    logits, found = predictions(decoder, content, boxes, memory, WHOLE)
+    permuted_logits, permuted = predictions(decoder, content[:, order], boxes[:, order], memory, WHOLE)
     torch.testing.assert_close(permuted_logits[-1], logits[-1][:, order])
     torch.testing.assert_close(permuted[-1], found[-1][:, order])
 
@@ -121,13 +134,15 @@ def test_queries_see_those_they_may_see(decoder):
     denoising[2:, :2] = False
     allowed = self_attention_mask(denoising, None)
     content, boxes, memory = scene()
-    before = decoder(content, boxes, memory, WHOLE, allowed)[0][-1]
+    before = predictions(decoder, content, boxes, memory, WHOLE, allowed)[0][-1]
     content[:, 0] += 1
-    after = decoder(content, boxes, memory, WHOLE, allowed)[0][-1]
+    after = predictions(decoder, content, boxes, memory, WHOLE, allowed)[0][-1]
     torch.testing.assert_close(after[:, 2:], before[:, 2:])
     assert not torch.allclose(after[:, 1], before[:, 1])
     content[:, 4] += 1
-    assert not torch.allclose(decoder(content, boxes, memory, WHOLE, allowed)[0][-1][:, 0], after[:, 0])
+    assert not torch.allclose(
+        predictions(decoder, content, boxes, memory, WHOLE, allowed)[0][-1][:, 0], after[:, 0]
+    )
 
 
 def test_masks_combine():

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from focus_detr.models.proposals import Proposals, ProposalUser
 from focus_detr.models.registry import NoOptions, Registry, read_options
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries, Queries
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Host(ProposalUser):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
-    ) -> Decoded:
+    ) -> DecoderOutput:
         """Predictions of every decoder layer.
 
         Args:
@@ -66,6 +66,9 @@ class Host(ProposalUser):
             with_samples: also tell where each layer sampled the memory.
         """
         raise NotImplementedError
+
+    def start(self) -> None:
+        """Set parameters that belong to no layer, once its layers have started."""
 
     def proposals_to_teach(self, memory: Memory) -> Queries | None:
         """For single-stage hosts: no query comes from them, but a token policy uses their heads, which learn
@@ -76,7 +79,7 @@ class Host(ProposalUser):
         unused = memory.tokens.new_zeros(c.num_queries, c.d_model)
         return self.proposals.select(memory.tokens, memory.geometry, unused, c.switches.padded_queries)
 
-    def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+    def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         """The parts of the loss, already weighted."""
         raise NotImplementedError
 

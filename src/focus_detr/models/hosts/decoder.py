@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, SelfAttention
+from focus_detr.models.heads.boxes import BoxHead, refine_boxes
+from focus_detr.models.heads.classes import ClassHead
 from focus_detr.models.position import box_positions
-from focus_detr.models.precision import FullLinear, FullMLP
-from focus_detr.structures.boxes import inverse_sigmoid
 from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import DecoderOutput
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -54,7 +55,10 @@ class DecoderLayer(GradientCheckpointingLayer):
 
 
 class Decoder(nn.Module):
-    """Layers with their own class and box heads."""
+    """Layers whose queries move their boxes as they go.
+
+    Class heads stand here, where checkpoints have them; it is the host that asks them.
+    """
 
     def __init__(self, layers: list[DecoderLayer], channels: int, num_labels: int) -> None:
         super().__init__()
@@ -62,8 +66,8 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.norm = nn.LayerNorm(channels)
         self.position_mlp = MLP(2 * channels, channels, channels)
-        self.class_heads = nn.ModuleList(FullLinear(channels, num_labels) for _ in layers)
-        self.box_heads = nn.ModuleList(FullMLP(channels, channels, channels, 4) for _ in layers)
+        self.class_heads = nn.ModuleList(ClassHead(channels, num_labels) for _ in layers)
+        self.box_heads = nn.ModuleList(BoxHead(channels) for _ in layers)
 
     def forward(
         self,
@@ -74,8 +78,10 @@ class Decoder(nn.Module):
         allowed: Tensor | None = None,
         canvas_query_position: bool = False,
         with_samples: bool = False,
-    ) -> tuple[list[Tensor], list[Tensor], list[Samples]]:
-        """Predictions of every layer: class logits (B,Q,k) and boxes_cxcywh (B,Q,4); where it sampled.
+    ) -> DecoderOutput:
+        """The states of every layer, and the boxes that its boxes are relative to.
+
+        These have a gradient: a layer's boxes also teach the box head before (look forward twice).
 
         Args:
             content: (B,Q,C); boxes: (B,Q,4) boxes_cxcywh to start from; memory: (B,N,C).
@@ -83,9 +89,9 @@ class Decoder(nn.Module):
             with_samples: say where each layer sampled; the list is empty otherwise.
         """
         ratios = geometry.valid_ratios(boxes.dtype).repeat(1, 1, 2)[:, None]  # (B,1,L,4)
-        all_logits, all_boxes = [], []
-        samples: list[Samples] = []
-        states, reference, start = content, boxes, boxes  # reference: detached; start: with its gradient
+        output = DecoderOutput([], [])
+        # The same boxes twice: start has its gradient, reference has none.
+        states, reference, start = content, boxes, boxes
         for j, layer in enumerate(cast(list[DecoderLayer], list(self.layers))):
             canvas = reference[:, :, None] * ratios  # (B,Q,L,4)
             # The original encodes positions on the finest canvas; an image alone has no canvas.
@@ -94,15 +100,14 @@ class Decoder(nn.Module):
             value = layer.cross_attention.project(memory, geometry.valid)
             states, sampled = layer(states, positions, canvas, value, geometry.shapes, allowed)
             if with_samples:
-                samples.append(sampled)
-            normed = self.norm(states)
-            all_logits.append(self.class_heads[j](normed))
-            all_boxes.append((self.box_heads[j](normed) + inverse_sigmoid(start)).sigmoid())
+                output.samples.append(sampled)
+            # Predictions read the normed state, refinement the state itself (as released).
+            output.states.append(self.norm(states))
+            output.references.append(start)
             if j + 1 < len(self.layers):
-                # Predictions read the normed state, refinement the state itself (as released).
-                start = (self.box_heads[j](states) + inverse_sigmoid(reference)).sigmoid()
+                start = refine_boxes(self.box_heads[j](states), reference)
                 reference = start.detach()
-        return all_logits, all_boxes, samples
+        return output
 
 
 def decoder_layers(config: FocusDetrConfig) -> list[DecoderLayer]:

@@ -5,18 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
 
-import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from focus_detr.losses.objective import Objective
+from focus_detr.models.heads.boxes import BoxHead, locate, refine_boxes
+from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
-from focus_detr.models.hosts.decoder import DecoderLayer, Samples, decoder_layers, self_attention_mask
+from focus_detr.models.hosts.decoder import DecoderLayer, decoder_layers, self_attention_mask
 from focus_detr.models.position import sine_of_boxes
-from focus_detr.models.precision import FullLinear, FullMLP
+from focus_detr.models.precision import FullLinear
 from focus_detr.models.proposals import Proposals, best_tokens
-from focus_detr.structures.boxes import inverse_sigmoid
 from focus_detr.structures.geometry import Geometry
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries, Queries
 from focus_detr.structures.rows import gather_rows
 
@@ -75,8 +76,9 @@ class DeformableHost(Host):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
-    ) -> Decoded:
+    ) -> DecoderOutput:
         queries: Queries | None
+        decoder = self.decoder
         if self.options.two_stage:
             queries = self._propose(memory)
             content, positions, start = self._from_proposals(queries)
@@ -88,10 +90,20 @@ class DeformableHost(Host):
             start, valid = self.query_point(positions).sigmoid(), None
             queries = self.proposals_to_teach(memory)
         allowed = self_attention_mask(None, valid)
-        logits, boxes, samples = self.decoder(content, positions, start, memory, allowed, with_samples)
-        return Decoded(logits, boxes, start, valid, queries, None, samples)
+        output: DecoderOutput = decoder(content, positions, start, memory, allowed, with_samples)
+        output.logits = classify(decoder.class_heads, output.states)
+        if not decoder.refine:
+            output.boxes = locate(decoder.box_heads, output.states, output.references, decoder.eps)
+        output.valid, output.queries = valid, queries
+        return output
 
-    def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+    def start(self) -> None:
+        if not self.options.two_stage:
+            init.normal_(self.query_content.weight)
+            init.normal_(self.query_position.weight)
+            cast(BoxHead, self.decoder.box_heads[0]).start_small()
+
+    def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         return self.objective(decoded, labels)
 
     def _propose(self, memory: Memory) -> Queries:
@@ -128,6 +140,8 @@ class DeformableHost(Host):
 class DeformableDecoder(nn.Module):
     """Layers over queries whose positions stay; heads of their own if ``refine``, else shared.
 
+    Heads stand here, where checkpoints have them; what ``refine`` does not need, the host asks.
+
     Args:
         eps: how near to 0 and 1 the logit of a coordinate is taken.
     """
@@ -139,8 +153,8 @@ class DeformableDecoder(nn.Module):
         self.refine, self.eps = refine, eps
         self.layers = nn.ModuleList(decoder_layers(config))
         heads = config.decoder_layers if refine else 1
-        self.class_heads = nn.ModuleList(FullLinear(width, labels) for _ in range(heads))
-        self.box_heads = nn.ModuleList(FullMLP(width, width, width, 4) for _ in range(heads))
+        self.class_heads = nn.ModuleList(ClassHead(width, labels) for _ in range(heads))
+        self.box_heads = nn.ModuleList(BoxHead(width) for _ in range(heads))
 
     def forward(
         self,
@@ -150,8 +164,8 @@ class DeformableDecoder(nn.Module):
         memory: Memory,
         allowed: Tensor | None = None,
         with_samples: bool = False,
-    ) -> tuple[list[Tensor], list[Tensor], list[Samples]]:
-        """Class logits (B,Q,k) and boxes_cxcywh (B,Q,4) of every layer; where it sampled.
+    ) -> DecoderOutput:
+        """The states of every layer and what its boxes are relative to; the boxes too, where it refines them.
 
         Args:
             content, positions: (B,Q,C); start: (B,Q,2) points or (B,Q,4) boxes_cxcywh.
@@ -159,8 +173,7 @@ class DeformableDecoder(nn.Module):
         """
         geometry: Geometry = memory.geometry
         ratios = geometry.valid_ratios(start.dtype)[:, None]  # (B,1,L,2)
-        all_logits, all_boxes = [], []
-        samples: list[Samples] = []
+        output = DecoderOutput([], [])
         states, reference = content, start
         for j, layer in enumerate(cast(list[DecoderLayer], list(self.layers))):
             canvas = reference[:, :, None] * ratios.repeat(1, 1, 1, reference.shape[-1] // 2)
@@ -168,13 +181,13 @@ class DeformableDecoder(nn.Module):
             where = self.query_positions(j, positions, states, reference, canvas)
             states, sampled = layer(states, where, canvas, value, geometry.shapes, allowed)
             if with_samples:
-                samples.append(sampled)
-            head = j if self.refine else 0
-            all_logits.append(self.class_heads[head](states))
-            all_boxes.append(moved(self.box_heads[head](states), reference, self.eps))
+                output.samples.append(sampled)
+            output.states.append(states)
+            output.references.append(reference)
             if self.refine:
-                reference = all_boxes[-1].detach()
-        return all_logits, all_boxes, samples
+                output.boxes.append(refine_boxes(self.box_heads[j](states), reference, self.eps))
+                reference = output.boxes[-1].detach()
+        return output
 
     def query_positions(
         self, layer: int, fixed: Tensor, states: Tensor, reference: Tensor, canvas: Tensor
@@ -186,11 +199,3 @@ class DeformableDecoder(nn.Module):
             reference: (B,Q,2 or 4) where the layer starts from; canvas: (B,Q,L,2 or 4) on each level.
         """
         return fixed
-
-
-def moved(delta: Tensor, reference: Tensor, eps: float) -> Tensor:
-    """Boxes (B,Q,4): reference (B,Q,2) points or (B,Q,4) boxes_cxcywh moved by delta (B,Q,4), as logits."""
-    logit = inverse_sigmoid(reference, eps)
-    if logit.shape[-1] == 2:
-        logit = torch.cat([logit, torch.zeros_like(logit)], -1)
-    return (delta + logit).sigmoid()

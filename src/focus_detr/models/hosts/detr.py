@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
+from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.errors import FocusDetrError
@@ -15,7 +16,7 @@ from focus_detr.models.attention import CrossAttention, FeedForward, SelfAttenti
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.precision import FullLinear, FullMLP
 from focus_detr.models.proposals import Proposals
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries
 
 if TYPE_CHECKING:
@@ -71,15 +72,20 @@ class DetrHost(Host):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
-    ) -> Decoded:
+    ) -> DecoderOutput:
         positions = self.query_position.weight.expand(len(memory.tokens), -1, -1)
         states = self.decoder(positions, memory)
-        boxes = [self.box_head(each).sigmoid() for each in states]
         # Queries look everywhere at once: what comes nearest to a start is the middle of the image.
-        start = torch.full_like(boxes[0][..., :2], 0.5)
-        return Decoded([self.class_head(each) for each in states], boxes, start)
+        middle = torch.full_like(states[0][..., :2], 0.5)
+        output = DecoderOutput(states, [middle] * len(states))
+        output.logits = [self.class_head(state) for state in states]
+        output.boxes = [self.box_head(state).sigmoid() for state in states]
+        return output
 
-    def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+    def start(self) -> None:
+        init.normal_(self.query_position.weight)
+
+    def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         return self.objective(decoded, labels)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from focus_detr.losses.objective import Objective
+from focus_detr.models.heads.boxes import locate
+from focus_detr.models.heads.classes import classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import Decoder, decoder_layers, self_attention_mask
 from focus_detr.models.hosts.denoising import contrastive_denoising
 from focus_detr.models.proposals import Proposals
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries
 
 if TYPE_CHECKING:
@@ -39,7 +42,7 @@ class DinoHost(Host):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
-    ) -> Decoded:
+    ) -> DecoderOutput:
         assert self.proposals is not None
         tokens, geometry = memory.tokens, memory.geometry
         queries = self.proposals.select(
@@ -52,15 +55,19 @@ class DinoHost(Host):
             mask = denoising.attention_mask(content.shape[1])
             content, boxes = denoising.before(content, boxes)
         allowed = self_attention_mask(mask, queries.valid)
-        decoded = self.decoder(
+        output: DecoderOutput = self.decoder(
             content, boxes, tokens, geometry, allowed, self.quirks.canvas_query_position, with_samples
         )
-        logits, all_boxes, samples = decoded
-        skip = content.shape[1] - queries.content.shape[1]
-        samples = [(locations[:, skip:], weights[:, skip:]) for locations, weights in samples]
-        return Decoded(logits, all_boxes, queries.boxes, queries.valid, queries, denoising, samples)
+        output.logits = classify(self.decoder.class_heads, output.states)
+        output.boxes = locate(self.decoder.box_heads, output.states, output.references)
+        output.valid, output.queries, output.denoising = queries.valid, queries, denoising
+        return output
 
-    def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+    def start(self) -> None:
+        init.xavier_uniform_(self.query_content.weight)
+        init.normal_(self.label_embedding.weight)
+
+    def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         parts = self.objective(decoded, labels)
         if decoded.denoising is None and self.training:
             # Distributed training wants every parameter in every step, also in one without objects.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 
 from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import MLP
+from focus_detr.models.heads.boxes import BoxHead
+from focus_detr.models.heads.classes import classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import self_attention_mask
 from focus_detr.models.hosts.deformable import DeformableDecoder
@@ -17,7 +20,8 @@ from focus_detr.models.hosts.denoising import plain_denoising
 from focus_detr.models.position import box_positions
 from focus_detr.models.precision import FullEmbedding
 from focus_detr.models.proposals import Proposals
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.boxes import inverse_sigmoid
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries
 
 if TYPE_CHECKING:
@@ -63,7 +67,7 @@ class DnDeformableHost(Host):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
-    ) -> Decoded:
+    ) -> DecoderOutput:
         batch = len(memory.tokens)
         content = F.pad(self.query_content.weight, (0, 1)).expand(batch, -1, -1)
         anchors = self.query_anchor.weight.sigmoid().expand(batch, -1, -1)
@@ -75,18 +79,26 @@ class DnDeformableHost(Host):
                 self.config.label_noise,
                 self.config.box_noise,
             )
-        boxes, mask, skip = anchors, None, 0
+        boxes, mask = anchors, None
         if denoising is not None:
             mask = denoising.attention_mask(content.shape[1])
             content, boxes = denoising.before(content, boxes)
-            skip = denoising.slots * denoising.groups
         allowed = self_attention_mask(mask, None)
-        logits, all_boxes, samples = self.decoder(content, content, boxes, memory, allowed, with_samples)
-        samples = [(locations[:, skip:], weights[:, skip:]) for locations, weights in samples]
-        queries = self.proposals_to_teach(memory)
-        return Decoded(logits, all_boxes, anchors, None, queries, denoising, samples)
+        output: DecoderOutput = self.decoder(content, content, boxes, memory, allowed, with_samples)
+        output.logits = classify(self.decoder.class_heads, output.states)
+        output.queries, output.denoising = self.proposals_to_teach(memory), denoising
+        return output
 
-    def losses(self, decoded: Decoded, labels: Labels) -> dict[str, Tensor]:
+    def start(self) -> None:
+        init.zeros_(self.query_content.weight)
+        init.normal_(self.label_embedding.weight)
+        # Boxes of all places and sizes, but for the margins.
+        init.uniform_(self.query_anchor.weight)
+        anchors = inverse_sigmoid(self.query_anchor.weight.detach()).clamp(-3, 3)
+        init.copy_(self.query_anchor.weight, anchors)
+        cast(BoxHead, self.decoder.box_heads[0]).start_small()
+
+    def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         parts = self.objective(decoded, labels)
         if decoded.denoising is None and self.training:
             # Distributed training wants every parameter in every step, also in one without objects.

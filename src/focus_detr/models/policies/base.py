@@ -10,7 +10,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.models.proposals import Proposals, ProposalUser
 from focus_detr.models.registry import NoOptions, Registry, read_options
 from focus_detr.structures.budget import Budget
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.tokens import Tokens
 
@@ -51,7 +51,7 @@ class TokenPolicy(ProposalUser):
         read_options(cls.options_class, config.policy_options, "policy_options")
 
     def start(self) -> None:
-        """Set parameters that belong to no layer; `focus_detr.models.initialization` does the rest."""
+        """Set parameters that belong to no layer, once its layers have started."""
 
     def accept(self, budget: Budget | float | None) -> Budget | None:
         """A call's budget, as `plan` takes it.
@@ -81,7 +81,7 @@ class TokenPolicy(ProposalUser):
         raise NotImplementedError
 
     def losses(
-        self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
+        self, memory: Memory, decoded: DecoderOutput, strides: list[int], labels: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """What teaches the policy, already weighted; ``strides`` are input pixels a cell of each level."""
         return {}

@@ -23,7 +23,7 @@ from focus_detr.models.policies.selection import plan_tokens
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.budget import Budget, Share
 from focus_detr.structures.geometry import Geometry
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.rows import gather_rows, scatter_rows
 from focus_detr.structures.tokens import Tokens
@@ -134,7 +134,7 @@ class FocusPolicy(TokenPolicy):
         return priority
 
     def losses(
-        self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
+        self, memory: Memory, decoded: DecoderOutput, strides: list[int], labels: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """The foreground selector's loss, from the boxes (spec 1.9)."""
         c, quirks, geometry = self.config, self.config.switches, memory.geometry

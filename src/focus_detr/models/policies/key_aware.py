@@ -39,7 +39,7 @@ class KeyAwareAttention(DeformableAttention):
         weights = ((query * keys).sum(-1) / math.sqrt(keys.shape[-1])).softmax(-1)  # (B,Q,h,LP)
         return self.output_proj((weights[..., None] * values).sum(-2).flatten(2))
 
-    def reset_parameters(self) -> None:
+    def start(self) -> None:
         """Offsets as in deformable attention."""
         self.reset_offsets()
 

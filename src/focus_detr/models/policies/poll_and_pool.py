@@ -17,7 +17,7 @@ from focus_detr.models.precision import FullMLP
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.rows import descending, gather_rows
 from focus_detr.structures.tokens import Tokens
@@ -127,7 +127,7 @@ class PollAndPoolPolicy(TokenPolicy):
         return rest, plan.counts[0] < geometry.num_tokens
 
     def losses(
-        self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
+        self, memory: Memory, decoded: DecoderOutput, strides: list[int], labels: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """A slight pull of the polled tokens' scores towards zero."""
         plan = memory.plan

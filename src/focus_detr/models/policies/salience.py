@@ -22,7 +22,7 @@ from focus_detr.models.policies.selection import plan_by_quotas
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.budget import Budget, Share, exact, scaled
 from focus_detr.structures.geometry import Geometry
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.tokens import Tokens
 
@@ -104,7 +104,7 @@ class SaliencePolicy(FocusPolicy):
         return outside.scatter(1, indices, outside.gather(1, indices) & ~rows)
 
     def losses(
-        self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
+        self, memory: Memory, decoded: DecoderOutput, strides: list[int], labels: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """The salience of tokens, from the boxes."""
         c, geometry = self.config, memory.geometry

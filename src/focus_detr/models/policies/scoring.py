@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from transformers import initialization as init
 
+from focus_detr.models.heads.classes import RARE
 from focus_detr.models.precision import FullPrecision, in_full_precision
 from focus_detr.structures.geometry import Geometry
 
@@ -58,6 +62,12 @@ class ForegroundSelector(TokenScorer):
     def __init__(self, channels: int, num_levels: int, top_down: bool = True) -> None:
         super().__init__(channels)
         self.modulation = nn.Parameter(torch.empty(num_levels - 1)) if top_down else None
+
+    def start(self) -> None:
+        """Foreground is rare at first, and levels hardly modulate one another."""
+        if self.modulation is not None:
+            init.uniform_(self.modulation, -0.3, 0.3)
+        init.constant_(cast(nn.Linear, self.score[-1]).bias, RARE)
 
     # The same scorer, asked for a whole pyramid: it takes another argument than for one level.
     @in_full_precision

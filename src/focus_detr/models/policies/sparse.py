@@ -12,15 +12,16 @@ from torch import Tensor, nn
 from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.losses.criterion import num_boxes
 from focus_detr.losses.objective import Objective
+from focus_detr.models.heads.boxes import BoxHead
+from focus_detr.models.heads.classes import ClassHead
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers
 from focus_detr.models.policies.scoring import TokenScorer
 from focus_detr.models.policies.selection import plan_tokens
-from focus_detr.models.precision import FullLinear, FullMLP
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
-from focus_detr.structures.memory import Decoded, Memory
+from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.rows import descending, gather_rows, scatter_rows
 from focus_detr.structures.tokens import Tokens
@@ -56,8 +57,8 @@ class SparsePolicy(TokenPolicy):
         self.scorer = TokenScorer(c.d_model)
         self.layers = nn.ModuleList(encoder_layers(c))
         supervised = c.encoder_layers - 1 if self.options.auxiliary_losses else 0
-        self.class_heads = nn.ModuleList(FullLinear(c.d_model, c.num_labels) for _ in range(supervised))
-        self.box_heads = nn.ModuleList(FullMLP(c.d_model, c.d_model, c.d_model, 4) for _ in range(supervised))
+        self.class_heads = nn.ModuleList(ClassHead(c.d_model, c.num_labels) for _ in range(supervised))
+        self.box_heads = nn.ModuleList(BoxHead(c.d_model) for _ in range(supervised))
         self.criterion = Objective(c, eps=1e-12).criterion
         self.quirks = c.switches
 
@@ -95,7 +96,7 @@ class SparsePolicy(TokenPolicy):
         return Memory(memory, geometry, plan, after[:-1] if self.training else [])
 
     def losses(
-        self, memory: Memory, decoded: Decoded, strides: list[int], labels: list[dict[str, Tensor]]
+        self, memory: Memory, decoded: DecoderOutput, strides: list[int], labels: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """The scores against where the decoder looks; the objects found by the layers' own heads."""
         plan, geometry = memory.plan, memory.geometry
@@ -112,12 +113,12 @@ class SparsePolicy(TokenPolicy):
             losses |= self.criterion.matched(class_head(tokens), boxes, labels, count, f"_enc_{j}", rows)
         return losses
 
-    def _score_loss(self, plan: TokenPlan, geometry: Geometry, decoded: Decoded) -> Tensor:
+    def _score_loss(self, plan: TokenPlan, geometry: Geometry, decoded: DecoderOutput) -> Tensor:
         scores = plan.scores
         assert scores is not None
-        received = decoder_attention_map(
-            decoded.samples, geometry, decoded.valid, self.quirks.shifted_attention_map
-        )
+        skip = decoded.num_denoising
+        samples = [(locations[:, skip:], weights[:, skip:]) for locations, weights in decoded.samples]
+        received = decoder_attention_map(samples, geometry, decoded.valid, self.quirks.shifted_attention_map)
         if geometry.valid is not None:
             received = torch.where(geometry.valid, received, received.min() - 1)
         best = descending(received, plan.counts[0])

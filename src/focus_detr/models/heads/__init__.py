@@ -1,0 +1,1 @@
+"""Heads: what is said of every query, from the decoder's states."""
