@@ -92,7 +92,7 @@ class FocusDetrConfig(PreTrainedConfig):
 
     Args:
         backbone_config: a `transformers` backbone configuration (ResNet, Swin, EfficientNet-Lite, ...).
-        freeze_stem, freeze_stages: parts of the backbone that are not trained (see `build_backbone`).
+        freeze_stem, freeze_stages, train_norm_affine: what of the backbone is trained (see `build_backbone`).
         num_levels: feature levels; those beyond the backbone's outputs are made by strided convolutions.
         host: how queries are made, decoded and matched: "dino" (see `focus_detr.models.hosts`).
         token_policy: what the encoder does to which tokens: "focus" (foreground selection, cascade, dual
@@ -124,6 +124,7 @@ class FocusDetrConfig(PreTrainedConfig):
     backbone_config: dict | PreTrainedConfig | None = None
     freeze_stem: bool | None = None
     freeze_stages: int = 0
+    train_norm_affine: bool | None = None
     num_levels: int = 4
     d_model: int = 256
     attention_heads: int = 8

@@ -77,7 +77,10 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         c = config
         assert c.backbone_config is not None and c.num_labels is not None  # filled in by the configuration
         self.backbone = build_backbone(
-            c.backbone_config, freeze_stem=c.freeze_stem, freeze_stages=c.freeze_stages
+            c.backbone_config,
+            freeze_stem=c.freeze_stem,
+            freeze_stages=c.freeze_stages,
+            train_norm_affine=c.train_norm_affine,
         )
         host = HOSTS[c.host]
         self.neck = Neck(self.backbone.channels, c.d_model, c.num_levels, norm=not host.single_scale)

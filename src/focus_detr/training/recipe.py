@@ -100,9 +100,10 @@ class Recipe:
     """Stop after so many evaluations without a better AP; None never stops early."""
     seed: int = 0
 
-    backbone_weights: str | None = None
-    """Where a new model's backbone starts: "efficientnet-lite0" (and 1, 2), or a transformers model of its
-    architecture; None starts it from random numbers."""
+    backbone_weights: str | None = "default"
+    """Where a new model's backbone starts: "default" is the weight that the preset names; another of
+    `list_backbones`, or a folder or hub id of a transformers model of its architecture. null insists on
+    random numbers, of which nothing is then frozen."""
     model: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Fields of the model's configuration to override, such as ``num_queries``."""
 

@@ -17,8 +17,6 @@ from focus_detr.training.evaluating import Evaluator, coco_evaluator
 from focus_detr.training.imports import without_local_datasets_folder
 from focus_detr.training.recipe import Recipe
 from focus_detr.training.setup import (
-    build_image_processor,
-    build_model,
     check_device,
     choose_recipe,
     load_evaluation_data,
@@ -26,6 +24,7 @@ from focus_detr.training.setup import (
     newest_checkpoint,
     write_recipe,
 )
+from focus_detr.training.starting_model import build_image_processor, build_model, processor_folder
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -107,7 +106,7 @@ def train(
     torch.manual_seed(chosen.seed)
     with trusting_plugins(trust_plugins):
         detector, report = build_model(model, checkpoint, chosen, dataset)
-    processor = build_image_processor(model, chosen)
+        processor = build_image_processor(processor_folder(checkpoint, output) or model, chosen)
     if evaluator is None and eval_dataset is not None:
         evaluator = coco_evaluator(eval_dataset, processor, chosen.batch_size, chosen.workers)
     from focus_detr.data import Collator, TransformedDataset, build_transforms

@@ -1,4 +1,4 @@
-"""What a run is made of: recipe and folder, data sets, model, image processor; each refused if unusable."""
+"""What a run is made of: recipe, folder and data sets; each refused if unusable."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
-    from focus_detr.images.processor import FocusDetrImageProcessor
 
 logger = logging.getLogger(__name__)
 
@@ -150,99 +149,3 @@ def _load(data: Any, split: str | None, key: str, crowds: str, classes: Any = No
         if key == "eval_split":
             fixes += ["--set eval_split=null to train without evaluating", "--eval-data for another data set"]
         raise FocusDetrError(f"{error} Say which with {', or '.join(fixes)}.") from error
-
-
-def build_model(
-    model: str | Path | PreTrainedModel,
-    checkpoint: Path | None,
-    recipe: Recipe,
-    dataset: DetectionDataset,
-) -> tuple[PreTrainedModel, Any]:
-    """The model to train, with the data's classes; and the report where it comes from a trained one."""
-    from focus_detr.training.finetuning import class_names_of, load_for_finetuning
-    from focus_detr.zoo.presets import list_presets
-
-    report = None
-    if isinstance(model, PreTrainedModel):
-        detector = model
-    elif checkpoint is not None:
-        from focus_detr.zoo.loading import load_model
-
-        detector = load_model(checkpoint)
-        _aligned(detector)
-    elif str(model) in list_presets():
-        detector = _new_model(str(model), recipe, dataset)
-    else:
-        detector, report = load_for_finetuning(
-            model, dataset.class_names, category_ids=dataset.category_ids, **recipe.model
-        )
-    names = class_names_of(detector.config)
-    if names != list(dataset.class_names):
-        raise FocusDetrError(
-            f"the model detects {names}, the data set has {list(dataset.class_names)}; resume with the data "
-            "of the run, or start a new one from the model's folder"
-        )
-    detector.config.training_recipe = recipe.to_dict()
-    if recipe.gradient_checkpointing:
-        _checkpoint_activations(detector)
-    return detector, report
-
-
-def _aligned(detector: PreTrainedModel) -> None:
-    """Weights read from a file lie in memory as they lie in the file, and products over memory of another
-    alignment round otherwise: a resumed run would drift from one left alone."""
-    for tensor in (*detector.parameters(), *detector.buffers()):
-        tensor.data = tensor.data.clone()
-
-
-def _checkpoint_activations(detector: PreTrainedModel) -> None:
-    # transformers 5 renamed it on the way.
-    enable = getattr(detector, "activation_checkpointing_enable", detector.gradient_checkpointing_enable)
-    try:
-        enable()
-    except ValueError as error:
-        raise FocusDetrError(
-            f"gradient_checkpointing=True: {type(detector).__name__} does not support it; set it to false"
-        ) from error
-
-
-def _new_model(name: str, recipe: Recipe, dataset: DetectionDataset) -> PreTrainedModel:
-    from focus_detr.models import FocusDetrForObjectDetection
-    from focus_detr.models.backbones.weights import load_pretrained_backbone
-    from focus_detr.zoo.presets import preset
-
-    config = preset(
-        name,
-        id2label=dict(enumerate(dataset.class_names)),
-        label2id={each: label for label, each in enumerate(dataset.class_names)},
-        category_ids=list(dataset.category_ids),
-        **recipe.model,
-    )
-    detector = FocusDetrForObjectDetection(config)
-    if recipe.backbone_weights is not None:
-        load_pretrained_backbone(detector.backbone, recipe.backbone_weights)
-    else:
-        logger.warning(
-            "the backbone starts from random numbers, which needs far more data and time; set "
-            "backbone_weights in the recipe, or start from a trained model"
-        )
-    return detector
-
-
-def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -> FocusDetrImageProcessor:
-    """The recipe's image sizes, with a trained model's own normalisation."""
-    from focus_detr.images.processor import FocusDetrImageProcessor
-    from focus_detr.models.configuration import FocusDetrConfig
-    from focus_detr.zoo.loading import load_image_processor
-    from focus_detr.zoo.presets import list_presets
-    from focus_detr.zoo.resolve import resolve_model
-
-    size = {"shortest_edge": recipe.shortest_edge, "longest_edge": recipe.longest_edge}
-    settings: dict[str, Any] = {"size": size}
-    if recipe.nms_threshold is not None:  # else a trained model keeps its own
-        settings["nms_threshold"] = recipe.nms_threshold
-    if isinstance(model, PreTrainedModel):
-        return FocusDetrImageProcessor(**settings, scoring=getattr(model.config, "scoring", "sigmoid"))
-    if str(model) in list_presets():
-        return FocusDetrImageProcessor(**settings, scoring=FocusDetrConfig.from_preset(str(model)).scoring)
-    return load_image_processor(resolve_model(model), **settings)

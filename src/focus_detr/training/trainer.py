@@ -249,6 +249,8 @@ class DetectionTrainer(Trainer):
         self._save_rng_state(str(writing))
         if self.args.should_save:
             _save_quietly(cast(PreTrainedModel, self.model), writing)
+            if self.image_processor is not None:
+                self.image_processor.save_pretrained(writing)
             if self.ema is not None:
                 torch.save(self.ema.state_dict(), writing / "ema.pt")
             self._save_optimizer_and_scheduler(str(writing))

