@@ -20,12 +20,18 @@ def token_positions(geometry: Geometry, channels: int, temperature: float, offse
     for level, (height, width) in enumerate(geometry.shapes):
         size = geometry.sizes[:, level].to(dtype)  # (B,2)
         # Beyond the image the count of its pixels no longer grows, as with the original's cumulative mask.
-        rows = torch.arange(1, height + 1, device=size.device, dtype=dtype).minimum(size[:, :1])
-        columns = torch.arange(1, width + 1, device=size.device, dtype=dtype).minimum(size[:, 1:])
-        y = (rows + offset) / (size[:, :1] + 1e-6) * (2 * math.pi)  # (B,H)
-        x = (columns + offset) / (size[:, 1:] + 1e-6) * (2 * math.pi)  # (B,W)
+        row = torch.arange(1, height + 1, device=size.device, dtype=dtype)
+        column = torch.arange(1, width + 1, device=size.device, dtype=dtype)
+        y = (row.minimum(size[:, :1]) + offset) / (size[:, :1] + 1e-6) * (2 * math.pi)  # (B,H)
+        x = (column.minimum(size[:, 1:]) + offset) / (size[:, 1:] + 1e-6) * (2 * math.pi)  # (B,W)
         y = sine(y, channels // 2, temperature, dtype)[:, :, None].expand(-1, -1, width, -1)
         x = sine(x, channels // 2, temperature, dtype)[:, None].expand(-1, height, -1, -1)
+        if geometry.rounded:
+            # That mask has nothing to count in a column, or a row, that is all padding.
+            zero = size.new_zeros(())
+            nowhere = sine((zero + offset) / (zero + 1e-6) * (2 * math.pi), channels // 2, temperature, dtype)
+            y = torch.where((column > size[:, 1:])[:, None, :, None], nowhere, y)
+            x = torch.where((row > size[:, :1])[:, :, None, None], nowhere, x)
         per_level.append(torch.cat([y, x], -1).flatten(1, 2))
     return torch.cat(per_level, 1)
 

@@ -21,6 +21,7 @@ class Geometry:
         valid: (B,N) bool, True where a token is image; None when no canvas has padding.
         rounded: ratios of image to canvas are rounded to float32, as in the original: locations that this
             moves over the edge of a pixel have other gradients. Independence of the batch needs exact ones.
+            Padded tokens have the original's positions, too.
         precision: dtype that coordinates are made in.
         anchors: of the proposals, once they were made (see `Proposals.anchors`).
     """
