@@ -6,6 +6,7 @@ With GPU_DRY_RUN=1 they run on a CPU, but for the graphs: to see, without a GPU,
 import copy
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -64,6 +65,22 @@ def test_cuda_graphs_answer_as_the_deployed_model_does_also_where_sizes_alternat
             1e-3 if dtype == "float32" else 0.05
         )
         assert near.float().mean() >= (1.0 if dtype == "float32" else 0.9)
+
+
+@needs_gpu
+def test_cuda_graphs_answer_several_threads():
+    model = small_model(dtype=torch.float32).cuda()
+    plain, graphs = deploy(model), deploy(model, cuda_graphs=True)
+    images = [torch.randn(1, 3, *size, device="cuda") for size in SIZES]
+    expected = [plain(each).pred_boxes for each in images]
+
+    def work(worker):
+        for i in range(worker, worker + 6):
+            found = graphs(images[i % len(images)]).pred_boxes
+            torch.testing.assert_close(found, expected[i % len(images)], atol=1e-3, rtol=0)
+
+    with ThreadPoolExecutor(3) as threads:
+        list(threads.map(work, range(3)))
 
 
 def test_a_step_in_bfloat16_has_nearly_the_loss_of_float32_and_finite_gradients():
