@@ -92,6 +92,17 @@ def test_check_shows_no_control_characters(data):
     assert "\x1b" not in shown and "ce\\x1b[31mll\\nerror: x" in shown
 
 
+def test_check_reports_what_it_can_before_a_split_that_is_refused(data, capsys):
+    (data / "test" / "_annotations.coco.json").write_text("[")
+    (data / "aside").mkdir()
+    for arguments in ([], ["--json"]):
+        result = CliRunner().invoke(app, ["check", str(data), *arguments])
+        assert isinstance(result.exception, FocusDetrError) and "not valid json" in str(result.exception)
+        assert "train" in result.stdout
+    [train, test] = json.loads(result.stdout)
+    assert train["images"] == 2 and "not valid json" in test["error"]
+
+
 def test_evaluate_scores_the_split_asked_for_and_writes_the_report(data, tiny_model, tmp_path):
     arguments = ["evaluate", tiny_model, data, "--device", "cpu"]
     result = run(*arguments, "--split", "train", "--output", tmp_path / "report", "--json")

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from focus_detr.cli.options import DeviceOption, TrustOption
-from focus_detr.cli.output import JsonFlag, note, print_json
+from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.errors import FocusDetrError
 
 
@@ -61,7 +61,7 @@ def benchmark(
         from focus_detr.benchmarking.environment import describe_environment
 
         environment = describe_environment(device or "cpu")
-        print_json(environment) if json else typer.echo(_environment_text(environment))
+        print_json(environment) if json else say(_environment_text(environment))
         return
     if not models:
         raise FocusDetrError("which MODEL? Give a bundled name, a folder, a preset or an exported file")
@@ -81,7 +81,7 @@ def benchmark(
     if plot is not None:
         report.save_plot(plot)
         note(f"picture: {plot}")
-    print_json(report.to_dict()) if json else typer.echo(report.table())
+    print_json(report.to_dict()) if json else say(report.table())
 
 
 def _parse_size(text: str) -> tuple[int, int]:

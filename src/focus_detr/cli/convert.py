@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.cli.output import JsonFlag, print_json, say
 
 
 def convert(
@@ -51,4 +51,4 @@ def convert(
     if json:
         print_json(report.to_dict())
     else:
-        typer.echo(str(report))
+        say(str(report))

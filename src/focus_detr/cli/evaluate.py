@@ -15,7 +15,7 @@ from focus_detr.cli.options import (
     ModelArgument,
     TrustOption,
 )
-from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.cli.output import JsonFlag, print_json, say
 from focus_detr.folders import writable_folder
 from focus_detr.zoo.resolve import resolve_model
 
@@ -53,4 +53,4 @@ def evaluate(
         progress=not json,
         crowds=crowds,
     )
-    print_json(report.to_dict()) if json else typer.echo(report.summary())
+    print_json(report.to_dict()) if json else say(report.summary())

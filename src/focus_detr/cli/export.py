@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from focus_detr.cli.options import ModelArgument, TrustOption
-from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.cli.output import JsonFlag, print_json, say
 from focus_detr.errors import FocusDetrError
 
 
@@ -67,8 +67,8 @@ def export(
         )
         return
     for file in files:
-        typer.echo(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
-    typer.echo(f"Try it: focus-detr predict {written} IMAGE")
+        say(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
+    say(f"Try it: focus-detr predict {written} IMAGE")
 
 
 def _parse_size(text: str | None) -> tuple[int, int] | None:

@@ -2,9 +2,7 @@
 
 import json as json_module
 
-import typer
-
-from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.cli.output import JsonFlag, print_json, say
 
 
 def models(json: JsonFlag = False) -> None:
@@ -18,6 +16,6 @@ def models(json: JsonFlag = False) -> None:
     if json:
         print_json([{"name": name, "classes": names} for name, names in classes.items()])
     elif not classes:
-        typer.echo("This installation holds no trained model.")
+        say("This installation holds no trained model.")
     else:
-        typer.echo("\n".join(f"{name}: {', '.join(names)}" for name, names in classes.items()))
+        say("\n".join(f"{name}: {', '.join(names)}" for name, names in classes.items()))

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.cli.output import JsonFlag, print_json, say
 
 
 def presets(
@@ -20,10 +20,10 @@ def presets(
         fields = preset(name).to_dict()
         if len(fields["id2label"]) > 5:  # eighty placeholders say nothing
             del fields["id2label"], fields["label2id"]
-        typer.echo(yaml.safe_dump(fields, sort_keys=False).rstrip())
+        say(yaml.safe_dump(fields, sort_keys=False).rstrip())
     elif name is not None:
         print_json(preset(name).to_dict())
     elif json:
         print_json(list_presets())
     else:
-        typer.echo("\n".join(list_presets()))
+        say("\n".join(list_presets()))

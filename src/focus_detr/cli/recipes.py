@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.cli.output import JsonFlag, print_json, say
 
 
 def recipes(
@@ -18,8 +18,8 @@ def recipes(
 
     if name is not None:
         recipe = load_recipe(name)
-        print_json(recipe.to_dict()) if json else typer.echo(recipe.to_yaml().rstrip())
+        print_json(recipe.to_dict()) if json else say(recipe.to_yaml().rstrip())
     elif json:
         print_json(list_recipes())
     else:
-        typer.echo("\n".join(list_recipes()))
+        say("\n".join(list_recipes()))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from focus_detr.cli.options import DataArgument, TrustOption, parse_settings
-from focus_detr.cli.output import JsonFlag, print_json
+from focus_detr.cli.output import JsonFlag, print_json, say
 
 
 def train(
@@ -68,5 +68,5 @@ def train(
         )
         return
     if result.metrics:
-        typer.echo(table(("metric", "best"), list(result.metrics.items())))
-    typer.echo(f"{result.steps} steps; the model to use is {result.model}")
+        say(table(("metric", "best"), list(result.metrics.items())))
+    say(f"{result.steps} steps; the model to use is {result.model}")

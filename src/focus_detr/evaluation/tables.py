@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from focus_detr.printable import in_line
+
 Cell = str | int | float | None
 
 
@@ -28,4 +30,4 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
 def _text(value: Cell) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return "-"
-    return f"{value:.3f}" if isinstance(value, float) else str(value)
+    return f"{value:.3f}" if isinstance(value, float) else in_line(value)

@@ -208,6 +208,16 @@ def test_rows_with_keypoints_give_the_box_of_the_row(tmp_path: Path, shape: str,
     assert "bad-label-row" in {problem.kind for problem in dataset.problems} and len(dataset) == 1
 
 
+def test_rows_that_look_like_keypoints_without_a_shape_are_refused(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    (root / "labels" / "train" / "0.txt").write_text("0 .5 .5 .2 .2 .45 .45 1 .55 .5 1\n")
+    dataset = load_dataset(root, on_problem="ignore")
+    assert [r.path.stem for r in dataset.records] == ["1"] and "kpt_shape" in dataset.problems[0].fix
+    # A closed polygon in the picture's corner has zeros at the same places.
+    (root / "labels" / "train" / "0.txt").write_text("0 0 0 .5 0 .5 .4 0 .4 0 0\n")
+    assert load_dataset(root, on_problem="raise").records[0].boxes_xyxy.round(3).tolist() == [[0, 0, 20, 12]]
+
+
 def _write_labelled(folder: Path, labels: Path) -> None:
     for number in range(2):
         write_image(folder / f"{number}.png", seed=number)
@@ -247,6 +257,33 @@ def test_a_list_of_pictures_that_are_not_there_names_them(tmp_path: Path) -> Non
     (root / "train.txt").write_text("gone/a.png\ngone/b.png\n")
     with pytest.raises(FocusDetrError, match=r"none of the 2 images is there.*a.png.*train.txt"):
         load_dataset(root)
+
+
+def test_a_json_beside_another_data_set_does_not_matter(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    for name, text in (
+        ("package.json", '{"images": ["a.png"]}'),
+        ("via.json", '{"annotations": {}, "x": 1}'),
+    ):
+        (root / name).write_text(text)
+    assert len(load_dataset(root)) == 2
+
+
+def test_lists_in_an_encoding_nobody_names_are_refused_by_name(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    (root / "labels.txt").write_bytes("pi\xe8ce\ndog\n".encode("latin-1"))
+    with pytest.raises(FocusDetrError, match="labels.txt: is not utf-8 text.*Save it as UTF-8"):
+        load_dataset(root)
+    (root / "ImageSets" / "Main" / "train.txt").write_bytes("pi\xe8ce\n".encode("latin-1"))
+    with pytest.raises(FocusDetrError, match="train.txt: is not utf-8 text.*Save it as UTF-8"):
+        load_dataset(root)
+
+
+def test_annotations_with_endings_in_capitals(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    for file in list((root / "Annotations").iterdir()):
+        file.rename(file.with_suffix(".XML"))
+    assert len(load_dataset(root, on_problem="raise")) == 2
 
 
 @pytest.mark.parametrize(

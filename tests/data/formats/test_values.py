@@ -149,6 +149,13 @@ def test_boxes_in_fractions_are_told_from_pixels(tmp_path: Path) -> None:
     assert _kinds(dataset) == ["fraction-box", "no-usable-object"] and len(dataset) == 2
 
 
+def test_voc_boxes_in_fractions_are_no_boxes(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    (root / "Annotations" / "a.xml").write_text(voc_xml([("dog", 0.1, 0.2, 0.5, 0.6)]))
+    dataset = load_dataset(root, on_problem="ignore")
+    assert _kinds(dataset) == ["fraction-box", "no-usable-object"] and len(dataset) == 1
+
+
 @pytest.mark.parametrize(
     ("value", "objects"), [("0", 5), ("false", 5), ("", 5), (None, 5), (0.0, 5), ("1", 4), (True, 4)]
 )

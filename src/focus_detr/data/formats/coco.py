@@ -30,6 +30,7 @@ _GENERIC_WORDS = {
     "",
 }
 _OTHER_TASKS = ("captions_", "person_keypoints_", "image_info_", "panoptic_", "stuff_")
+_START = 65_536  # bytes that tell what a json is about
 _IMAGE_FOLDERS = ("images", "JPEGImages", "data", "Images", "imgs")
 
 _NO_ENTRY = Fault(
@@ -104,8 +105,11 @@ def _split_name(file: Path, root: Path) -> str:
 def _looks_like_coco(file: Path) -> bool:
     if file.name.startswith("instances_") or file.name == "_annotations.coco.json":
         return True
-    start = read_start(file)
-    return start.lstrip()[:1] == b"{" and any(key in start for key in (b'"images"', b'"annotations"'))
+    start = read_start(file, _START)
+    found = [key in start for key in (b'"images"', b'"annotations"', b'"categories"')]
+    return start.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{" and (
+        all(found) if len(start) < _START else any(found)
+    )
 
 
 def _load(file: Path) -> dict[str, list[Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, RawImage, Tally
-from focus_detr.data.formats.values import id_key, number, positive, shown_value
+from focus_detr.data.formats.values import id_key, is_fraction, number, positive, shown_value
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import in_line
 
@@ -98,7 +98,7 @@ def attach_objects(
             tally.add(_NO_BOX, example)
         elif category is None:
             tally.add(_unknown_class(annotation.get("category_id")), example)
-        elif _is_fraction(box):
+        elif is_fraction(*box):
             fractions += 1
             tally.add(_FRACTIONS, example)
         else:
@@ -165,11 +165,6 @@ def _box_around(segmentation: Any) -> _Box | None:
     if len(found_x) < len(xs) or len(found_y) < len(ys):
         return None
     return min(found_x), min(found_y), max(found_x), max(found_y)
-
-
-def _is_fraction(box: _Box) -> bool:
-    inside = all(0 <= value <= 1 for value in box) and box[2] > box[0] and box[3] > box[1]
-    return inside and not all(value.is_integer() for value in box)
 
 
 def _flag(value: Any) -> bool | None:

@@ -141,7 +141,7 @@ def _decoded(content: bytes, encoding: str, file: Path) -> str:
     raise UnreadableFileError(f"{file}: {failure}. Save it as UTF-8.")
 
 
-def read_start(file: Path, length: int = 65_536) -> bytes:
+def read_start(file: Path, length: int) -> bytes:
     """The first bytes of a file; none where it is no regular file or cannot be read."""
     try:
         return _read_bytes(file, _JSON_LIMIT, length)

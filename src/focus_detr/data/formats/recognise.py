@@ -126,7 +126,7 @@ def _check_arguments(root: Path, format: str | None, on_problem: OnProblem, chec
 def _find(root: Path, format: str | None) -> tuple[Format, Any, dict[str, Any]]:
     """Format, reader and splits by name, in `root` or in the one folder of it that holds a data set.
 
-    A file that cannot be read as what its name promises is an error only where nothing else is found.
+    A yaml that cannot be read is an error only where nothing else is found.
     """
     readers = [(name, reader) for name, reader in _READERS if format in (None, name)]
     errors: list[UnreadableFileError] = []
@@ -138,7 +138,9 @@ def _find(root: Path, format: str | None) -> tuple[Format, Any, dict[str, Any]]:
                 try:
                     splits = reader.find_splits(place)
                 except UnreadableFileError as error:
-                    errors.append(error)
+                    if reader is not yolo:
+                        raise
+                    errors.append(error)  # a yaml may be about anything
                     continue
                 if splits:
                     found.append((name, reader, splits))

@@ -56,6 +56,13 @@ def whole_id(value: Any) -> int | None:
     return found if abs(found) <= _LARGEST_ID else None
 
 
+def is_fraction(left: float, top: float, right: float, bottom: float) -> bool:
+    """Whether a box in pixels lies within 0..1, as if it were given in fractions of its image."""
+    box = (left, top, right, bottom)
+    inside = all(0 <= value <= 1 for value in box) and right > left and bottom > top
+    return inside and not all(value.is_integer() for value in box)
+
+
 def shown_value(value: Any) -> str:
     """What stands in a file, for a message: a list or map by its kind alone, for it may be endless."""
     return f"a {type(value).__name__}" if isinstance(value, list | dict) else in_line(repr(value), 60)

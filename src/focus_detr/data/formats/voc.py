@@ -80,7 +80,7 @@ def read_split(split: VocSplit, log: ProblemLog) -> Source:
     stale = Tally(split.root, log)
     images: list[RawImage] = []
     for stem in dict.fromkeys(split.stems):
-        file = split.xml_folder / f"{stem}.xml"
+        file = _xml_file(split.xml_folder, stem)
         try:
             root = read_xml(file)
         except UnreadableFileError as error:
@@ -137,6 +137,12 @@ def _stems(folder: Path) -> tuple[str, ...]:
     return tuple(file.relative_to(folder).with_suffix("").as_posix() for file in found)
 
 
+def _xml_file(folder: Path, stem: str) -> Path:
+    file = folder / f"{stem}.xml"
+    upper = folder / f"{stem}.XML"
+    return upper if os.path.isfile(upper) and not os.path.lexists(file) else file
+
+
 def _is_xml(path: Path) -> bool:
     return path.suffix.lower() == ".xml" and not path.name.startswith(".")
 
@@ -152,7 +158,7 @@ def _class_names(split: VocSplit) -> list[str]:
     for folder in split.xml_folders:
         for stem in _stems(folder):
             try:
-                root = read_xml(folder / f"{stem}.xml")
+                root = read_xml(_xml_file(folder, stem))
             except UnreadableFileError as error:  # reported where the file is read for its boxes
                 first_error = first_error or error
                 continue

@@ -7,7 +7,7 @@ from pathlib import Path
 from xml.etree.ElementTree import Element
 
 from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, Tally
-from focus_detr.data.formats.values import number
+from focus_detr.data.formats.values import is_fraction, number
 from focus_detr.printable import in_line, listed
 
 _Box = tuple[float, float, float, float]
@@ -17,6 +17,12 @@ _ROTATED = Fault(
     "warning",
     "{count} rotated boxes are read as the upright boxes around them",
     "Nothing, if upright boxes are meant.",
+)
+_FRACTIONS = Fault(
+    "fraction-box",
+    "error",
+    "{count} boxes lie within 0..1, as if given in fractions of the image, and were left out",
+    "VOC boxes are pixels: multiply x by the image's width, y by its height.",
 )
 _SWAPPED = Fault(
     "swapped-corners",
@@ -45,6 +51,8 @@ def read_objects(
             tally.add(_unknown_class(name, label_of), example)
         elif box is None:
             tally.add(_no_box(name), example)
+        elif is_fraction(*box):
+            tally.add(_FRACTIONS, example)
         else:
             boxes.append(RawBox(box, label_of[name]))
     tally.report()

@@ -18,13 +18,19 @@ _FORM = Fault(
     "bad-label-row",
     "error",
     "{count} rows are not 'class cx cy w h' (nor a polygon) and were left out",
-    "Write five numbers a row; keypoints need a `kpt_shape` in the yaml.",
+    "Write five numbers a row; keypoints after them need a `kpt_shape` in the yaml.",
 )
 _RANGE = Fault(
     "label-out-of-range",
     "error",
     "{count} rows have values outside 0..1 and were left out",
     "Divide x and w by the width, y and h by the height.",
+)
+_KEYPOINTS = Fault(
+    "bad-label-row",
+    "error",
+    "{count} rows look like a box and its keypoints (x, y, and 0, 1 or 2 for seen or not) and were left out",
+    "Name the keypoints in the yaml, `kpt_shape: [number, 3]`.",
 )
 
 
@@ -97,6 +103,8 @@ def _parse_row(row: list[str], form: RowForm) -> RawBox | Fault:
     is_polygon = not form.keypoint_values and len(box) >= 6 and len(box) % 2 == 0
     if len(box) != 4 and not is_polygon:
         return _FORM
+    if is_polygon and _looks_like_keypoints(box):
+        return _KEYPOINTS
     if label not in form.names:
         return form.unknown_class
     if any(value < -_SLACK or value > 1 + _SLACK for value in box):
@@ -106,3 +114,10 @@ def _parse_row(row: list[str], form: RowForm) -> RawBox | Fault:
         return RawBox((min(xs), min(ys), max(xs), max(ys)), int(label))
     cx, cy, width, height = box
     return RawBox((cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2), int(label))
+
+
+def _looks_like_keypoints(values: list[float]) -> bool:
+    """Whether two keypoints or more with their visibility follow a box; a closed polygon is none."""
+    seen = values[6::3]
+    whole = len(values) == 4 + 3 * len(seen) and len(seen) >= 2
+    return whole and all(value in (0, 1, 2) for value in seen) and values[:2] != values[-2:]
