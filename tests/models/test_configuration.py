@@ -12,6 +12,7 @@ from focus_detr.models.configuration import Quirks
 CHANGED = {
     "freeze_stem": True,
     "freeze_stages": 2,
+    "train_norm_affine": True,
     "num_levels": 5,
     "d_model": 64,
     "attention_heads": 4,
@@ -162,3 +163,9 @@ def test_the_dense_policy_needs_no_cascade():
 def test_values_out_of_range_are_refused(name, value):
     with pytest.raises(FocusDetrError, match=f"{name}={value}"):
         FocusDetrConfig(**{name: value})
+
+
+@pytest.mark.parametrize("backbone", [{"depths": [1, 1, 1, 1]}, {"model_type": "resnext"}])
+def test_a_backbone_configuration_that_is_none_is_refused(backbone):
+    with pytest.raises(FocusDetrError, match="backbone_config"):
+        FocusDetrConfig(backbone_config=backbone)

@@ -12,11 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, GenerationConfig, PreTrainedConfig
-from transformers.configuration_utils import SubConfigSpec
+from transformers import AutoConfig, PreTrainedConfig
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.backbones.efficientnet_lite import register as register_efficientnet_lite
+from focus_detr.models.backbones.catalogue import as_backbone_config, backbone_config
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,13 +112,7 @@ class FocusDetrConfig(PreTrainedConfig):
 
     model_type = "focus_detr"
     attribute_map = {"hidden_size": "d_model", "num_attention_heads": "attention_heads"}
-    sub_configs_defaults = {
-        "backbone_config": SubConfigSpec(
-            config_class=AutoConfig,
-            model_type="resnet",
-            init_kwargs={"out_features": ["stage2", "stage3", "stage4"]},
-        )
-    }
+    sub_configs = {"backbone_config": AutoConfig}
 
     backbone_config: dict | PreTrainedConfig | None = None
     freeze_stem: bool | None = None
@@ -169,8 +162,9 @@ class FocusDetrConfig(PreTrainedConfig):
     quirks: str | dict[str, Any] = "corrected"
 
     def __post_init__(self, **kwargs: Any) -> None:
-        register_efficientnet_lite()
         _refuse_unknown(type(self), kwargs)
+        chosen = self.backbone_config
+        self.backbone_config = backbone_config("resnet50") if chosen is None else as_backbone_config(chosen)
         super().__post_init__(**kwargs)
         self.quirks = dataclasses.asdict(Quirks.resolve(self.quirks))
         if not self.foreground_ranges:
@@ -303,7 +297,6 @@ def _refuse_unknown(config_class: type[PreTrainedConfig], kwargs: dict[str, Any]
     inherited = {"num_labels", "torch_dtype", "name_or_path", "_name_or_path", "_commit_hash", "model_type"}
     inherited |= {"output_attentions", "attn_implementation", "_attn_implementation_autoset", "auto_map"}
     inherited |= {"use_return_dict", "tf_legacy_loss", "use_bfloat16", "_from_pipeline", "_from_auto"}
-    inherited |= set(GenerationConfig._get_default_generation_params())
     known = {field.name for field in dataclasses.fields(config_class)}
     for key in kwargs:
         if key not in inherited and not key.startswith("_"):

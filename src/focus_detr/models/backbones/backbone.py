@@ -4,17 +4,16 @@ Batch norms are frozen and parameters that could never receive a gradient are re
 batches and distributed training behave.
 """
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
-from transformers.models.swin.modeling_swin import SwinDropPath, SwinLayer, SwinMLP
+from transformers import AutoBackbone, PreTrainedConfig, PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.backbones import efficientnet_lite
-from focus_detr.models.backbones.catalogue import BACKBONES, Family, backbone_config
+from focus_detr.models.backbones.catalogue import BACKBONES, Family, as_backbone_config, backbone_config
 from focus_detr.models.backbones.frozen_batch_norm import freeze_batch_norms
 from focus_detr.models.backbones.strides import measured_strides
 
@@ -85,8 +84,7 @@ def build_backbone(
         FocusDetrError: the configuration is no backbone's, or freezing is asked of a family that the
             catalogue does not know.
     """
-    efficientnet_lite.register()
-    config = _as_config(config)
+    config = as_backbone_config(config)
     family = BACKBONES.family(config.model_type)
     try:
         # Of one dtype with the rest of a model: a configuration remembers the one it was last loaded in.
@@ -132,31 +130,17 @@ def _frozen_parts(
     return frozen
 
 
-def _as_config(config: PreTrainedConfig | dict[str, Any]) -> PreTrainedConfig:
-    if isinstance(config, PreTrainedConfig):
-        return config
-    if not isinstance(config, dict) or "model_type" not in config:
-        raise FocusDetrError(
-            f"backbone_config {config!r} must be a transformers configuration or a dict with 'model_type'"
-        )
-    return AutoConfig.for_model(**config)
-
-
-class _DropPathMLP(nn.Module):
-    """Swin's MLP with stochastic depth, which transformers has on the attention branch alone."""
-
-    def __init__(self, mlp: SwinMLP, drop_path: SwinDropPath) -> None:
-        super().__init__()
-        self.fc1, self.fc2, self.activation_fn = mlp.fc1, mlp.fc2, mlp.activation_fn
-        self.drop_path = SwinDropPath(drop_path.drop_prob)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.drop_path(self.fc2(self.activation_fn(self.fc1(x))))
-
-
 def _finish_swin(model: nn.Module) -> None:
     # Feature maps have norms of their own: this one's output is never used.
     model.get_submodule("swin").layernorm = nn.Identity()
+    # transformers has stochastic depth on the attention branch alone. The MLP drops its output by a hook,
+    # which a copy of the model keeps and which leaves class and parameter names as they are.
     for layer in model.modules():
-        if isinstance(layer, SwinLayer) and isinstance(layer.drop_path, SwinDropPath):
-            layer.add_module("mlp", _DropPathMLP(layer.mlp, layer.drop_path))
+        drop_path, mlp = getattr(layer, "drop_path", None), getattr(layer, "mlp", None)
+        if isinstance(drop_path, nn.Module) and isinstance(mlp, nn.Module):
+            mlp.add_module("drop_path", copy.deepcopy(drop_path))
+            mlp.register_forward_hook(_drop_path)
+
+
+def _drop_path(mlp: Any, inputs: Any, output: Tensor) -> Tensor:
+    return mlp.drop_path(output)

@@ -8,8 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from transformers import PreTrainedConfig, ResNetConfig, SwinConfig
+from transformers import AutoConfig, PreTrainedConfig, ResNetConfig, SwinConfig
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.processor import IMAGENET_MEAN, IMAGENET_STD
@@ -276,6 +277,28 @@ def backbone_config(name: str, outputs: int = 3) -> PreTrainedConfig:
     config = entry.config()
     config.out_features = list(entry.outputs[-outputs:])
     return config
+
+
+def as_backbone_config(config: PreTrainedConfig | dict[str, Any]) -> PreTrainedConfig:
+    """``config`` itself, or the configuration that a dict with ``model_type`` describes.
+
+    Raises:
+        FocusDetrError: neither of these, or a dict that transformers cannot read.
+    """
+    register()
+    if isinstance(config, PreTrainedConfig):
+        return config
+    if not isinstance(config, dict) or "model_type" not in config:
+        raise FocusDetrError(
+            f"backbone_config {config!r} must be a transformers configuration or a dict with 'model_type'"
+        )
+    try:
+        return AutoConfig.for_model(**config)
+    except ValueError as error:
+        name = config["model_type"]
+        raise FocusDetrError(
+            f"backbone_config of model_type {name!r} is no configuration: {error}"
+        ) from error
 
 
 def image_normalization(config: PreTrainedConfig) -> Normalization:
