@@ -1,7 +1,10 @@
 """The facade, and transformers' Auto classes, on a tiny model saved to a folder."""
 
+import pickle
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -56,8 +59,6 @@ def test_a_preset_must_be_trained_before_it_predicts(images):
 
 
 def test_training_starts_from_what_the_name_says_and_gives_the_trained_model(tiny_model, monkeypatch):
-    from types import SimpleNamespace
-
     import focus_detr.training
 
     calls = []
@@ -95,3 +96,47 @@ def test_transformers_auto_classes_know_the_models(tiny_model):
     assert type(AutoConfig.from_pretrained(tiny_model)) is FocusDetrConfig
     assert type(AutoModelForObjectDetection.from_pretrained(tiny_model)) is FocusDetrForObjectDetection
     assert type(AutoImageProcessor.from_pretrained(tiny_model)) is FocusDetrImageProcessor
+
+
+def test_a_model_travels_to_other_processes_by_its_name(tiny_model, images, monkeypatch, tmp_path):
+    model = FocusDetr(tiny_model, device="cpu")
+    before = model.predict(images, threshold=0.0)
+    travelling = pickle.dumps(model)
+    assert len(travelling) < 2000  # no weights, no session, no lock
+    monkeypatch.chdir(tmp_path)
+    arrived = pickle.loads(travelling)
+    for one, other in zip(before, arrived.predict(images, threshold=0.0), strict=True):
+        np.testing.assert_array_equal(one.scores, other.scores)
+    assert pickle.loads(pickle.dumps(FocusDetr("focus-detr-lite0"))).preset == "focus-detr-lite0"
+
+
+def test_a_model_named_from_here_arrives_elsewhere(tiny_model, monkeypatch, tmp_path):
+    monkeypatch.chdir(tiny_model.parent)
+    travelling = pickle.dumps(FocusDetr(tiny_model.name, device="cpu"))
+    monkeypatch.chdir(tmp_path)
+    assert pickle.loads(travelling).class_names == ("cell", "dot")
+
+
+def test_an_exported_model_travels_as_its_file(tmp_path, monkeypatch):
+    from focus_detr.export import detector, onnx
+
+    class Session:
+        def __init__(self, path, device):
+            self.path, self.device, self.lock = path, device, threading.Lock()
+            self.metadata = SimpleNamespace(processor=lambda: None)
+
+    monkeypatch.setattr(onnx, "Session", Session)
+    (tmp_path / "m.onnx").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    arrived = pickle.loads(pickle.dumps(detector.load_exported("m.onnx", "cuda")))
+    assert arrived.session.path == tmp_path / "m.onnx" and arrived.session.device == "cuda"
+
+
+def test_saving_writes_what_trains_or_says_why_not(tiny_model, images, tmp_path):
+    deployed = FocusDetr(tiny_model, device="cpu", deploy=True)
+    deployed.predict(images)
+    assert FocusDetr(deployed.save(tmp_path / "copy")).class_names == ("cell", "dot")
+    (tmp_path / "m.onnx").write_bytes(b"")
+    with pytest.raises(FocusDetrError, match="m.onnx: an exported model is one file already"):
+        FocusDetr(tmp_path / "m.onnx").save(tmp_path / "never")
+    assert not (tmp_path / "never").exists()

@@ -130,10 +130,26 @@ class FocusDetr:
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and its image processor to a folder that `FocusDetr(folder)` reads."""
-        model: Any = self.predictor.model
+        source = self._trained()
+        if source.is_file():
+            raise FocusDetrError(
+                f"{source}: an exported model is one file already; copy that, or save the one "
+                "it was made from"
+            )
+        if self.deploy:
+            from focus_detr.zoo.loading import load_model
+
+            model: Any = load_model(source, "auto", trust_plugins=self.trust_plugins)  # the form that trains
+        else:
+            model = self.predictor.model
         model.save_pretrained(folder)
         self.predictor.processor.save_pretrained(folder)
         return Path(folder)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # By its name: the process that it travels to reads the weights from their file, on its own device.
+        folder = None if self.folder is None else self.folder.resolve()
+        return {**self.__dict__, "folder": folder, "_predictor": None}
 
     def __repr__(self) -> str:
         return f"FocusDetr({self.preset or str(self.folder)!r})"

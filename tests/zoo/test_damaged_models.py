@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from focus_detr import FocusDetrError, Predictor
 from focus_detr.training.finetuning import load_for_finetuning
+from focus_detr.zoo.loading import load_image_processor, load_model
 
 
 def cut(path):
@@ -61,3 +62,34 @@ def test_damage_is_named(file, damage, message, tiny_model, tmp_path):
     if not file.startswith("preprocessor"):
         with pytest.raises(FocusDetrError, match=message):
             load_for_finetuning(folder, ["cell"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"attn_implementation": "kernels-community/flash-attn"},
+        {"_attn_implementation": "kernels-community/flash-attn"},
+        {"attn_implementation": {"backbone_config": "any/kernel"}},
+    ],
+)
+def test_a_kernel_of_the_hub_is_refused(tiny_model, tmp_path, change):
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, **change}))
+    with pytest.raises(FocusDetrError, match="code from the Hugging Face hub, which is not loaded"):
+        load_model(folder)
+
+
+def test_code_beside_a_model_is_not_asked_for(tiny_model, tmp_path):
+    """transformers' `auto_map` names code to run; the classes that are here serve."""
+    folder = shutil.copytree(tiny_model, tmp_path / "model")
+    (folder / "strange.py").write_text("raise SystemExit")
+    for file in ("config.json", "preprocessor_config.json"):
+        content = json.loads((folder / file).read_text())
+        content["auto_map"] = {
+            "AutoConfig": "strange.C",
+            "AutoModelForObjectDetection": "any/repo--strange.M",
+        }
+        (folder / file).write_text(json.dumps(content))
+    assert load_model(folder).config.model_type == "focus_detr"
+    load_image_processor(folder)

@@ -63,7 +63,7 @@ def evaluate(
     predictor = (
         model
         if isinstance(model, Predictor)
-        else Predictor.from_pretrained(Path(model), device=device, trust_plugins=trust_plugins)
+        else Predictor.from_pretrained(model, device=device, trust_plugins=trust_plugins)
     )
     if isinstance(data, DetectionDataset):
         dataset = data

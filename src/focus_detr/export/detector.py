@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -37,10 +37,16 @@ class ExportedDetector:
         processor: the image processor that goes with it.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
+    def __init__(self, session: Session, path: Path | None = None, device: str = "cpu") -> None:
+        self.session, self._path, self._device = session, path, device
         self.config = session.metadata
         self.processor: FocusDetrImageProcessor = self.config.processor()
+
+    def __reduce__(self) -> Any:
+        # No runtime's session travels to another process; its file is read there again.
+        if self._path is None:
+            return super().__reduce__()
+        return load_exported, (self._path.resolve(), self._device)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -120,14 +126,14 @@ def load_exported(path: str | os.PathLike[str], device: str | torch.device | Non
     if path.suffix == ".onnx":
         from focus_detr.export import onnx
 
-        return ExportedDetector(onnx.Session(path, target))
+        return ExportedDetector(onnx.Session(path, target), path, target)
     if path.suffix == ".xml":
         from focus_detr.export import openvino
 
-        return ExportedDetector(openvino.Session(path, target))
+        return ExportedDetector(openvino.Session(path, target), path, target)
     from focus_detr.export import torch_export
 
-    return ExportedDetector(torch_export.Session(path, target))
+    return ExportedDetector(torch_export.Session(path, target), path, target)
 
 
 def _stack(arrays: list[np.ndarray], rows: int, fill: float) -> Tensor:

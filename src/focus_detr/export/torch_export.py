@@ -34,8 +34,10 @@ class Session:
         import torch
         from torch.export.passes import move_to_device_pass
 
+        from focus_detr.export.archive import refuse_code
         from focus_detr.export.tracing import quiet
 
+        refuse_code(path)
         extra = {_ENTRY: ""}
         try:
             with quiet():

@@ -187,6 +187,7 @@ class FocusDetrConfig(PreTrainedConfig):
         """
         from focus_detr.models.plugins import named_by_file, trusting_plugins
 
+        _refuse_hub_kernels(config_dict)
         with named_by_file(), trusting_plugins(kwargs.pop("trust_plugins", False)):
             return super().from_dict(config_dict, **kwargs)
 
@@ -290,6 +291,18 @@ _RANGES = {
     "foreground_loss_coefficient": (0, math.inf),
     "score_threshold": (0, 1),
 }
+
+
+def _refuse_hub_kernels(values: Any) -> None:
+    """transformers would fetch such a kernel from the hub, code and all, and run it."""
+    for key, value in values.items() if isinstance(values, dict) else ():
+        named = value.values() if isinstance(value, dict) else (value,)
+        if "attn_implementation" in key and any("/" in each for each in named if isinstance(each, str)):
+            raise FocusDetrError(
+                f"{key}={value!r}: asks for code from the Hugging Face hub, which is not loaded; take that "
+                "line out of config.json"
+            )
+        _refuse_hub_kernels(value)
 
 
 def _refuse_unknown(config_class: type[PreTrainedConfig], kwargs: dict[str, Any]) -> None:

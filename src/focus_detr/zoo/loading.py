@@ -57,6 +57,8 @@ def load_model(
         model, info = loaded
     except FocusDetrError as error:
         raise FocusDetrError(f"{folder}: {error}") from error
+    except ImportError as error:
+        raise FocusDetrError(f"{folder}: needs what is not installed: {error}") from error
     except _DAMAGE as error:
         raise _damaged(folder, "config.json and model.safetensors", error) from error
     missing = sorted(info["missing_keys"])

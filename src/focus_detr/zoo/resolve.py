@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import logging
+import os
 import re
 from pathlib import Path
 
@@ -13,6 +14,8 @@ logger = logging.getLogger(__name__)
 
 EXPORTED_SUFFIXES = (".onnx", ".xml", ".pt2")
 _BUNDLED = Path(__file__).parent / "bundled"
+_FOLDERS_OF_RUNS = ("runs", "outputs", "checkpoints")
+_SUFFIXES_OF_FILES = (".pt", ".pth", ".bin", ".safetensors", ".json", ".yaml", ".engine")
 _HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -21,7 +24,7 @@ def list_models() -> list[str]:
     return sorted(path.parent.name for path in _BUNDLED.glob("*/config.json"))
 
 
-def resolve_model(name_or_path: str | Path) -> Path:
+def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     """Folder of a trained model (`config.json`, weights, image processor), or the file of an exported one.
 
     Args:
@@ -33,24 +36,24 @@ def resolve_model(name_or_path: str | Path) -> Path:
     Raises:
         FocusDetrError: nothing of that name, a folder without a model, or a hub out of reach.
     """
-    name = str(name_or_path)
+    name = os.fspath(name_or_path)
     if name in list_models():
         return _BUNDLED / name
-    path = Path(name).expanduser()
-    if path.is_dir():
+    path = Path(os.path.expanduser(name))
+    if os.path.isdir(path):
         for folder in (path, path / "best", path / "last"):
             if (folder / "config.json").is_file():
                 return folder
         raise FocusDetrError(f"{path}: no model in this folder (it has no config.json). {_what_would_work()}")
-    if path.is_file() and path.suffix in EXPORTED_SUFFIXES:
+    if os.path.isfile(path) and path.suffix in EXPORTED_SUFFIXES:
         return path
-    if path.exists():
+    if os.path.exists(path):
         raise FocusDetrError(
             f"{path}: is a file, and a model is a folder with config.json and weights, or an exported file "
             f"({', '.join(EXPORTED_SUFFIXES)}). "
             "Foreign checkpoints become one by: focus-detr convert CHECKPOINT --output FOLDER"
         )
-    if _HUB_ID.fullmatch(name) and name[0] not in "./~":
+    if _HUB_ID.fullmatch(name) and not _is_meant_here(name_or_path):
         return _download(name)
     from focus_detr.zoo.presets import list_presets
 
@@ -59,15 +62,32 @@ def resolve_model(name_or_path: str | Path) -> Path:
             f"{name!r} is a preset: a configuration without trained weights. Train it first: "
             f"focus-detr train DATA --model {name}"
         )
-    close = difflib.get_close_matches(name, [*list_models(), *list_presets()], n=1)
+    beside = sorted(str(each) for each in path.parent.iterdir()) if os.path.isdir(path.parent) else []
+    close = difflib.get_close_matches(name, [*list_models(), *list_presets(), *beside], n=1)
     hint = f" (did you mean {close[0]!r}?)" if close else ""
     raise FocusDetrError(f"model {name!r} not found{hint}. {_what_would_work()}")
+
+
+def _is_meant_here(name_or_path: str | os.PathLike[str]) -> bool:
+    """Whether a name like ``owner/name`` is a place here that is not there, and no id of the hub.
+
+    A mistyped `runs/mine` is said at once, and is no question to a server on the other side of the world.
+    """
+    name = os.fspath(name_or_path)
+    parent = name.split("/")[0]
+    return (
+        isinstance(name_or_path, os.PathLike)
+        or name[0] in "./~"
+        or parent in _FOLDERS_OF_RUNS
+        or os.path.isdir(parent)
+        or Path(name).suffix in (*EXPORTED_SUFFIXES, *_SUFFIXES_OF_FILES)
+    )
 
 
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    logger.info("%s: from the Hugging Face hub, or its cache here", hub_id)
+    logger.info("%s: no folder here; asking the Hugging Face hub, or its cache here", hub_id)
     try:
         return Path(snapshot_download(hub_id, allow_patterns=["*.json", "*.safetensors"]))
     except Exception as error:  # the client's errors share no base: offline, unknown, private, no space ...
