@@ -10,6 +10,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from focus_detr.data import Collator, DetectionDataset, TransformedDataset, build_transforms, load_dataset
+from focus_detr.data.transforms.dataset import Place
 from focus_detr.data.transforms.geometric import Compose, OneOf
 from focus_detr.data.transforms.mosaic import Mosaic
 from focus_detr.images.processor import FocusDetrImageProcessor
@@ -92,3 +93,14 @@ def test_mosaic_is_lent_the_data_set_wherever_it_stands(dataset: DetectionDatase
     for transform in (mosaic, Compose((mosaic,)), OneOf((mosaic,)), OneOf((Compose((mosaic,)),))):
         assert TransformedDataset(dataset, transform)[0].image.size == (32, 24)
     assert mosaic.others is None
+
+
+@pytest.mark.parametrize("name", ["detr", "small-data"])
+def test_a_batch_draws_one_scale_and_another_batch_another(dataset: DetectionDataset, name: str) -> None:
+    seen = TransformedDataset(
+        dataset, build_transforms(name, size={"shortest_edge": 300, "longest_edge": 500})
+    )
+    sizes = [{seen[Place(index, batch)].image.size for index in range(len(seen))} for batch in range(8)]
+    assert all(len(each) == 1 for each in sizes) and len(set.union(*sizes)) > 3
+    alone = {seen[index].image.size for index in range(len(seen))}
+    assert len(alone) > 1

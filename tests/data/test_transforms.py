@@ -12,6 +12,7 @@ from PIL import Image
 
 from focus_detr.data.records import Sample
 from focus_detr.data.transforms.augmentations import build_transforms
+from focus_detr.data.transforms.draws import Draws, shape_of
 from focus_detr.data.transforms.geometric import (
     Compose,
     HorizontalFlip,
@@ -61,9 +62,7 @@ GEOMETRIC: dict[str, Transform] = {
 def test_boxes_stay_on_what_they_enclose(
     name: str, seed: int, left: int, top: int, width: int, height: int
 ) -> None:
-    sample = GEOMETRIC[name](
-        painted(box=(left, top, left + width, top + height)), np.random.default_rng(seed)
-    )
+    sample = GEOMETRIC[name](painted(box=(left, top, left + width, top + height)), Draws.alone(seed))
     seen = red_extent(sample.image)
     if seen is None:
         # Smoothing may wash out a sliver at the border, never more.
@@ -78,32 +77,32 @@ def test_boxes_stay_on_what_they_enclose(
 @pytest.mark.parametrize("name", [*GEOMETRIC, "small-data"])
 def test_the_generator_decides_alone(name: str) -> None:
     transform = GEOMETRIC.get(name) or build_transforms(name, size=SIZE, mosaic=0.0)
-    once, again = (transform(painted(), np.random.default_rng(3)) for _ in range(2))
+    once, again = (transform(painted(), Draws.alone(3)) for _ in range(2))
     np.testing.assert_array_equal(np.asarray(once.image), np.asarray(again.image))
     np.testing.assert_array_equal(once.boxes_xyxy, again.boxes_xyxy)
 
 
 def test_flips_by_hand_and_there_and_back() -> None:
-    rng = np.random.default_rng(0)
-    assert HorizontalFlip(1.0)(painted(), rng).boxes_xyxy.tolist() == [[40, 20, 70, 50]]
-    assert VerticalFlip(1.0)(painted(), rng).boxes_xyxy.tolist() == [[10, 10, 40, 40]]
-    there_and_back = Compose((HorizontalFlip(1.0), HorizontalFlip(1.0)))(painted(), rng)
+    draws = Draws.alone(0)
+    assert HorizontalFlip(1.0)(painted(), draws).boxes_xyxy.tolist() == [[40, 20, 70, 50]]
+    assert VerticalFlip(1.0)(painted(), draws).boxes_xyxy.tolist() == [[10, 10, 40, 40]]
+    there_and_back = Compose((HorizontalFlip(1.0), HorizontalFlip(1.0)))(painted(), draws)
     assert there_and_back.boxes_xyxy.tolist() == painted().boxes_xyxy.tolist()
-    assert HorizontalFlip(0.0)(painted(), rng).boxes_xyxy.tolist() == [[10, 20, 40, 50]]
+    assert HorizontalFlip(0.0)(painted(), draws).boxes_xyxy.tolist() == [[10, 20, 40, 50]]
 
 
 def test_crop_range() -> None:
-    sizes = {RandomCrop(20, 50)(painted(), np.random.default_rng(seed)).image.size for seed in range(300)}
+    sizes = {RandomCrop(20, 50)(painted(), Draws.alone(seed)).image.size for seed in range(300)}
     widths, heights = zip(*sizes, strict=True)
     assert (min(widths), max(widths), min(heights), max(heights)) == (20, 50, 20, 50)
-    assert RandomCrop(500, 900)(painted(), np.random.default_rng(0)).image.size == (80, 60)
+    assert RandomCrop(500, 900)(painted(), Draws.alone(0)).image.size == (80, 60)
 
 
 def test_objects_hardly_visible_are_forgotten_when_asked() -> None:
     kept = {True: 0, False: 0}
     for seed in range(200):
         strict, lenient = (
-            ScaleJitter(SIZE, (1.5, 1.6), min_visible)(painted(), np.random.default_rng(seed))
+            ScaleJitter(SIZE, (1.5, 1.6), min_visible)(painted(), Draws.alone(seed))
             for min_visible in (0.5, 0.0)
         )
         assert len(strict.labels) <= len(lenient.labels)
@@ -127,9 +126,9 @@ def test_detr_recipe_at_the_published_size() -> None:
 
 
 def test_none_resizes_as_inference_does_or_not_at_all() -> None:
-    rng = np.random.default_rng(0)
-    assert build_transforms("none")(painted(), rng).image.size == (80, 60)
-    resized = build_transforms("none", size={"height": 30, "width": 80})(painted(), rng)
+    draws = Draws.alone(0)
+    assert build_transforms("none")(painted(), draws).image.size == (80, 60)
+    resized = build_transforms("none", size={"height": 30, "width": 80})(painted(), draws)
     assert resized.image.size == (80, 30) and resized.boxes_xyxy.tolist() == [[10, 10, 40, 25]]
 
 
@@ -152,11 +151,11 @@ def test_unknown_recipes_and_options_are_refused(name: str, options: dict, named
 
 def test_photometric_distortion_changes_colours_and_nothing_else() -> None:
     sample = painted()
-    changed = PhotometricDistortion(probability=1.0, hue=0.2)(sample, np.random.default_rng(1))
+    changed = PhotometricDistortion(probability=1.0, hue=0.2)(sample, Draws.alone(1))
     assert changed.image.size == sample.image.size and changed.boxes_xyxy is sample.boxes_xyxy
     assert np.asarray(changed.image).tolist() != np.asarray(sample.image).tolist()
-    assert PhotometricDistortion(probability=0.0)(sample, np.random.default_rng(1)).image is sample.image
-    turned = PhotometricDistortion(0, 0, 0, 0.2, 1.0)(sample, np.random.default_rng(1)).image
+    assert PhotometricDistortion(probability=0.0)(sample, Draws.alone(1)).image is sample.image
+    turned = PhotometricDistortion(0, 0, 0, 0.2, 1.0)(sample, Draws.alone(1)).image
     assert turned.getpixel((0, 0)) == (114, 114, 114) and turned.getpixel((20, 30)) != RED
 
 
@@ -167,7 +166,7 @@ def test_mosaic_boxes_enclose_their_colours(seed: int) -> None:
     blue = painted(50, 90, (5, 5, 45, 85))
     blue.image.paste(BLUE, (5, 5, 45, 85))
     blue.labels = np.array([2])
-    made = Mosaic(SIZE, others=[painted(), blue])(painted(), np.random.default_rng(seed))
+    made = Mosaic(SIZE, others=[painted(), blue])(painted(), Draws.alone(seed))
     assert made.image.size == (80, 60) and (made.image_id, made.orig_size) == (5, (60, 80))
     pixels = np.asarray(made.image).astype(int)
     coloured = np.zeros(pixels.shape[:2], dtype=bool)
@@ -183,4 +182,27 @@ def test_mosaic_boxes_enclose_their_colours(seed: int) -> None:
 
 def test_mosaic_alone_says_what_it_needs() -> None:
     with pytest.raises(FocusDetrError, match="TransformedDataset"):
-        Mosaic(SIZE)(painted(), np.random.default_rng(0))
+        Mosaic(SIZE)(painted(), Draws.alone(0))
+
+
+@pytest.mark.parametrize("name", ["none", "detr", "small-data"])
+@given(st.integers(0, 2**32), st.integers(0, 3))
+@settings(max_examples=30, deadline=None)
+def test_images_of_one_shape_get_one_size_in_a_batch(name: str, batch: int, more: int) -> None:
+    recipe = build_transforms(name, size=SIZE)
+    sizes = set()
+    # 4:3, but for a few pixels, and at other resolutions.
+    for index, (width, height) in enumerate([(640, 480), (640, 480 + more), (500 - more, 375), (1024, 768)]):
+        draws = Draws(np.random.default_rng(index), np.random.default_rng(batch), together=True)
+        assert shape_of(height, width) == shape_of(480, 640)
+        sizes.add(recipe(painted(width, height), draws).image.size)
+    assert len(sizes) == 1
+
+
+def test_an_image_changes_shape_by_three_per_cent_at_most_to_be_in_a_batch() -> None:
+    for height, width in [(100, 100), (480, 640), (427, 640), (640, 427), (100, 777), (1000, 30)]:
+        draws = Draws(np.random.default_rng(0), np.random.default_rng(0), together=True)
+        size = {"shortest_edge": 800, "longest_edge": 1333}
+        made, alone = draws.target_size(height, width, size), Draws.alone(0).target_size(height, width, size)
+        assert made[0] / made[1] == pytest.approx(height / width, rel=0.05 if min(alone) < 100 else 0.034)
+        assert max(made) <= 1333 and (height >= width) == (made[0] >= made[1])

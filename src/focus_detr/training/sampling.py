@@ -8,15 +8,23 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Sampler
 
+from focus_detr.data.transforms.dataset import Place
 from focus_detr.errors import FocusDetrError
 
+# Batches whose images are sorted by shape together: enough to find each its like, too few to order an epoch.
+_SORTED = 16
 
-class EpochBatchSampler(Sampler[list[int]]):
+
+class EpochBatchSampler(Sampler[list[Place]]):
     """Batches of one process's share of each epoch's shuffled images.
 
     The shuffled images are cut into micro-batches of ``batch_size``, and each of those into one share per
     process; so every image is seen once an epoch and a step sees the same images however many processes share
     it. Images left over that cannot give every process one are left out of that epoch.
+
+    Where the data set knows the ``shapes`` of its images, those of one shape come together: a few batches'
+    worth of shuffled images at a time are sorted by shape, and the batches shuffled again. A batch draws one
+    scale for all its images (see `Place`), so that they pass through the backbone together.
 
     Args:
         dataset: has a length, and ``set_epoch(epoch)`` where its augmentation depends on the epoch.
@@ -33,6 +41,8 @@ class EpochBatchSampler(Sampler[list[int]]):
         self.batch_size = batch_size
         self.seed, self.rank, self.world_size = seed, rank, world_size
         self.epoch = 0
+        shapes = getattr(dataset, "shapes", None)
+        self.shapes = None if shapes is None else np.asarray(shapes)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
@@ -43,11 +53,26 @@ class EpochBatchSampler(Sampler[list[int]]):
         whole, rest = divmod(len(self.dataset), self.batch_size)
         return whole + (rest >= self.world_size)
 
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(len(self.dataset))
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
+    def __iter__(self) -> Iterator[list[Place]]:
+        rng = np.random.default_rng([self.seed, self.epoch])
+        order = rng.permutation(len(self.dataset))
+        if self.shapes is not None:
+            order = np.concatenate(
+                [
+                    some[np.argsort(self.shapes[some], kind="stable")]
+                    for some in np.split(
+                        order, range(self.batch_size * _SORTED, len(order), self.batch_size * _SORTED)
+                    )
+                ]
+            )
+        starts = np.arange(len(self)) * self.batch_size
+        # A smaller last batch stays the last.
+        whole = len(order) // self.batch_size
+        starts[:whole] = rng.permutation(starts[:whole])
+        for number, start in enumerate(starts):
             batch = order[start : start + self.batch_size]
-            yield np.array_split(batch, self.world_size)[self.rank].tolist()
+            share = np.array_split(batch, self.world_size)[self.rank]
+            yield [Place(int(index), number) for index in share]
 
 
 class PlainDataLoader(DataLoader):

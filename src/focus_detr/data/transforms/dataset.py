@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -12,15 +12,27 @@ from torch.utils.data import Dataset
 
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.records import Sample
+from focus_detr.data.transforms.draws import Draws, shape_of
 from focus_detr.data.transforms.geometric import Compose, OneOf, Transform
 from focus_detr.data.transforms.mosaic import Mosaic
+
+# Sets the numbers of batches apart from those of images.
+_OF_BATCHES = 1
+
+
+class Place(NamedTuple):
+    """An item of a data set as one of a batch: its index, and the number of the batch in its epoch."""
+
+    index: int
+    batch: int
 
 
 class TransformedDataset(Dataset[Sample]):
     """`dataset` with `transforms` applied to each sample.
 
     The randomness of item i in epoch e comes from (seed, e, i) alone, so any number of workers, any order and
-    any restart give the same samples. Call `set_epoch` before each pass.
+    any restart give the same samples. What sets an image's size comes from (seed, e, batch) instead where an
+    item is asked for as one of a batch, by `Place`. Call `set_epoch` before each pass.
     """
 
     def __init__(self, dataset: DetectionDataset, transforms: Transform, seed: int = 0) -> None:
@@ -40,11 +52,22 @@ class TransformedDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def __getitem__(self, index: int) -> Sample:
+    @property
+    def shapes(self) -> list[int]:
+        """The shape of each image (see `shape_of`), negative for those that stand upright."""
+        sizes = [record.size for record in self.dataset.records]
+        return [shape_of(height, width) * (-1 if height > width else 1) for width, height in sizes]
+
+    def __getitem__(self, index: int | Place) -> Sample:
+        batch = index.batch if isinstance(index, Place) else None
+        index = index.index if isinstance(index, Place) else index
         index = index + len(self) if index < 0 else index
-        rng = np.random.default_rng([self.seed, self.epoch, index])
-        sample = self.transforms(self.dataset[index], rng)
-        return replace(sample, noise_seed=int(rng.integers(2**62)))
+        draws = Draws.alone(self.seed, self.epoch, index)
+        if batch is not None:
+            shared = np.random.default_rng([self.seed, self.epoch, batch, _OF_BATCHES])
+            draws = Draws(draws.own, shared, together=True)
+        sample = self.transforms(self.dataset[index], draws)
+        return replace(sample, noise_seed=int(draws.own.integers(2**62)))
 
 
 def _lend(transforms: Transform, dataset: DetectionDataset) -> Transform:

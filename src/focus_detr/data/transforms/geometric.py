@@ -1,4 +1,4 @@
-"""Transforms: callables (Sample, numpy Generator) -> Sample, deterministic given the generator."""
+"""Transforms: callables (Sample, Draws) -> Sample, deterministic given the draws."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from PIL import Image, ImageEnhance
 
 from focus_detr.data.cleaning import clip_to
 from focus_detr.data.records import Sample
-from focus_detr.images.reading import target_size
+from focus_detr.data.transforms.draws import Draws
 
 
 class Transform(Protocol):
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample: ...
+    def __call__(self, sample: Sample, draws: Draws) -> Sample: ...
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class Compose:
 
     steps: tuple[Transform, ...] = ()
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    def __call__(self, sample: Sample, draws: Draws) -> Sample:
         for step in self.steps:
-            sample = step(sample, rng)
+            sample = step(sample, draws)
         return sample
 
 
@@ -36,16 +36,16 @@ class OneOf:
 
     choices: tuple[Transform, ...]
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return self.choices[int(rng.integers(len(self.choices)))](sample, rng)
+    def __call__(self, sample: Sample, draws: Draws) -> Sample:
+        return self.choices[int(draws.shared.integers(len(self.choices)))](sample, draws)
 
 
 @dataclass(frozen=True)
 class HorizontalFlip:
     probability: float = 0.5
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.probability:
+    def __call__(self, sample: Sample, draws: Draws) -> Sample:
+        if draws.own.random() >= self.probability:
             return sample
         flipped = sample.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return move_boxes(sample, flipped, scale=(-1, 1), shift=(sample.image.width, 0))
@@ -55,8 +55,8 @@ class HorizontalFlip:
 class VerticalFlip:
     probability: float = 0.5
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.probability:
+    def __call__(self, sample: Sample, draws: Draws) -> Sample:
+        if draws.own.random() >= self.probability:
             return sample
         flipped = sample.image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
         return move_boxes(sample, flipped, scale=(1, -1), shift=(0, sample.image.height))
@@ -68,8 +68,8 @@ class Resize:
 
     size: dict[str, int]
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        return resize(sample, *target_size(sample.image.height, sample.image.width, self.size))
+    def __call__(self, sample: Sample, draws: Draws) -> Sample:
+        return resize(sample, *draws.target_size(sample.image.height, sample.image.width, self.size))
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class RandomResize:
     shortest_edges: Sequence[int]
     longest_edge: int | None = None
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        shortest = self.shortest_edges[int(rng.integers(len(self.shortest_edges)))]
+    def __call__(self, sample: Sample, draws: Draws) -> Sample:
+        shortest = self.shortest_edges[int(draws.shared.integers(len(self.shortest_edges)))]
         size = {"shortest_edge": shortest}
         if self.longest_edge is not None:
             size["longest_edge"] = self.longest_edge
-        return resize(sample, *target_size(sample.image.height, sample.image.width, size))
+        return resize(sample, *draws.target_size(sample.image.height, sample.image.width, size))
 
 
 @dataclass(frozen=True)
@@ -97,11 +97,15 @@ class RandomCrop:
     smallest: int
     largest: int
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    def __call__(self, sample: Sample, draws: Draws) -> Sample:
         image_height, image_width = sample.image.height, sample.image.width
-        height = int(rng.integers(min(image_height, self.smallest), min(image_height, self.largest) + 1))
-        width = int(rng.integers(min(image_width, self.smallest), min(image_width, self.largest) + 1))
-        return random_window(sample, height, width, rng)
+        height = int(
+            draws.shared.integers(min(image_height, self.smallest), min(image_height, self.largest) + 1)
+        )
+        width = int(
+            draws.shared.integers(min(image_width, self.smallest), min(image_width, self.largest) + 1)
+        )
+        return random_window(sample, height, width, draws.own)
 
 
 @dataclass(frozen=True)
@@ -117,14 +121,14 @@ class ScaleJitter:
     factors: tuple[float, float] = (0.6, 1.6)
     min_visible: float = 0.1
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        height, width = target_size(sample.image.height, sample.image.width, self.size)
-        factor = float(np.exp(rng.uniform(np.log(self.factors[0]), np.log(self.factors[1]))))
+    def __call__(self, sample: Sample, draws: Draws) -> Sample:
+        height, width = draws.target_size(sample.image.height, sample.image.width, self.size)
+        factor = float(np.exp(draws.shared.uniform(np.log(self.factors[0]), np.log(self.factors[1]))))
         sample = resize(sample, max(1, round(height * factor)), max(1, round(width * factor)))
         if factor <= 1:
             return sample
         height, width = min(height, sample.image.height), min(width, sample.image.width)
-        return random_window(sample, height, width, rng, self.min_visible)
+        return random_window(sample, height, width, draws.own, self.min_visible)
 
 
 @dataclass(frozen=True)
@@ -138,8 +142,8 @@ class PhotometricDistortion:
     hue: float = 0.02
     probability: float = 0.8
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
-        if rng.random() >= self.probability:
+    def __call__(self, sample: Sample, draws: Draws) -> Sample:
+        if draws.own.random() >= self.probability:
             return sample
         image = sample.image
         enhancers = (
@@ -147,12 +151,12 @@ class PhotometricDistortion:
             (ImageEnhance.Contrast, self.contrast),
             (ImageEnhance.Color, self.saturation),
         )
-        for position in rng.permutation(len(enhancers)):
+        for position in draws.own.permutation(len(enhancers)):
             enhancer, amount = enhancers[position]
             if amount:
-                image = enhancer(image).enhance(float(1 + rng.uniform(-amount, amount)))
+                image = enhancer(image).enhance(float(1 + draws.own.uniform(-amount, amount)))
         if self.hue:
-            image = _turn_hue(image, rng.uniform(-self.hue, self.hue))
+            image = _turn_hue(image, draws.own.uniform(-self.hue, self.hue))
         return replace(sample, image=image)
 
 

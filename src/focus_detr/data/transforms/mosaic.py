@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from focus_detr.data.records import Sample
+from focus_detr.data.transforms.draws import Draws
 from focus_detr.data.transforms.geometric import random_window, resize
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import target_size
@@ -33,7 +34,8 @@ class Mosaic:
     def bound_to(self, samples: Sequence[Sample]) -> Mosaic:
         return replace(self, others=samples)
 
-    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+    def __call__(self, sample: Sample, draws: Draws) -> Sample:
+        rng = draws.own
         if self.probability == 0 or rng.random() >= self.probability:
             return sample
         if self.others is None:
@@ -41,7 +43,7 @@ class Mosaic:
                 "Mosaic needs a data set to take images from: wrap both in a TransformedDataset."
             )
         chosen = [self.others[int(index)] for index in rng.integers(len(self.others), size=3)]
-        height, width = target_size(sample.image.height, sample.image.width, self.size)
+        height, width = draws.target_size(sample.image.height, sample.image.width, self.size)
         middle_x = int(rng.integers(width * 3 // 10, width * 7 // 10 + 1))
         middle_y = int(rng.integers(height * 3 // 10, height * 7 // 10 + 1))
         quarters = (
