@@ -97,9 +97,8 @@ def test_mosaic_is_lent_the_data_set_wherever_it_stands(dataset: DetectionDatase
 
 @pytest.mark.parametrize("name", ["detr", "small-data"])
 def test_a_batch_draws_one_scale_and_another_batch_another(dataset: DetectionDataset, name: str) -> None:
-    seen = TransformedDataset(
-        dataset, build_transforms(name, size={"shortest_edge": 300, "longest_edge": 500})
-    )
+    size = {"shortest_edge": 300, "longest_edge": 500}
+    seen = TransformedDataset(dataset, build_transforms(name, size=size))
     sizes = [{seen[Place(index, batch)].image.size for index in range(len(seen))} for batch in range(8)]
     assert all(len(each) == 1 for each in sizes) and len(set.union(*sizes)) > 3
     alone = {seen[index].image.size for index in range(len(seen))}

@@ -189,7 +189,7 @@ def test_mosaic_alone_says_what_it_needs() -> None:
 @given(st.integers(0, 2**32), st.integers(0, 3))
 @settings(max_examples=30, deadline=None)
 def test_images_of_one_shape_get_one_size_in_a_batch(name: str, batch: int, more: int) -> None:
-    recipe = build_transforms(name, size=SIZE)
+    recipe = build_transforms(name, size=SIZE, **({"mosaic": 0.0} if name == "small-data" else {}))
     sizes = set()
     # 4:3, but for a few pixels, and at other resolutions.
     for index, (width, height) in enumerate([(640, 480), (640, 480 + more), (500 - more, 375), (1024, 768)]):

@@ -99,7 +99,7 @@ def test_every_image_once_in_the_same_steps(images, batch, processes, epoch):
     steps = [sum(shares, []) for shares in zip(*samplers, strict=True)]
     assert len(steps) == len(samplers[0])
     assert steps == list(one)[: len(steps)]
-    seen = [place.index for step in steps for place in step]
+    seen = [place.item for step in steps for place in step]
     assert len(set(seen)) == len(seen) > images - processes
     assert all(share for sampler in samplers for share in sampler)
 
@@ -111,11 +111,11 @@ def test_images_of_one_shape_come_together_and_each_batch_has_a_number_of_its_ow
     shapes = [24, -24, 16] * 20
     sampler = EpochBatchSampler(Shaped(shapes), 4, 7)
     batches = list(sampler)
-    mixed = [batch for batch in batches if len({shapes[place.index] for place in batch}) > 1]
-    assert len(mixed) <= 2 and sorted(place.index for batch in batches for place in batch) == list(range(60))
+    mixed = [batch for batch in batches if len({shapes[place.item] for place in batch}) > 1]
+    assert len(mixed) <= 2 and sorted(place.item for batch in batches for place in batch) == list(range(60))
     assert [{place.batch for place in batch} for batch in batches] == [{number} for number in range(15)]
     # Not one shape after the other: neighbours in an epoch differ as often as they would by chance, nearly.
-    turns = sum(shapes[a[0].index] != shapes[b[0].index] for a, b in zip(batches, batches[1:], strict=False))
+    turns = sum(shapes[a[0].item] != shapes[b[0].item] for a, b in zip(batches, batches[1:], strict=False))
     assert turns >= 5
 
 

@@ -57,14 +57,9 @@ class EpochBatchSampler(Sampler[list[Place]]):
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.dataset))
         if self.shapes is not None:
-            order = np.concatenate(
-                [
-                    some[np.argsort(self.shapes[some], kind="stable")]
-                    for some in np.split(
-                        order, range(self.batch_size * _SORTED, len(order), self.batch_size * _SORTED)
-                    )
-                ]
-            )
+            chunk = self.batch_size * _SORTED
+            chunks = np.split(order, range(chunk, len(order), chunk))
+            order = np.concatenate([some[np.argsort(self.shapes[some], kind="stable")] for some in chunks])
         starts = np.arange(len(self)) * self.batch_size
         # A smaller last batch stays the last.
         whole = len(order) // self.batch_size

@@ -21,9 +21,9 @@ _OF_BATCHES = 1
 
 
 class Place(NamedTuple):
-    """An item of a data set as one of a batch: its index, and the number of the batch in its epoch."""
+    """An item of a data set as one of a batch: its number in the set, and that of the batch in its epoch."""
 
-    index: int
+    item: int
     batch: int
 
 
@@ -60,7 +60,7 @@ class TransformedDataset(Dataset[Sample]):
 
     def __getitem__(self, index: int | Place) -> Sample:
         batch = index.batch if isinstance(index, Place) else None
-        index = index.index if isinstance(index, Place) else index
+        index = index.item if isinstance(index, Place) else index
         index = index + len(self) if index < 0 else index
         draws = Draws.alone(self.seed, self.epoch, index)
         if batch is not None:

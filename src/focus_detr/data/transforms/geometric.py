@@ -98,12 +98,9 @@ class RandomCrop:
     largest: int
 
     def __call__(self, sample: Sample, draws: Draws) -> Sample:
-        image_height, image_width = sample.image.height, sample.image.width
-        height = int(
-            draws.shared.integers(min(image_height, self.smallest), min(image_height, self.largest) + 1)
-        )
-        width = int(
-            draws.shared.integers(min(image_width, self.smallest), min(image_width, self.largest) + 1)
+        height, width = (
+            int(draws.shared.integers(min(side, self.smallest), min(side, self.largest) + 1))
+            for side in (sample.image.height, sample.image.width)
         )
         return random_window(sample, height, width, draws.own)
 
