@@ -75,11 +75,11 @@ class DetrHost(Host):
     ) -> DecoderOutput:
         positions = self.query_position.weight.expand(len(memory.tokens), -1, -1)
         states = self.decoder(positions, memory)
+        boxes = [self.box_head(state).sigmoid() for state in states]
         # Queries look everywhere at once: what comes nearest to a start is the middle of the image.
-        middle = torch.full_like(states[0][..., :2], 0.5)
+        middle = torch.full_like(boxes[0][..., :2], 0.5)
         output = DecoderOutput(states, [middle] * len(states))
-        output.logits = [self.class_head(state) for state in states]
-        output.boxes = [self.box_head(state).sigmoid() for state in states]
+        output.logits, output.boxes = [self.class_head(state) for state in states], boxes
         return output
 
     def start(self) -> None:
