@@ -3,6 +3,8 @@
 import pytest
 import torch
 
+from focus_detr.deploy.deploy import deploy
+from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbones.backbone import backbone_config
 from focus_detr.structures.geometry import Geometry
 from helpers.small_models import SWIN, batch, image, labels, small_model
@@ -103,3 +105,30 @@ def test_compiled_equals_eager():
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")(picture)
     torch.testing.assert_close(compiled.pred_boxes, eager.pred_boxes, rtol=0, atol=1e-4)
     assert torch.equal(compiled.plan.indices, eager.plan.indices)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mask": torch.ones(1, 64, 64)}, "unknown argument 'mask' .did you mean 'pixel_mask'"),
+        ({"pixel_masks": None}, "unknown argument 'pixel_masks' .did you mean 'pixel_mask'"),
+        ({"targets": []}, "unknown argument 'targets'; known: pixel_values, pixel_mask, labels"),
+        ({"return_dict": False}, r"return_dict=False: .* \.to_tuple\(\)"),
+        ({"output_attentions": True}, "output_attentions=True: a detector gives none"),
+    ],
+)
+@pytest.mark.parametrize("deployed", [False, True])
+def test_arguments_that_nothing_would_come_of_are_refused(arguments, message, deployed):
+    model = small_model(dtype=torch.float32)
+    model = deploy(model) if deployed else model
+    with pytest.raises(FocusDetrError, match=message):
+        model(image(64, 64, dtype=torch.float32)[None], **arguments)
+
+
+@torch.no_grad()
+def test_what_transformers_passes_is_taken():
+    model, picture = small_model(), image(64, 64)[None]
+    customary = {"return_dict": True, "output_attentions": None, "output_hidden_states": False}
+    found = model(pixel_values=picture, num_items_in_batch=3, **customary)
+    assert torch.equal(found.logits, model(picture).logits)
+    assert found.to_tuple()[0] is found.logits

@@ -69,7 +69,7 @@ def test_coco_recipes_are_the_papers(name, steps, drop):
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"learing_rate": 1e-4}, "unknown key 'learing_rate'; did you mean 'learning_rate'"),
+        ({"learing_rate": 1e-4}, "unknown key 'learing_rate' .did you mean 'learning_rate'"),
         ({"zzz": 1}, "unknown key 'zzz'; known: name, epochs"),
         (
             {"precision": "bf61"},
@@ -126,7 +126,7 @@ def test_overrides():
     assert recipe.replace({"epochs": 24}).lr_drops == (22,)  # at the same share of training
     assert recipe.replace({"epochs": 24, "lr_drops": [20]}).lr_drops == (20,)
     assert recipe.replace(None) == recipe
-    with pytest.raises(FocusDetrError, match="overrides: unknown key 'epoch'; did you mean 'epochs'"):
+    with pytest.raises(FocusDetrError, match="overrides: unknown key 'epoch' .did you mean 'epochs'"):
         recipe.replace({"epoch": 3})
 
 

@@ -156,7 +156,7 @@ def test_fields_can_be_overridden():
 
 
 def test_unknown_presets_are_refused_with_a_hint():
-    with pytest.raises(FocusDetrError, match="'focus-detr-r5' is not known; did you mean 'focus-detr-r50'"):
+    with pytest.raises(FocusDetrError, match="'focus-detr-r5' is not known .did you mean 'focus-detr-r50'"):
         FocusDetrConfig.from_preset("focus-detr-r5")
     with pytest.raises(FocusDetrError, match="(?s)num_queries.*many"):
         FocusDetrConfig.from_preset("focus-detr-r50", num_queries="many")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.printable import printable, unicode_name
 
 if TYPE_CHECKING:
@@ -158,9 +157,8 @@ def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[st
         if isinstance(value, str):
             matches = [label for label, name in enumerate(names) if name == value]
             if not matches:
-                close = difflib.get_close_matches(value, names, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known: {_some(names)}"
-                raise FocusDetrError(f"classes: the model has no class {value!r}; {hint}")
+                hint = did_you_mean(value, names) or f"; known: {_some(names)}"
+                raise FocusDetrError(f"classes: the model has no class {value!r}{hint}")
             labels += matches
         elif isinstance(value, bool) or not (isinstance(value, int | np.integer) and 0 <= value < len(names)):
             raise FocusDetrError(f"classes: {value!r} is no label; use a class name or 0 to {len(names) - 1}")

@@ -5,7 +5,6 @@ names, position encoding, token policy, quirks. An unknown key or an unusable va
 """
 
 import dataclasses
-import difflib
 import math
 import os
 from itertools import pairwise
@@ -14,7 +13,7 @@ from typing import Any
 from huggingface_hub.dataclasses import strict
 from transformers import AutoConfig, PreTrainedConfig
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.models.backbones.catalogue import as_backbone_config, backbone_config
 
 
@@ -77,7 +76,9 @@ class Quirks:
         for key, switch in value.items():
             if key not in names:
                 known = ", ".join(names)
-                raise FocusDetrError(f"quirks: unknown switch {key!r}{_closest(key, names)}; known: {known}")
+                raise FocusDetrError(
+                    f"quirks: unknown switch {key!r}{did_you_mean(key, names)}; known: {known}"
+                )
             if not isinstance(switch, bool):
                 raise FocusDetrError(f"quirks[{key!r}]={switch!r}: must be true or false")
         return cls(**value)
@@ -314,10 +315,5 @@ def _refuse_unknown(config_class: type[PreTrainedConfig], kwargs: dict[str, Any]
     for key in kwargs:
         if key not in inherited and not key.startswith("_"):
             raise FocusDetrError(
-                f"{config_class.__name__}: unknown key {key!r}{_closest(key, sorted(known))}"
+                f"{config_class.__name__}: unknown key {key!r}{did_you_mean(key, sorted(known))}"
             )
-
-
-def _closest(key: str, names: list[str]) -> str:
-    close = difflib.get_close_matches(key, names, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from transformers import initialization as init
 from transformers.utils import ModelOutput
 
+from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.models.backbones.backbone import build_backbone
 from focus_detr.models.configuration import FocusDetrConfig
 from focus_detr.models.hosts import HOSTS
@@ -115,7 +116,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         denoising: DenoisingQueries | None = None,
         *,
         budget: Budget | float | None = None,
-        **_: Any,
+        **others: Any,
     ) -> FocusDetrOutput:
         """Detect, and with labels also compute the losses.
 
@@ -127,7 +128,11 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             denoising: the denoising queries to use instead of drawing them.
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]; 1 is all of them, None
                 what the configuration says (see `Budget`).
+
+        Raises:
+            FocusDetrError: an argument is none of these, or the token policy does not take the budget.
         """
+        refuse_arguments(others)
         levels, geometry = self.extract_levels(pixel_values, pixel_mask)
         content = flatten_levels(levels)  # (B,N,C)
         tokens = Tokens(content, self.encode_positions(geometry, content), geometry)
@@ -201,3 +206,26 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             start_parts(self)
             if self.level_embedding is not None:
                 init.normal_(self.level_embedding)
+
+
+_ARGUMENTS = ("pixel_values", "pixel_mask", "labels", "denoising", "budget")
+# Of transformers' trainers and pipelines; with these values they ask for what is done anyhow.
+_CUSTOMARY = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
+
+
+def refuse_arguments(others: dict[str, Any]) -> None:
+    """Refuse arguments of a call that nothing would come of.
+
+    Raises:
+        FocusDetrError: there is one.
+    """
+    for name, value in others.items():
+        if name == "return_dict" and value is False:
+            raise FocusDetrError("return_dict=False: a detector's answer has names; use its .to_tuple()")
+        if name == "num_items_in_batch" or (name in _CUSTOMARY and value in (None, _CUSTOMARY[name])):
+            continue
+        if name in _CUSTOMARY:
+            raise FocusDetrError(f"{name}={value!r}: a detector gives none")
+        raise FocusDetrError(
+            f"unknown argument {name!r}{did_you_mean(name, _ARGUMENTS)}; known: {', '.join(_ARGUMENTS)}"
+        )

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, did_you_mean
 
 T = TypeVar("T")
 
@@ -40,8 +39,7 @@ class Registry(Generic[T]):
 
     def __getitem__(self, name: str) -> type[T]:
         if name not in self._classes:
-            close = difflib.get_close_matches(str(name), self._classes, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
+            hint = did_you_mean(name, self._classes)
             raise FocusDetrError(
                 f"{self.kind}={name!r}: not known{hint}; known: {', '.join(self._classes)}; one of your own "
                 "needs the module that registers it in plugins"
@@ -66,10 +64,8 @@ def read_options(options: type[T], values: dict[str, Any], where: str) -> T:
     fields = {field.name: field for field in dataclasses.fields(options)}  # type: ignore[arg-type]
     for name, value in values.items():
         if name not in fields:
-            close = difflib.get_close_matches(name, fields, n=1)
-            hint = f" (did you mean {close[0]!r}?)" if close else ""
             known = ", ".join(fields) or "none"
-            raise FocusDetrError(f"{where}: unknown key {name!r}{hint}; known: {known}")
+            raise FocusDetrError(f"{where}: unknown key {name!r}{did_you_mean(name, fields)}; known: {known}")
         default = fields[name].default
         if not _alike(value, default):
             raise FocusDetrError(

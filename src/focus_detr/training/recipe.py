@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
 import types
 import typing
@@ -13,7 +12,7 @@ from typing import Any, Literal
 
 import yaml
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, did_you_mean
 
 _FACTORS = (
     "backbone_learning_rate_factor",
@@ -118,9 +117,8 @@ class Recipe:
         checked = {}
         for key, value in values.items():
             if key not in hints:
-                close = difflib.get_close_matches(key, hints, n=1)
-                hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(hints)}"
-                raise FocusDetrError(f"{source}: unknown key {key!r}; {hint}")
+                hint = did_you_mean(key, hints) or f"; known: {', '.join(hints)}"
+                raise FocusDetrError(f"{source}: unknown key {key!r}{hint}")
             checked[key] = _as_type(value, hints[key], f"{source}: {key}")
         recipe = cls(**checked)
         recipe._check(source)
@@ -226,10 +224,9 @@ def _read(recipe: str | Path, extended_by: tuple[Path, ...]) -> Recipe:
     if path.suffix not in (".yaml", ".yml"):
         path = RECIPES / f"{recipe}.yaml"
         if not path.is_file():
-            close = difflib.get_close_matches(str(recipe), list_recipes(), n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else "."
             raise FocusDetrError(
-                f"recipe {str(recipe)!r} not known{hint} Known: {', '.join(list_recipes())}; or a .yaml file"
+                f"recipe {str(recipe)!r} not known{did_you_mean(recipe, list_recipes())}; known: "
+                f"{', '.join(list_recipes())}; or a .yaml file"
             )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -265,9 +262,8 @@ def _as_type(value: Any, hint: Any, where: str) -> Any:
     if origin is Literal:
         if value in options:
             return value
-        close = difflib.get_close_matches(str(value), options, n=1)
-        hint_text = f" (did you mean {close[0]!r}?)" if close else ""
-        raise FocusDetrError(f"{where}={value!r}: must be one of {', '.join(options)}{hint_text}")
+        hint = did_you_mean(value, options)
+        raise FocusDetrError(f"{where}={value!r}: must be one of {', '.join(options)}{hint}")
     if origin is tuple:
         if not isinstance(value, (list, tuple)):
             raise FocusDetrError(f"{where}={value!r}: must be a list of numbers")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, did_you_mean
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -180,9 +179,8 @@ def preset(name: str, **overrides: Any) -> FocusDetrConfig:
     """
     known = list_presets()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {close[0]!r}?" if close else "."
-        raise FocusDetrError(f"preset {name!r} is not known{hint} Known: {', '.join(known)}")
+        hint = did_you_mean(name, known)
+        raise FocusDetrError(f"preset {name!r} is not known{hint}; known: {', '.join(known)}")
     from huggingface_hub.errors import StrictDataclassError
 
     from focus_detr.models.backbones.catalogue import backbone_config

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import os
 import re
 from pathlib import Path
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, did_you_mean
 
 logger = logging.getLogger(__name__)
 
@@ -63,8 +62,7 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
             f"focus-detr train DATA --model {name}"
         )
     beside = sorted(str(each) for each in path.parent.iterdir()) if os.path.isdir(path.parent) else []
-    close = difflib.get_close_matches(name, [*list_models(), *list_presets(), *beside], n=1)
-    hint = f" (did you mean {close[0]!r}?)" if close else ""
+    hint = did_you_mean(name, [*list_models(), *list_presets(), *beside])
     raise FocusDetrError(f"model {name!r} not found{hint}. {_what_would_work()}")
 
 
