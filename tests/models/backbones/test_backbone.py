@@ -1,6 +1,7 @@
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from transformers import (
     ConvNextConfig,
     Dinov2Config,
@@ -186,6 +187,12 @@ def test_measuring_strides_draws_no_random_numbers():
     before = torch.get_rng_state()
     assert measured_strides(config) == [8, 16, 32]
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_strides_are_measured_within_modes_of_the_caller_too():
+    with FakeTensorMode():
+        assert build_backbone(SwinConfig(**HEADS, window_size=3)).strides == [8, 16, 32]
+        assert build_backbone(ResNetConfig(**STAGES, embedding_size=12)).strides == [8, 16, 32]
 
 
 def test_freezing_is_refused_where_the_parts_are_not_known():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import torch
@@ -25,6 +26,12 @@ def measured_strides(config: PreTrainedConfig) -> list[int]:
 
 @lru_cache(maxsize=64)
 def _measured(settings: str) -> tuple[int, ...]:
+    # In a thread of its own, where no mode of the caller's holds, such as that of fake tensors.
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(_measure, settings).result()
+
+
+def _measure(settings: str) -> tuple[int, ...]:
     config = AutoConfig.for_model(**json.loads(settings))
     own = getattr(config, "image_size", None) or _SIDE  # some take no other
     sides = dict.fromkeys([_SIDE, own if isinstance(own, int) else max(own)])
