@@ -308,3 +308,11 @@ def test_a_yaml_beside_another_data_set_does_not_matter(tmp_path: Path, name: st
     shutil.rmtree(tmp_path / "set" / "train")
     write_voc(tmp_path / "set")
     assert len(load_dataset(tmp_path / "set")) == 2
+
+
+def test_labels_without_their_pictures_are_told(tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "0.txt").write_text(ROW)
+    (tmp_path / "classes.txt").write_text("cat\n")
+    with pytest.raises(FocusDetrError, match="classes.txt tells of YOLO labels.*`train: FOLDER`"):
+        load_dataset(tmp_path)

@@ -82,9 +82,9 @@ def test_larger_files_than_labels_ever_are_are_refused(tmp_path: Path) -> None:
     with open(file, "wb") as stream:
         stream.truncate(200 * 2**20)
     begun = time.perf_counter()
-    with pytest.raises(UnreadableFileError, match="larger than 32 MB"):
+    with pytest.raises(UnreadableFileError, match="larger than 8 MB"):
         read_lines(file)
-    with pytest.raises(UnreadableFileError, match="larger than 32 MB"):
+    with pytest.raises(UnreadableFileError, match="larger than 8 MB"):
         read_xml(file)
     assert time.perf_counter() - begun < 1
 
@@ -162,5 +162,5 @@ def test_json_beyond_what_is_read_is_refused(tmp_path: Path, text: str) -> None:
 
 def test_json_of_gigabytes_is_not_refused_for_its_size(tmp_path: Path, monkeypatch: Any) -> None:
     write_coco(tmp_path / "instances_train.json", tmp_path / "train")
-    monkeypatch.setattr(reading, "_TEXT_LIMIT", 10)
+    monkeypatch.setattr(reading, "LABEL_LIMIT", 10)
     assert len(load_dataset(tmp_path)) == 3

@@ -51,6 +51,8 @@ def test_class_names_that_are_no_words_are_refused(tmp_path: Path, written: str)
     [
         (f"{SPLITS}names: [cat, dog]\nnc: abc\n", "line 4: nc is abc but 2 names"),
         (f"{SPLITS}names: [cat, dog]\nnc: [2]\n", "line 4: nc is a list"),
+        ("names: [cat, dog]\ntrain:\n", "line 2: 'train' is empty"),
+        ("names: [cat, dog]\ntrain: []\n", "line 2: 'train' is empty"),
         ("names: [cat, dog]\ntrain: ''\n", "line 2: 'train' must be a folder"),
         ("names: [cat, dog]\ntrain: {a: b}\n", "line 2: 'train' must be a folder"),
         ("names: [cat, dog]\ntrain: [images/train, [x]]\n", "line 2: 'train' must be a folder"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def test_an_annotation_whose_id_is_none_is_a_problem(tmp_path: Path, key: str, v
     assert sum(dataset.class_counts().values()) == (5 if key == "id" else 4)
     if dataset.problems:
         assert "instances_train.json" in dataset.problems[0].file
-        assert "the first is annotations[0]" in dataset.problems[0].message
+        assert re.search(r"first (is )?annotations\[0\]", dataset.problems[0].message)
 
 
 @pytest.mark.parametrize("value", NO_IDS, ids=repr)
@@ -265,3 +266,16 @@ def test_class_names_reach_no_message_as_they_are(tmp_path: Path) -> None:
     with pytest.raises(FocusDetrError) as refused:
         load_dataset(tmp_path, classes=["cat"])
     assert "\x1b" not in str(refused.value) and len(str(refused.value)) < 3000
+
+
+def test_thousands_of_unknown_classes_are_one_problem(tmp_path: Path) -> None:
+    content = coco_content()
+    content["annotations"] += [annotation(100 + i, 10, 100 + i % 50, [1, 1, 5, 5]) for i in range(5000)]
+    write_coco(tmp_path / "coco" / "instances_train.json", tmp_path / "coco" / "train", content)
+    root = write_voc(tmp_path / "voc")
+    (root / "labels.txt").write_text("dog\ncat\n")
+    (root / "Annotations" / "a.xml").write_text(voc_xml([(f"d{i}", 2, 2, 9, 9) for i in range(500)]))
+    [problem] = load_dataset(tmp_path / "coco", on_problem="ignore").problems
+    assert problem.message.endswith("40 more") and "100 (100 times, first annotations[5])" in problem.message
+    [problem, _] = load_dataset(root, on_problem="ignore").problems
+    assert problem.kind == "unknown-class" and "'d0' (1 times, first object 1)" in problem.message

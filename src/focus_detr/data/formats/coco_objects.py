@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, RawImage, Tally
+from focus_detr.data.formats.source import Fault, Names, ProblemLog, RawBox, RawImage, Tally
 from focus_detr.data.formats.values import id_key, is_fraction, number, positive, shown_value
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import in_line
@@ -75,6 +75,7 @@ def attach_objects(
     Raises `FocusDetrError` where most boxes are fractions.
     """
     tally = Tally(file, log)
+    unknown = Names()
     seen: dict[str, tuple[Any, ...]] = {}
     boxes = fractions = 0
     for position, annotation in enumerate(annotations):
@@ -97,7 +98,7 @@ def attach_objects(
         elif box is None:
             tally.add(_NO_BOX, example)
         elif category is None:
-            tally.add(_unknown_class(annotation.get("category_id")), example)
+            unknown.add(shown_value(annotation.get("category_id")), example)
         elif is_fraction(*box):
             fractions += 1
             tally.add(_FRACTIONS, example)
@@ -112,6 +113,14 @@ def attach_objects(
     if fractions > boxes / 2:
         raise FocusDetrError(f"{file}: {fractions} of {boxes} boxes lie within 0..1. {_FRACTIONS.fix}")
     tally.report()
+    if unknown:
+        log.add(
+            "unknown-class",
+            "error",
+            file,
+            f"annotations of category ids that 'categories' does not list were left out: {unknown}",
+            "Add the categories or remove them.",
+        )
 
 
 def _repeats(
@@ -131,16 +140,6 @@ def _repeats(
         tally.add(_SHARED_ID, f"{example} (id {in_line(key, 40)})")
     seen[key] = identity
     return False
-
-
-def _unknown_class(category: Any) -> Fault:
-    return Fault(
-        "unknown-class",
-        "error",
-        f"{{count}} annotations of category id {shown_value(category)}, which 'categories' does not list, "
-        "were left out",
-        "Add the category or remove them.",
-    )
 
 
 def _given_box(value: Any) -> _Box | None:

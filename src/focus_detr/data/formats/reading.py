@@ -19,9 +19,11 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.printable import in_line
 
 _MEGABYTE = 2**20
-# The largest json files of public data sets hold some gigabytes; labels of one picture never come near 32 MB.
+# The largest json files of public data sets hold some gigabytes, lists millions of names; the labels of one
+# picture never come near 8 MB.
 _JSON_LIMIT = 16_384 * _MEGABYTE
-_TEXT_LIMIT = 32 * _MEGABYTE
+LIST_LIMIT = 256 * _MEGABYTE
+LABEL_LIMIT = 8 * _MEGABYTE
 
 _BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -47,15 +49,15 @@ class UnreadableFileError(FocusDetrError):
     """A file that cannot be read as what it is to be; another in its place may do."""
 
 
-def read_text(file: Path, limit: int = _TEXT_LIMIT) -> str:
+def read_text(file: Path, limit: int = LABEL_LIMIT) -> str:
     """A text file, by its byte order mark or as UTF-8."""
     content = _read_bytes(file, limit)
     return _decoded(content, _marked_encoding(content) or "utf-8", file)
 
 
-def read_lines(file: Path) -> list[str]:
+def read_lines(file: Path, limit: int = LABEL_LIMIT) -> list[str]:
     """The lines of a text file that are not empty, without surrounding spaces."""
-    return [line for raw in read_text(file).splitlines() if (line := raw.strip())]
+    return [line for raw in read_text(file, limit).splitlines() if (line := raw.strip())]
 
 
 def read_json(file: Path) -> Any:
@@ -75,7 +77,7 @@ def read_json(file: Path) -> Any:
 
 def read_xml(file: Path) -> ElementTree.Element:
     """The root of an xml file, read in the encoding it declares; elements are named without namespace."""
-    content = _read_bytes(file, _TEXT_LIMIT)
+    content = _read_bytes(file, LABEL_LIMIT)
     declared = _XML_ENCODING.match(content)
     # A file that begins with plain "<?xml" is not in the UTF-16 that some writers declare all the same.
     encoding = declared[1].decode("ascii", "replace") if declared else "utf-8"

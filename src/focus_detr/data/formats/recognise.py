@@ -162,6 +162,12 @@ def _find(root: Path, format: str | None) -> tuple[Format, Any, dict[str, Any]]:
         file for place in (root, *folders_in(root)) for file in odd_files_in(place, ".json", ".yaml", ".yml")
     ]
     but = f" What is no regular file is not read: {listed(odd)}." if odd else ""
+    if traces := yolo_plain.traces_in(root):
+        but += (
+            f" {listed(traces)} tells of YOLO labels, but no picture with a label file was found: put the "
+            "pictures into 'images' beside 'labels', or write a data.yaml with `train: FOLDER` and "
+            "`names: [...]`."
+        )
     raise FocusDetrError(
         f"{root}: no data set found. Looked for {'; '.join(looked_for[name] for name in wanted)}.{but}"
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from focus_detr.data.records import Problem, Severity
+from focus_detr.printable import listed
 
 
 @dataclass
@@ -82,3 +83,22 @@ class Tally:
             self._log.add(
                 fault.kind, fault.severity, self._file, f"{message}; the first is {first}", fault.fix
             )
+
+
+class Names:
+    """Counts names that stand where they should not, with the place of the first of each."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, str]] = {}
+
+    def add(self, name: str, place: str) -> None:
+        count, first = self._found.get(name, (0, place))
+        self._found[name] = count + 1, first
+
+    def __bool__(self) -> bool:
+        return bool(self._found)
+
+    def __str__(self) -> str:
+        return listed(
+            f"{name} ({count} times, first {place})" for name, (count, place) in self._found.items()
+        )

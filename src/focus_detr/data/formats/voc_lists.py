@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from focus_detr.data.formats.locating import tails
-from focus_detr.data.formats.reading import read_lines
+from focus_detr.data.formats.reading import LIST_LIMIT, read_lines
 from focus_detr.data.formats.searching import files_in, is_image_file
 
 # VOC's per-class lists: a name, then whether the class is in the image (1), not (-1) or hard to see (0).
@@ -20,7 +20,7 @@ def read_lists(image_sets: Path, stems: Iterable[str]) -> dict[str, tuple[str, .
     splits: dict[str, tuple[str, ...]] = {}
     of_classes: dict[str, list[str]] = {}
     for file in files_in(image_sets / "Main", ".txt") or files_in(image_sets, ".txt"):
-        rows = read_lines(file)
+        rows = read_lines(file, LIST_LIMIT)
         columns = [match[1] for row in rows if (match := _CLASS_ROW.fullmatch(row))]
         whole = [_stem(row, known) for row in rows]
         # "scan 0" and "scan 1" are rows of a class, or images of that name: the annotations there decide.

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, Tally
+from focus_detr.data.formats.source import Fault, Names, ProblemLog, RawBox, Tally
 from focus_detr.data.formats.values import is_fraction, number
 from focus_detr.printable import in_line, listed
 
@@ -17,6 +17,9 @@ _ROTATED = Fault(
     "warning",
     "{count} rotated boxes are read as the upright boxes around them",
     "Nothing, if upright boxes are meant.",
+)
+_NO_BOX = Fault(
+    "bad-box", "error", "{count} objects without four numbers in <bndbox> were left out", "Correct them."
 )
 _FRACTIONS = Fault(
     "fraction-box",
@@ -42,34 +45,30 @@ def read_objects(
     """The boxes of a file, and how many of its objects could not be read."""
     boxes: list[RawBox] = []
     tally = Tally(file, log)
+    unknown = Names()
     nodes = list(root.iter("object"))
     for position, node in enumerate(nodes):
         name = object_name(node)
         example = f"object {position + 1}"
         box = _upright(node, tally, example) or _around_rotated(node, tally, example) or _around_polygon(node)
         if name not in label_of:
-            tally.add(_unknown_class(name, label_of), example)
+            unknown.add(f"'{in_line(name, 80)}'", example)
         elif box is None:
-            tally.add(_no_box(name), example)
+            tally.add(_NO_BOX, f"{example} ({in_line(name, 80)})")
         elif is_fraction(*box):
             tally.add(_FRACTIONS, example)
         else:
             boxes.append(RawBox(box, label_of[name]))
     tally.report()
+    if unknown:
+        log.add(
+            "unknown-class",
+            "error",
+            file,
+            f"objects of classes that are not known were left out: {unknown}",
+            f"Known classes: {listed(label_of)}.",
+        )
     return boxes, len(nodes) - len(boxes)
-
-
-def _unknown_class(name: str, label_of: dict[str, int]) -> Fault:
-    shown = in_line(name, 80)
-    known = listed(label_of)
-    message = f"{{count}} objects of class '{shown}', not a known one, were left out"
-    return Fault("unknown-class", "error", message, f"Known classes: {known}.")
-
-
-def _no_box(name: str) -> Fault:
-    shown = in_line(name, 80)
-    message = f"{{count}} objects '{shown}' without four numbers in <bndbox> were left out"
-    return Fault("bad-box", "error", message, "Correct them.")
 
 
 def _upright(node: Element, tally: Tally, example: str) -> _Box | None:

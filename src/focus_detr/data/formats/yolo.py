@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from focus_detr.data.formats.locating import first_existing, place_of
-from focus_detr.data.formats.reading import UnreadableFileError, read_lines
+from focus_detr.data.formats.reading import LIST_LIMIT, UnreadableFileError, read_lines
 from focus_detr.data.formats.reading_yaml import YamlFile, read_yaml
 from focus_detr.data.formats.searching import files_below, files_in, is_image_file
 from focus_detr.data.formats.source import ProblemLog, RawImage, Source
@@ -101,14 +101,14 @@ def _splits(content: YamlFile) -> dict[str, YoloSplit]:
     names = _names(content)
     classes = content.values.get("nc")
     if classes is not None and whole_id(classes) != len(names):
-        given = in_line(classes, 60) if isinstance(classes, str) else _shown(classes)
-        raise content.refusal("nc", f"nc is {given} but {len(names)} names are given. Make them agree")
+        shown = in_line(classes, 60) if isinstance(classes, str) else _shown(classes)
+        raise content.refusal("nc", f"nc is {shown} but {len(names)} names are given. Make them agree")
     base, keypoints = _base(content), _keypoint_values(content)
-    return {
-        key: YoloSplit(content.file, base, _entries(content, key), names, keypoints)
-        for key in _SPLIT_KEYS
-        if content.values.get(key) not in (None, [])
-    }
+    given = [key for key in _SPLIT_KEYS if content.values.get(key) not in (None, [])]
+    if not given:
+        empty = next(key for key in _SPLIT_KEYS if key in content.values)
+        raise content.refusal(empty, f"{empty!r} is empty: name a folder or a list of images")
+    return {key: YoloSplit(content.file, base, _entries(content, key), names, keypoints) for key in given}
 
 
 def _names(content: YamlFile) -> dict[int, str]:
@@ -133,7 +133,7 @@ def _names(content: YamlFile) -> dict[int, str]:
 
 def _shown(value: Any) -> str:
     if isinstance(value, dict):
-        return f"a map of {listed(value)}"
+        return f"a map of {listed(value)}" if value else "an empty map"
     return "empty" if value is None else shown_value(value)
 
 
@@ -202,7 +202,7 @@ def _image_paths(entry: str, split: YoloSplit) -> dict[Path, Path]:
 
 
 def _listed_images(file: Path, base: Path) -> dict[Path, Path]:
-    lines = read_lines(file)
+    lines = read_lines(file, LIST_LIMIT)
     place = place_of(lines, [file.parent, base, base / "images"])
     if place is None:
         return {file.parent / line: file for line in lines}

@@ -94,7 +94,10 @@ def _text_file(image: Path) -> Path:
 
 def _parse_row(row: list[str], form: RowForm) -> RawBox | Fault:
     """A box, or what is wrong with the row. Polygon rows give the box around the polygon."""
-    values = [value for text in row if (value := number(text)) is not None]
+    try:
+        values = [float(text) for text in row]
+    except ValueError:
+        values = [value for text in row if (value := number(text)) is not None]
     if len(values) < len(row) or len(row) < 5:
         return _FORM
     label, box = values[0], values[1:]

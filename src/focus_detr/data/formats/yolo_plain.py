@@ -48,6 +48,12 @@ def find_splits(root: Path) -> dict[str, YoloSplit]:
     return {WHOLE: YoloSplit(file, root, entries, names)} if entries else {}
 
 
+def traces_in(root: Path) -> list[Path]:
+    """Files that tell of YOLO labels, where `find_splits` did not find the pictures to them."""
+    places = [root, root / "labels"]
+    return [file for place in places for file in files_in(place, ".data", ".names", *_CLASS_FILES)]
+
+
 def _described(file: Path) -> dict[str, YoloSplit]:
     """The splits of a darknet description, `names = data/obj.names`, `train = data/train.txt` and so on."""
     pairs = [line.partition("=") for line in _read_if_text(file)]
