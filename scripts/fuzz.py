@@ -1,7 +1,7 @@
-"""Breaks small data sets at random and reads them, as long as asked: `python scripts/fuzz.py --minutes 30`.
+"""Breaks small data sets and pictures at random and reads them: `python scripts/fuzz.py --minutes 30`.
 
 Ends with 1 and the seed where reading raises anything but `FocusDetrError`, or hangs;
-`--seed N --rounds 1 --keep DIR` makes that data set again.
+`--seed N --rounds 1 --keep DIR` makes that data set again, `--picture N` reads that picture again.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers.fuzzing import fuzz, fuzz_round
+from helpers.fuzzing_pictures import picture_round
+
+PICTURES_A_ROUND = 20
 
 
 def main() -> int:
@@ -28,7 +31,11 @@ def main() -> int:
         "--seed", type=int, default=None, help="the first of the rounds' seeds; by default random"
     )
     parser.add_argument("--keep", type=Path, default=None, help="an empty folder for the data set of --seed")
+    parser.add_argument("--picture", type=int, default=None, help="only the picture of this seed")
     options = parser.parse_args()
+    if options.picture is not None:
+        print(picture_round(options.picture) or "read or refused as it should be")
+        return 0
     seed = random.randrange(2**40) if options.seed is None else options.seed
     if options.keep is not None:
         options.keep.mkdir(parents=True, exist_ok=True)
@@ -42,7 +49,13 @@ def main() -> int:
         if failure is not None:
             failures += 1
             print(f"seed {number}:\n{failure}", flush=True)
-    print(f"{failures} of {rounds} broken data sets, from seed {seed}, were neither read nor refused")
+        for picture in range(number * PICTURES_A_ROUND, (number + 1) * PICTURES_A_ROUND):
+            failure = picture_round(picture)
+            if failure is not None:
+                failures += 1
+                print(f"picture {picture}:\n{failure}", flush=True)
+    pictures = rounds * PICTURES_A_ROUND
+    print(f"from seed {seed}, {rounds} broken data sets and {pictures} pictures: {failures} failures")
     return 1 if failures else 0
 
 

@@ -82,7 +82,7 @@ def fuzz_round(folder: Path, seed: int) -> str | None:
         if files:
             _break(chance.choice(files), chance)
     try:
-        with _time_limit(), warnings.catch_warnings(action="ignore"):
+        with time_limit(), warnings.catch_warnings(action="ignore"):
             _use(root)
     except FocusDetrError as error:
         str(error)
@@ -123,7 +123,7 @@ def _use(root: Path) -> None:
 
 
 @contextlib.contextmanager
-def _time_limit() -> Iterator[None]:
+def time_limit() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         raise HangError(f"longer than {LONGEST_SECONDS} s")
 

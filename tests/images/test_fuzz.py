@@ -1,0 +1,29 @@
+"""Broken pictures are read or refused; `make fuzz MINUTES=30` looks longer, at other pictures each time."""
+
+from __future__ import annotations
+
+import itertools
+import time
+
+import pytest
+
+from helpers.fuzzing_pictures import picture_round
+
+SECONDS = 10
+
+
+def test_broken_pictures_are_read_or_refused() -> None:
+    end = time.monotonic() + SECONDS
+    for seed in itertools.takewhile(lambda _: time.monotonic() < end, itertools.count()):
+        failure = picture_round(seed)
+        assert failure is None, f"seed {seed}:\n{failure}"
+    assert seed > 100
+
+
+@pytest.mark.parametrize(("fault", "said"), [(KeyError("x"), "KeyError"), (MemoryError(), "MemoryError")])
+def test_what_is_raised_otherwise_is_a_failure(fault, said, monkeypatch) -> None:
+    def forgetful(*arguments: object, **options: object) -> None:
+        raise fault
+
+    monkeypatch.setattr("helpers.fuzzing_pictures.read_image", forgetful)
+    assert said in (picture_round(0) or "")
