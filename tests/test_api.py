@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from focus_detr import FocusDetr, FocusDetrConfig, FocusDetrForObjectDetection, FocusDetrImageProcessor
 from focus_detr.errors import FocusDetrError
+from focus_detr.inference import Predictor
 
 
 @pytest.fixture
@@ -26,6 +28,20 @@ def test_three_lines_predict(tiny_model, images):
     found = model.predict(images, threshold=0.0, batch_size=2)
     assert len(found) == 2
     assert all(detections.image_size == (48, 64) and len(detections) for detections in found)
+
+
+def test_threads_that_ask_at_once_share_one_model(tiny_model, images, monkeypatch):
+    loaded, load = [], Predictor.from_pretrained
+    monkeypatch.setattr(
+        Predictor, "from_pretrained", lambda *args, **options: loaded.append(args) or load(*args, **options)
+    )
+    model = FocusDetr(tiny_model, device="cpu", deploy=True)
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda _: model.predict(images, threshold=0.0), range(8)))
+    assert len(loaded) == 1
+    for detections in found[1:]:
+        for one, other in zip(detections, found[0], strict=True):
+            np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
 
 
 def test_an_unreadable_image_is_left_out(tiny_model, images, tmp_path):

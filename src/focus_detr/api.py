@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
     from focus_detr.inference import Detections, Predictor
     from focus_detr.inference.sources.files import Sources
+
+# Threads that ask a model at once wait for the first. Not a model's own, since models are pickled.
+_loading = threading.RLock()
 
 
 class FocusDetr:
@@ -55,16 +59,17 @@ class FocusDetr:
     @property
     def predictor(self) -> Predictor:
         """The model and its image processor, loaded on first use."""
-        if self._predictor is None:
-            from focus_detr.inference import Predictor
+        from focus_detr.inference import Predictor
 
-            self._predictor = Predictor.from_pretrained(
-                str(self._trained()),
-                device=self.device,
-                deploy=self.deploy,
-                trust_plugins=self.trust_plugins,
-            )
-        return self._predictor
+        with _loading:
+            if self._predictor is None:
+                self._predictor = Predictor.from_pretrained(
+                    str(self._trained()),
+                    device=self.device,
+                    deploy=self.deploy,
+                    trust_plugins=self.trust_plugins,
+                )
+            return self._predictor
 
     @property
     def class_names(self) -> tuple[str, ...]:

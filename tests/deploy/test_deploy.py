@@ -267,14 +267,17 @@ def test_eight_threads_get_what_one_gets(form):
         batches.append(
             (torch.randn(len(sizes), 3, *mask.shape[1:], generator=generator) * mask[:, None], mask)
         )
-    alone = [model(*batch) for batch in batches]
+    budgets = [None, 0.3, 1.0]
+    cases = [(*batch, budget) for batch in batches for budget in budgets]
+    alone = [model(images, mask, budget=budget) for images, mask, budget in cases]
 
     def work(worker):
         with torch.no_grad():  # a setting of each thread
-            for i in range(worker, worker + 10):
-                answer = model(*batches[i % len(batches)])
+            for i in range(worker, worker + 20):
+                images, mask, budget = cases[7 * i % len(cases)]
+                answer = model(images, mask, budget=budget)
                 for name in ("logits", "pred_boxes"):
-                    assert torch.equal(answer[name], alone[i % len(batches)][name])
+                    assert torch.equal(answer[name], alone[7 * i % len(cases)][name])
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)

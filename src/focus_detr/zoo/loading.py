@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 # What transformers, safetensors, json and the configuration's checks raise on files that are not as saved.
 _DAMAGE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError, SafetensorError)
+
+# While it loads, transformers changes how the whole process makes tensors (torch's default dtype), and then
+# changes it back: two that overlap leave one's setting behind.
+_one_at_a_time = threading.RLock()
 
 
 def load_model(
@@ -50,7 +55,7 @@ def load_model(
     if not any(folder.glob("model*.safetensors")):
         raise FocusDetrError(f"{folder}: has no weights; model.safetensors belongs beside its config.json")
     try:
-        with trusting_plugins(trust_plugins):
+        with _one_at_a_time, trusting_plugins(trust_plugins):
             loaded: Any = model_class.from_pretrained(
                 folder, dtype=dtype, output_loading_info=True, use_safetensors=True, local_files_only=True
             )
