@@ -26,13 +26,9 @@ from focus_detr.models.policies import POLICIES
 SIZES = [(800, 1333), (640, 640)]
 PRESETS = {
     "dino": "dino-r50",
-    "deformable-detr": "deformable-detr-two-stage-r50",
-    "dn-deformable-detr": "dn-deformable-detr-r50",
+    "deformable-detr": "deformable-r50",
+    "dn-deformable-detr": "dn-deformable-r50",
     "detr": "detr-r50",
-}
-POLICY_FIELDS: dict[str, dict[str, Any]] = {
-    "sparse": {"keep_ratio": 0.3},
-    "poll-and-pool": {"keep_ratio": 1 / 3},
 }
 # GFLOPs, AP on COCO val2017, epochs, and who says so.
 PUBLISHED = {
@@ -58,7 +54,7 @@ def pairs() -> Iterator[tuple[str, str]]:
 
 def configuration(host: str, policy: str) -> FocusDetrConfig:
     """The pair at the size of the published models."""
-    return FocusDetrConfig.from_preset(PRESETS[host], token_policy=policy, **POLICY_FIELDS.get(policy, {}))
+    return FocusDetrConfig.from_preset(PRESETS[host], token_policy=policy)
 
 
 def prepare(host: str, policy: str, height: int, width: int, threads: int) -> Callable[[], object]:

@@ -44,7 +44,7 @@ class FocusDetr:
         deploy: bool = False,
         trust_plugins: bool = False,
     ) -> None:
-        from focus_detr.zoo.presets import list_presets
+        from focus_detr.zoo.presets import is_preset
         from focus_detr.zoo.resolve import resolve_model
 
         if device is not None:
@@ -52,7 +52,7 @@ class FocusDetr:
 
             checked_device(device)
         self.device, self.deploy, self.trust_plugins = device, deploy, trust_plugins
-        self.preset = str(name) if str(name) in list_presets() else None
+        self.preset = str(name) if is_preset(str(name)) else None
         self.folder = None if self.preset else resolve_model(name)
         self._predictor: Predictor | None = None
 

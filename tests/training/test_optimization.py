@@ -26,7 +26,7 @@ def test_offsets_learn_slowly_in_deformable_detr():
 
     with torch.device("meta"):
         model = FocusDetrForObjectDetection(preset("deformable-detr-r50"))
-    groups = parameter_groups(model, load_recipe("deformable-detr-r50"))
+    groups = parameter_groups(model, load_recipe("deformable-50ep"))
     slow = {id(p) for group in groups if group["lr"] == pytest.approx(2e-5) for p in group["params"]}
     found = {name for name, p in model.named_parameters() if id(p) in slow and "backbone" not in name}
     offsets = {name for name, _ in model.named_parameters() if "sampling_offsets" in name}

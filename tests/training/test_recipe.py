@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from focus_detr.data import build_transforms
 from focus_detr.errors import FocusDetrError
 from focus_detr.training.recipe import Recipe, list_recipes, load_recipe, recipe_for
-from focus_detr.zoo.presets import list_presets, plain_name, preset
+from focus_detr.training.setup import choose_recipe
+from focus_detr.zoo.presets import list_presets, preset
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -20,9 +21,43 @@ def test_every_recipe_is_usable(name):
     preset("focus-detr-lite0", **recipe.model)
 
 
+def test_recipes_are_few_and_name_no_weight():
+    assert len(list_recipes()) <= 15
+    for name in list_recipes():
+        assert load_recipe(name).backbone_weights == "default"
+
+
 @pytest.mark.parametrize("name", list_presets())
-def test_every_preset_has_its_recipe(name):
-    assert recipe_for(name) == plain_name(name)
+def test_every_preset_names_its_recipe(name):
+    assert recipe_for(name) in list_recipes()
+
+
+def test_recipes_by_the_name_of_a_preset_still_work_with_a_warning(tmp_path):
+    for former, name in (("focus-detr-lite0", "small-data"), ("sparse-deformable-r50", "deformable-50ep")):
+        with pytest.warns(FutureWarning, match=f"of '{former}' is '{name}'"):
+            assert load_recipe(former) == load_recipe(name)
+    (tmp_path / "mine.yaml").write_text("extends: focus-detr-r101-36ep\nepochs: 18\n")
+    with pytest.warns(FutureWarning, match="'coco-36ep-two-drops'"):
+        assert load_recipe(tmp_path / "mine.yaml").lr_drops == (14, 33.33 / 2)
+
+
+def test_a_key_with_a_dot_changes_one_entry_and_keeps_the_others():
+    base = load_recipe("blood-cells")
+    changed = base.replace({"model.token_policy": "salience", "model.policy_options.levels": 2, "epochs": 3})
+    assert changed.model == {**base.model, "token_policy": "salience", "policy_options": {"levels": 2}}
+    assert "token_policy" not in base.model and changed.epochs == 3
+    both = base.replace({"model": {"num_queries": 7}, "model.d_model": 64})
+    assert both.model == {"num_queries": 7, "d_model": 64}
+    for key in ("epochs.many", "modle.d_model", "model.num_queries.first"):
+        with pytest.raises(FocusDetrError, match=rf"overrides: {key}: .* holds others by name"):
+            base.replace({key: 1})
+
+
+def test_a_run_is_named_by_its_preset_or_by_the_recipe_that_was_asked_for():
+    chosen, folder = choose_recipe("dino-r50", None, None, False, {"model.token_policy": "salience"})
+    assert (chosen.name, folder.name, chosen.model) == ("dino-r50", "dino-r50", {"token_policy": "salience"})
+    assert choose_recipe("dino-r50", "small-data", None, False, None)[1].name == "small-data"
+    assert choose_recipe("blood-cells", None, None, False, None)[1].name == "small-data"
 
 
 def test_other_models_have_a_recipe_too():
@@ -32,8 +67,8 @@ def test_other_models_have_a_recipe_too():
 
 
 def test_a_recipe_may_extend_another(tmp_path):
-    assert load_recipe("focus-detr-r101-36ep").lr_drops == (28, 33.33)
-    assert load_recipe("focus-detr-r101-36ep").epochs == load_recipe("coco-36ep").epochs == 36
+    assert load_recipe("coco-36ep-two-drops").lr_drops == (28, 33.33)
+    assert load_recipe("coco-36ep-two-drops").epochs == load_recipe("coco-36ep").epochs == 36
     (tmp_path / "mine.yaml").write_text("extends: coco-12ep\nlearing_rate: 1e-4\n")
     with pytest.raises(FocusDetrError, match="recipe mine.yaml: unknown key 'learing_rate'"):
         load_recipe(tmp_path / "mine.yaml")

@@ -10,47 +10,116 @@ from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, list_preset
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.policies import POLICIES
-from focus_detr.training.recipe import recipe_for
-from focus_detr.zoo.presets import plain_name
+from focus_detr.training.recipe import list_recipes, load_recipe
+from focus_detr.zoo.presets import _FORMER, is_preset, preset, preset_recipe, preset_weights
+
+# The preset of each host, at both sizes, that any pair is said by.
+BASES = {
+    "dino": ("dino-r50", "dino-lite0"),
+    "deformable-detr": ("deformable-r50", "deformable-lite0"),
+    "dn-deformable-detr": ("dn-deformable-r50", "dn-deformable-lite0"),
+    "detr": ("detr-r50", "detr-lite0"),
+}
+PAIRS = [
+    (base, host, policy)
+    for policy in ("focus", "dense", "sparse", "interleaved", "salience", "full-attention", "poll-and-pool")
+    for host in POLICIES[policy].hosts
+    for base in BASES[host]
+]
 
 
 @pytest.fixture(scope="module")
 def built():
-    """Models by preset without weights, each built once."""
+    """Models by preset and what is said on top, without weights, each built once."""
     models = {}
 
-    def build(name):
-        if name not in models:
+    def build(name, **said):
+        key = (name, *said.items())
+        if key not in models:
             with torch.device("meta"):
-                models[name] = FocusDetrForObjectDetection(FocusDetrConfig.from_preset(name))
-        return models[name]
+                models[key] = FocusDetrForObjectDetection(preset(name, **said))
+        return models[key]
 
     return build
 
 
-PLAIN = [name for name in list_presets() if plain_name(name) == name]
-
-
-@pytest.mark.parametrize("name", PLAIN)
-def test_every_preset_builds(name, built):
+@pytest.mark.parametrize("name", list_presets())
+def test_every_preset_builds_and_its_recipe_is_there(name, built):
     model = built(name)
     assert model.config.num_labels == 80
-    policies = {"focus": "focus", "dino": "dense", "lite": "interleaved", "salience": "salience"}
-    policies |= {
-        "dn": "dense",
-        "sparse": "sparse",
-        "deformable": "dense",
-        "detr": "full-attention",
-        "pnp": "poll-and-pool",
-    }
-    host = "deformable-detr" if "deformable" in name else "dino"
-    host = "dn-deformable-detr" if "dn-deformable" in name else host
-    host = "detr" if name.startswith(("detr-", "pnp-detr-")) else host
-    assert model.config.host == host
-    assert model.config.token_policy == policies[name.split("-")[0]]
-    assert hasattr(model.encoder, "selector") == name.startswith(("focus", "salience"))
-    strides = [32] if host == "detr" else [16, 32, 64] if name.endswith("nano") else [8, 16, 32, 64]
+    assert load_recipe(preset_recipe(name)).name in list_recipes()
+    strides = (
+        [32] if model.config.host == "detr" else [16, 32, 64] if name.endswith("nano") else [8, 16, 32, 64]
+    )
     assert model.strides == strides
+
+
+@pytest.mark.parametrize(("base", "host", "policy"), PAIRS)
+def test_any_pair_of_host_and_policy_is_said(base, host, policy, built):
+    model = built(base, token_policy=policy)
+    config = model.config
+    assert (config.host, config.token_policy) == (host, policy)
+    assert hasattr(model.encoder, "selector") == (policy in ("focus", "salience"))
+    # And it is the same whichever of the pair is said on top of the other.
+    others = built("dino-r50" if base.endswith("r50") else "dino-lite0", host=host, token_policy=policy)
+    assert others.config.to_dict() == config.to_dict()
+
+
+def test_the_pairs_are_all_there_are():
+    assert {(host, policy) for _, host, policy in PAIRS} == {
+        (host, name) for name in POLICIES.names() for host in POLICIES[name].hosts
+    }
+
+
+def test_a_pair_brings_what_it_needs_and_what_is_said_goes_before_it():
+    config = preset("deformable-r50", token_policy="salience")
+    assert config.host_options["class_proposals"] and config.foreground_loss_coefficient == 2.0
+    assert preset("dino-r50", token_policy="interleaved").policy_options["blocks"] == 3
+    assert preset("dino-lite0", token_policy="interleaved").policy_options["blocks"] == 1
+    assert preset("dino-r50", token_policy="sparse").keep_ratio == 0.3
+    assert preset("dino-r50", token_policy="sparse", keep_ratio=0.2).keep_ratio == 0.2
+    # What another policy's preset has of its own does not stay behind.
+    assert preset("lite-dino-r50", token_policy="focus").policy_options == {}
+    assert preset("dino-r50", token_policy="focus").to_dict() == preset("focus-detr-r50").to_dict()
+
+
+def test_a_backbone_is_said_with_its_weight():
+    config = preset("focus-detr-lite0", backbone="resnet101")
+    assert config.backbone_config.depths == [3, 4, 23, 3] and config.d_model == 128
+    assert preset_weights("focus-detr-lite0", backbone="resnet101") == "resnet101"
+    assert preset_weights("focus-detr-lite0") == "efficientnet-lite0"
+    with pytest.raises(
+        FocusDetrError, match=r"'resnet11' is not known \(did you mean 'resnet1?0?1?.*known: "
+    ):
+        preset("focus-detr-lite0", backbone="resnet11")
+
+
+@pytest.mark.parametrize(
+    ("former", "name", "said"),
+    [
+        ("focus-dino-r50", "focus-detr-r50", {}),
+        ("focus-dino-lite2", "focus-detr-lite0", {"backbone": "efficientnet-lite2"}),
+        ("sparse-deformable-r50", "deformable-r50", {"token_policy": "sparse"}),
+        ("lite-dn-deformable-lite0", "dn-deformable-lite0", {"token_policy": "interleaved"}),
+        ("pnp-detr-lite0", "detr-lite0", {"token_policy": "poll-and-pool"}),
+        ("dino-swin-tiny", "dino-r50", {"backbone": "swin-tiny-224"}),
+        ("deformable-detr-two-stage-r50", "deformable-r50", {}),
+    ],
+)
+def test_former_names_still_work_and_say_what_to_write_instead(former, name, said):
+    assert is_preset(former) and former not in list_presets()
+    with pytest.warns(FutureWarning, match=rf"'{former}' is now said: preset\('{name}'.*--model {name}"):
+        config = preset(former)
+    assert config.to_dict() == preset(name, **said).to_dict()
+    with pytest.warns(FutureWarning):
+        assert preset_recipe(former) == preset_recipe(name)
+
+
+def test_every_former_name_is_a_configuration():
+    assert len(_FORMER) > 40 and not set(_FORMER) & set(list_presets())
+    for former in _FORMER:
+        with pytest.warns(FutureWarning):
+            preset(former)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +127,7 @@ def test_every_preset_builds(name, built):
     [
         ("dino-r50", True),
         ("deformable-detr-r50", False),
-        ("sparse-deformable-r50", False),
+        ("deformable-r50", False),
         ("detr-r50", False),
     ],
 )
@@ -97,17 +166,16 @@ def test_lite_dino_is_as_large_as_published(built):
 
 
 def test_salience_adds_its_background(built):
-    count = {
-        name: sum(p.numel() for p in built(name).parameters())
-        for name in ("salience-dino-r50", "focus-detr-r50")
-    }
-    assert count["salience-dino-r50"] - count["focus-detr-r50"] == 2 * 200 * 128
-    assert built("salience-dino-r50").config.foreground_loss_coefficient == 2.0
+    count = [
+        sum(p.numel() for p in built("dino-r50", token_policy=policy).parameters())
+        for policy in ("salience", "focus")
+    ]
+    assert count[0] - count[1] == 2 * 200 * 128
 
 
 @pytest.mark.parametrize(
     ("name", "millions"),
-    [("deformable-detr-r50", 40), ("deformable-detr-two-stage-r50", 41)],
+    [("deformable-detr-r50", 40), ("deformable-r50", 41)],
 )
 def test_it_is_as_large_as_published(name, millions):
     # Their tables count 91 classes.
@@ -133,21 +201,6 @@ def test_a_preset_keeps_three_tenths_of_the_tokens(name):
     assert mean == pytest.approx(0.3)
 
 
-def test_every_pair_of_host_and_policy_has_a_large_and_a_small_preset(built):
-    pairs = {(host, name) for name in POLICIES.names() for host in POLICIES[name].hosts}
-    for size in ("-r50", "-lite0"):
-        models = [built(name).config for name in PLAIN if name.endswith(size)]
-        assert {(config.host, config.token_policy) for config in models} == pairs
-
-
-def test_focus_detr_is_also_named_by_its_host():
-    aliases = {name: plain_name(name) for name in list_presets() if name.startswith("focus-dino-")}
-    assert len(aliases) == sum(name.startswith("focus-detr-") for name in list_presets()) > 10
-    for alias, name in aliases.items():
-        assert FocusDetrConfig.from_preset(alias).to_dict() == FocusDetrConfig.from_preset(name).to_dict()
-        assert recipe_for(alias) == name
-
-
 def test_fields_can_be_overridden():
     config = FocusDetrConfig.from_preset("dino-lite0", num_labels=3, d_model=64)
     assert (config.num_labels, config.d_model, config.token_policy) == (3, 64, "dense")
@@ -166,12 +219,12 @@ def test_unknown_presets_are_refused_with_a_hint():
 
 def test_the_page_on_the_family_names_every_preset_host_and_policy():
     page = (Path(__file__).parents[2] / "docs" / "family.md").read_text(encoding="utf-8")
-    named = []
-    for row in re.findall(r"^\| (`.*?) \| `[\w-]+` \| `[\w-]+` \|$", page, re.MULTILINE):
-        family = ""
-        for name in re.findall(r"`([^`]+)`", row):
-            # "-r101" after "focus-detr-r50" is short for "focus-detr-r101".
-            family = re.split(r"-(?:r\d|swin|lite\d)", name)[0] or family
-            named.append(family + name if name.startswith("-") else name)
-    assert sorted(named) == sorted(PLAIN)
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| `([\w-]+)` \| `([\w-]+)` \| `([\w-]+)` \| `([\w-]+)` \|$", page, re.M
+    )
+    said = [
+        (name, config.host, config.token_policy, preset_weights(name), preset_recipe(name))
+        for name, config in ((name, preset(name)) for name in list_presets())
+    ]
+    assert rows == said
     assert all(f"| `{name}` |" in page for name in [*HOSTS.names(), *POLICIES.names()])

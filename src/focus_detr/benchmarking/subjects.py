@@ -25,7 +25,8 @@ class Order:
 
     Attributes:
         name: a bundled model, a folder, a preset (random weights; also ``preset:NAME``), an exported file;
-            ``deployed:NAME`` is the model as `focus_detr.deploy.deploy` makes it.
+            ``deployed:NAME`` is the model as `focus_detr.deploy.deploy` makes it. Fields of a preset are said
+            behind it: ``deformable-r50,token_policy=salience``.
         keep_ratio: in place of the model's own.
         trust_plugins: import the modules that the model names, which runs their code.
     """
@@ -87,11 +88,12 @@ def load_subject(order: Order) -> Subject:
 
     from focus_detr.inference import Predictor
     from focus_detr.models.configuration import FocusDetrConfig
-    from focus_detr.zoo.presets import list_presets
+    from focus_detr.zoo.presets import is_preset
     from focus_detr.zoo.resolve import list_models
 
     name, deployed = order.name.removeprefix(DEPLOYED), order.name.startswith(DEPLOYED)
-    known = name in list_presets() and name not in list_models()
+    base = name.partition(",")[0]
+    known = is_preset(base) and base not in list_models()
     _dtype(order.dtype)
     dtype = None if deployed else order.dtype
     if name.startswith(PRESET) or known:
@@ -137,19 +139,38 @@ def prepare(order: Order, size: tuple[int, int], batch: int, threads: int | None
 
 def _from_preset(name: str, device: str | None, dtype: str | None) -> Predictor:
     import torch
+    from transformers import PreTrainedConfig
 
     from focus_detr.images.processor import FocusDetrImageProcessor
     from focus_detr.inference import Predictor
     from focus_detr.models import FocusDetrForObjectDetection
+    from focus_detr.models.backbones.catalogue import image_normalization
     from focus_detr.models.configuration import FocusDetrConfig
 
-    config = FocusDetrConfig.from_preset(name)
+    name, *said = name.split(",")
+    config = FocusDetrConfig.from_preset(name, **_fields(name, said))
+    assert isinstance(config.backbone_config, PreTrainedConfig)
+    mean, std = image_normalization(config.backbone_config)
+    processor = FocusDetrImageProcessor(image_mean=mean, image_std=std, scoring=config.scoring)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model: torch.nn.Module = FocusDetrForObjectDetection(config)
     kind = _dtype(dtype)
     target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    return Predictor(model.to(target, kind), FocusDetrImageProcessor(scoring=config.scoring))
+    return Predictor(model.to(target, kind), processor)
+
+
+def _fields(name: str, said: list[str]) -> dict[str, Any]:
+    """`["keep_ratio=0.3"]` to `{"keep_ratio": 0.3}`."""
+    import yaml
+
+    fields = {}
+    for pair in said:
+        key, equals, value = pair.partition("=")
+        if not equals or not key.strip():
+            raise FocusDetrError(f"{name},{pair}: must be key=value, as in {name},token_policy=sparse")
+        fields[key.strip()] = yaml.safe_load(value)
+    return fields
 
 
 def _dtype(name: str | None) -> torch.dtype:

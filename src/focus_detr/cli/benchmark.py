@@ -19,7 +19,7 @@ def benchmark(
         typer.Argument(
             metavar="MODEL...",
             help="Bundled names, folders, presets (random weights), exported files; deployed:MODEL is "
-            "the model made ready for inference.",
+            "the model made ready for inference, PRESET,token_policy=sparse a preset with a field changed.",
         ),
     ] = None,
     size: Annotated[

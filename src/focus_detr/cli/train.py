@@ -29,11 +29,18 @@ def train(
         ),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder of the run; runs/<recipe name> when not given.")
+        Path | None,
+        typer.Option(
+            help="Folder of the run; runs/<preset> or runs/<recipe> when not given, whichever was named."
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Change a field of the recipe; repeatable."),
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change a field of the recipe, or of the model (model.token_policy=salience); repeatable.",
+        ),
     ] = None,
     eval_data: Annotated[
         Path | None, typer.Option(help="Data set to evaluate on, where it is not a split of DATA.")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import types
 import typing
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -13,6 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from focus_detr.errors import FocusDetrError, did_you_mean
+from focus_detr.zoo.presets import is_preset, preset_recipe
 
 _FACTORS = (
     "backbone_learning_rate_factor",
@@ -125,14 +128,31 @@ class Recipe:
         return recipe
 
     def replace(self, overrides: Mapping[str, Any] | None = None, source: str = "overrides") -> Recipe:
-        """A copy with fields overridden; a given ``epochs`` replaces ``max_steps`` and the reverse."""
-        overrides = dict(overrides or {})
+        """A copy with fields overridden; a given ``epochs`` replaces ``max_steps`` and the reverse.
+
+        A key with a dot changes one entry of a mapping: ``{"model.token_policy": "salience"}``.
+        """
+        overrides = self._with_inner(dict(overrides or {}), source)
         for key, other in (("epochs", "max_steps"), ("max_steps", "epochs")):
             if overrides.get(key) is not None and overrides.get(other) is None:
                 overrides[other] = None
         rescaled = self._rescaled_drops(overrides)
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return type(self).from_dict({**values, **rescaled, **overrides}, source)
+
+    def _with_inner(self, overrides: dict[str, Any], source: str) -> dict[str, Any]:
+        """Keys such as ``model.num_queries`` change one entry of a field that is a mapping."""
+        for key in [key for key in overrides if "." in key]:
+            name, *inner = key.split(".")
+            changed = copy.deepcopy(overrides.get(name, getattr(self, name, None)))
+            place = changed
+            for part in inner[:-1]:
+                place = place.setdefault(part, {}) if isinstance(place, dict) else None
+            if not isinstance(place, dict):
+                raise FocusDetrError(f"{source}: {key}: {name!r} is no field that holds others by name")
+            place[inner[-1]] = overrides.pop(key)
+            overrides[name] = changed
+        return overrides
 
     def _rescaled_drops(self, overrides: Mapping[str, Any]) -> dict[str, Any]:
         """Drops at the same shares of a run whose length alone is overridden."""
@@ -223,6 +243,14 @@ def _read(recipe: str | Path, extended_by: tuple[Path, ...]) -> Recipe:
     path = Path(recipe)
     if path.suffix not in (".yaml", ".yml"):
         path = RECIPES / f"{recipe}.yaml"
+        if not path.is_file() and is_preset(str(recipe)):  # as recipes were named before
+            name = preset_recipe(str(recipe))
+            warnings.warn(
+                f"recipes are no longer named by presets: that of {str(recipe)!r} is {name!r}",
+                FutureWarning,
+                stacklevel=3,
+            )
+            path = RECIPES / f"{name}.yaml"
         if not path.is_file():
             raise FocusDetrError(
                 f"recipe {str(recipe)!r} not known{did_you_mean(recipe, list_recipes())}; known: "
@@ -246,10 +274,8 @@ def _read(recipe: str | Path, extended_by: tuple[Path, ...]) -> Recipe:
 
 
 def recipe_for(model: str) -> str:
-    """The recipe for ``model`` where none is asked for: a preset has its own, others that for small data."""
-    from focus_detr.zoo.presets import list_presets, plain_name
-
-    return plain_name(model) if model in list_presets() else "small-data"
+    """The recipe where none is asked for: a preset names its own, other models have that for small data."""
+    return preset_recipe(model) if is_preset(model) else "small-data"
 
 
 def _as_type(value: Any, hint: Any, where: str) -> Any:

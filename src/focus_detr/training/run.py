@@ -77,9 +77,9 @@ def train(
         data: data set folder, or a loaded one. The recipe names the splits.
         model: preset (see `list_presets`), bundled name or folder of a trained model, or a model.
         recipe: name (see `list_recipes`), YAML file or fields; None takes the one meant for the model.
-        output: folder of the run; ``runs/<recipe name>`` where None.
+        output: folder of the run; ``runs/<preset>`` or ``runs/<recipe>`` where None, whichever was named.
         resume: go on with the run in ``output`` exactly where its newest checkpoint left it.
-        overrides: fields of the recipe to change.
+        overrides: fields of the recipe to change; ``{"model.token_policy": "salience"}`` for one in a field.
         eval_data: data set to evaluate on, where it is not a split of ``data``.
         device: "cpu" to train there whatever else there is; None for the fastest there is.
         evaluator: model -> numbers, among them ``AP``, instead of COCO's on the evaluation data.

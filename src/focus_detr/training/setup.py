@@ -17,6 +17,7 @@ from focus_detr.folders import writable_folder
 from focus_detr.models.plugins import refuse_strangers
 from focus_detr.training.checkpoints import list_checkpoints
 from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
+from focus_detr.zoo.presets import is_preset
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # What may change when a run goes on: none of it touches the weights.
-_MAY_CHANGE = {"workers", "threads", "patience"}
+_MAY_CHANGE = {"name", "workers", "threads", "patience"}
 
 
 def check_device(device: str | None) -> None:
@@ -61,7 +62,10 @@ def choose_recipe(
             )
         return chosen, Path(output or "")
     name = model if isinstance(model, str) else "custom"
-    chosen = load_recipe(recipe if recipe is not None else recipe_for(name)).replace(overrides)
+    chosen = load_recipe(recipe if recipe is not None else recipe_for(name))
+    if recipe is None and is_preset(name):  # presets share recipes, and their runs should not share a folder
+        chosen = chosen.replace({"name": name})
+    chosen = chosen.replace(overrides)
     _refuse_strangers(recipe, chosen, overrides)
     folder = Path(output) if output is not None else Path("runs") / chosen.name
     if resume:  # a run's folder has its recipe from the start
@@ -72,7 +76,8 @@ def choose_recipe(
 def _refuse_strangers(recipe: Any, chosen: Recipe, overrides: Mapping[str, Any] | None) -> None:
     """Plugins that a recipe's file names may be anybody's; those the caller names are the caller's."""
     if not isinstance(recipe, Mapping | Recipe):
-        own = ((overrides or {}).get("model") or {}).get("plugins") or ()
+        said = overrides or {}
+        own = said.get("model.plugins") or (said.get("model") or {}).get("plugins") or ()
         refuse_strangers(name for name in chosen.model.get("plugins") or () if name not in own)
 
 

@@ -30,7 +30,7 @@ def build_model(
 ) -> tuple[PreTrainedModel, Any]:
     """The model to train, with the data's classes; and the report where it comes from a trained one."""
     from focus_detr.training.finetuning import class_names_of, load_for_finetuning
-    from focus_detr.zoo.presets import list_presets
+    from focus_detr.zoo.presets import is_preset
 
     report = None
     if isinstance(model, PreTrainedModel):
@@ -40,7 +40,7 @@ def build_model(
 
         detector = load_model(checkpoint)
         _aligned(detector)
-    elif str(model) in list_presets():
+    elif is_preset(str(model)):
         detector = new_model(str(model), recipe, dataset)
     else:
         detector, report = load_for_finetuning(
@@ -101,7 +101,9 @@ def _weights(name: str, recipe: Recipe) -> str | None:
     """Where the backbone of a new model of this preset starts; None for random numbers."""
     from focus_detr.zoo.presets import preset_weights
 
-    return preset_weights(name) if recipe.backbone_weights == "default" else recipe.backbone_weights
+    if recipe.backbone_weights != "default":
+        return recipe.backbone_weights
+    return preset_weights(name, **recipe.model)
 
 
 def _measure_norms(
@@ -148,7 +150,7 @@ def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -
     from focus_detr.models.backbones.catalogue import image_normalization
     from focus_detr.models.backbones.weights import pretrained_normalization
     from focus_detr.zoo.loading import load_image_processor
-    from focus_detr.zoo.presets import list_presets, preset
+    from focus_detr.zoo.presets import is_preset, preset
     from focus_detr.zoo.resolve import resolve_model
 
     settings: dict[str, Any] = {
@@ -156,7 +158,7 @@ def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -
     }
     if recipe.nms_threshold is not None:  # else a trained model keeps its own
         settings["nms_threshold"] = recipe.nms_threshold
-    if not isinstance(model, PreTrainedModel) and str(model) not in list_presets():
+    if not isinstance(model, PreTrainedModel) and not is_preset(str(model)):
         return load_image_processor(resolve_model(model), **settings)
     config = model.config if isinstance(model, PreTrainedModel) else preset(str(model), **recipe.model)
     backbone = getattr(config, "backbone_config", None)

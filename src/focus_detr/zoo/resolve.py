@@ -54,9 +54,9 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
         )
     if _HUB_ID.fullmatch(name) and not _is_meant_here(name_or_path):
         return _download(name)
-    from focus_detr.zoo.presets import list_presets
+    from focus_detr.zoo.presets import is_preset, list_presets
 
-    if name in list_presets():
+    if is_preset(name):
         raise FocusDetrError(
             f"{name!r} is a preset: a configuration without trained weights. Train it first: "
             f"focus-detr train DATA --model {name}"

@@ -5,14 +5,13 @@ A backbone of one's own is one entry more: see docs/new-backbone.md.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from transformers import AutoConfig, PreTrainedConfig, ResNetConfig, SwinConfig
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.images.processor import IMAGENET_MEAN, IMAGENET_STD
 from focus_detr.models.backbones.efficientnet_lite import EfficientNetLiteConfig, register
 
@@ -101,9 +100,8 @@ class Catalogue:
 
     def __getitem__(self, name: str) -> BackboneEntry:
         if name not in self._entries:
-            close = difflib.get_close_matches(str(name), self._entries, n=1)
-            hint = f"; did you mean {close[0]!r}?" if close else ";"
-            raise FocusDetrError(f"backbone {name!r} is not known{hint} known: {', '.join(self._entries)}")
+            hint = did_you_mean(name, self._entries)
+            raise FocusDetrError(f"backbone {name!r} is not known{hint}; known: {', '.join(self._entries)}")
         return self._entries[name]
 
 
