@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from focus_detr import FocusDetrConfig
+from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.configuration import Quirks
 
@@ -169,3 +169,41 @@ def test_values_out_of_range_are_refused(name, value):
 def test_a_backbone_configuration_that_is_none_is_refused(backbone):
     with pytest.raises(FocusDetrError, match="backbone_config"):
         FocusDetrConfig(backbone_config=backbone)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("keep_ratio", 7.0, "keep_ratio=7.0: must lie in .0, 1."),
+        ("dropout", -1.0, "dropout=-1.0"),
+        ("num_queries", 0, "num_queries=0: must be at least 1"),
+        ("hidden_size", 0, "d_model=0: must be at least 1"),
+        ("quirks", {"batch_fil": True}, "unknown switch 'batch_fil' .did you mean 'batch_fill'"),
+    ],
+)
+def test_a_value_set_later_is_checked_as_one_given(name, value, message):
+    config = FocusDetrConfig()
+    before = getattr(config, name)
+    with pytest.raises(FocusDetrError, match=message):
+        setattr(config, name, value)
+    assert getattr(config, name) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("cascade", [0.1, 0.9], "one share for each of the 6"),
+        ("cascade", [0.1, 0.9, 0.9, 0.9, 0.9, 0.9], "must not increase"),
+        ("attention_heads", 7, "d_model=256: must be a multiple"),
+        ("token_policy", "full-attention", "does not work with host='dino'"),
+    ],
+)
+def test_what_no_longer_goes_together_makes_no_model(name, value, message):
+    config = FocusDetrConfig()
+    setattr(config, name, value)
+    with pytest.raises(FocusDetrError, match=message):
+        FocusDetrForObjectDetection(config)
+
+
+def test_whole_numbers_are_shares_too():
+    assert FocusDetrConfig(encoder_layers=3, cascade=[1, 0.6, 0.2]).cascade == [1, 0.6, 0.2]

@@ -137,7 +137,7 @@ class FocusDetrConfig(PreTrainedConfig):
     policy_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     plugins: list[str] = dataclasses.field(default_factory=list)
     keep_ratio: float | int = 0.5
-    cascade: list[float] | tuple[float, ...] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2)
+    cascade: list[float | int] | tuple[float | int, ...] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2)
     num_fine_tokens: int = 300
 
     num_queries: int = 900
@@ -146,7 +146,7 @@ class FocusDetrConfig(PreTrainedConfig):
     label_noise: float | int = 0.5
     box_noise: float | int = 1.0
 
-    foreground_ranges: list[float] | tuple[float, ...] = ()
+    foreground_ranges: list[float | int] | tuple[float | int, ...] = ()
     class_cost: float | int = 2.0
     bbox_cost: float | int = 5.0
     giou_cost: float | int = 2.0
@@ -170,7 +170,11 @@ class FocusDetrConfig(PreTrainedConfig):
         self.quirks = dataclasses.asdict(Quirks.resolve(self.quirks))
         if not self.foreground_ranges:
             self.foreground_ranges = [64.0 * 2**level for level in range(self.num_levels - 1)]
-        self._check()
+        self.check()
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        _check_value(self.attribute_map.get(name, name), value)
+        super().__setattr__(name, value)
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "FocusDetrConfig":
@@ -214,23 +218,16 @@ class FocusDetrConfig(PreTrainedConfig):
         import_plugins(self.plugins)
         return HOSTS[self.host].scoring
 
-    def _check(self) -> None:
-        for name in _COUNTS:
-            if getattr(self, name) < 1:
-                raise FocusDetrError(f"{name}={getattr(self, name)}: must be at least 1")
+    def check(self) -> None:
+        """Raise FocusDetrError where values that are each usable do not go together.
+
+        A new configuration is checked, and so is that of a new model: it may have been changed in between.
+        """
         if self.d_model % self.attention_heads or self.d_model % 4:
             raise FocusDetrError(
                 f"d_model={self.d_model}: must be a multiple of 4 "
                 f"and of attention_heads={self.attention_heads}"
             )
-        for name, (low, high) in _RANGES.items():
-            value = getattr(self, name)
-            if value is not None and not low <= value <= high:
-                raise FocusDetrError(f"{name}={value}: must lie in [{low}, {high}]")
-        if not self.position_temperature > 0:
-            raise FocusDetrError(f"position_temperature={self.position_temperature}: must be positive")
-        if not 0 < self.keep_ratio <= 1:
-            raise FocusDetrError(f"keep_ratio={self.keep_ratio}: must lie in (0, 1]; the paper uses 0.5")
         self._check_pair()
         bounds = [0.0, *self.foreground_ranges]
         if len(bounds) != self.num_levels or any(b <= a for a, b in pairwise(bounds)):
@@ -292,6 +289,22 @@ _RANGES = {
     "foreground_loss_coefficient": (0, math.inf),
     "score_threshold": (0, 1),
 }
+
+
+def _check_value(name: str, value: Any) -> None:
+    """Refuse a field's value that no other field could make usable; its type is checked by then."""
+    if name in _COUNTS and value < 1:
+        raise FocusDetrError(f"{name}={value}: must be at least 1")
+    if name in _RANGES and value is not None:
+        low, high = _RANGES[name]
+        if not low <= value <= high:
+            raise FocusDetrError(f"{name}={value}: must lie in [{low}, {high}]")
+    if name == "position_temperature" and not value > 0:
+        raise FocusDetrError(f"position_temperature={value}: must be positive")
+    if name == "keep_ratio" and not 0 < value <= 1:
+        raise FocusDetrError(f"keep_ratio={value}: must lie in (0, 1]; the paper uses 0.5")
+    if name == "quirks":
+        Quirks.resolve(value)
 
 
 def _refuse_hub_kernels(values: Any) -> None:

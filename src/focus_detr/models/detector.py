@@ -74,6 +74,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
     _supports_sdpa = True
 
     def __init__(self, config: FocusDetrConfig) -> None:
+        config.check()
         super().__init__(config)
         c = config
         assert c.backbone_config is not None and c.num_labels is not None  # filled in by the configuration
