@@ -9,7 +9,6 @@ import torch
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.models.policies.poll_and_pool import PollAndPoolOptions
-from focus_detr.models.policies.sparse import covered_attention
 from focus_detr.structures.geometry import flatten_levels
 from focus_detr.structures.tokens import Tokens
 from helpers.checkpoints import DATA, original_model, training_batch
@@ -112,6 +111,16 @@ def test_losses_and_gradients(relative, monkeypatch):
         name for name, parameter in parameters.items() if parameter.requires_grad and "backbone" in name
     }
     assert backbone == {name for name in trained if "backbone" in name}
+
+
+def covered_attention(plan, received, padded=False):
+    """(B,): share of the decoder's attention (B,N) that falls on kept tokens (``corr`` in the release).
+
+    ``padded``: also count the rows that only fill an image's set up to the largest of its batch, as released.
+    """
+    indices, rows = plan.kept(0)
+    kept = received.gather(1, indices)
+    return (kept if padded else kept * rows).sum(1) / received.sum(1).clamp(min=1e-12)
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """The attentions of encoders and decoders, and the feed-forward network between them."""
 
+# Shapes: B images, N tokens of all levels, Q queries, M attended to, C channels, h heads, L levels, P points.
+
 from __future__ import annotations
 
 import math

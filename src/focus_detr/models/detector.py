@@ -1,5 +1,8 @@
 """The detector: its forward pass reads like the paper's figure 2."""
 
+# Shapes: B images, L levels, H W height and width, N tokens of all levels, C channels, Q queries, k classes,
+# T objects.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -134,30 +137,34 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             FocusDetrError: an argument is none of these, or the token policy does not take the budget.
         """
         refuse_arguments(others)
-        levels, geometry = self.extract_levels(pixel_values, pixel_mask)
+        accepted = self.encoder.accept(budget)
+        levels, geometry = self.extract_levels(pixel_values, pixel_mask)  # (B,C,H_l,W_l), fine to coarse
         content = flatten_levels(levels)  # (B,N,C)
         tokens = Tokens(content, self.encode_positions(geometry, content), geometry)
 
-        plan = self.encoder.plan(tokens, self.encoder.accept(budget))
-        memory = self.encoder(tokens, plan)
+        # Which tokens are worked on is decided once; the encoder executes the plan, whatever made it.
+        plan = self.encoder.plan(tokens, accepted)
+        memory = self.encoder(tokens, plan)  # (B,N,C)
 
-        teach = labels is not None
+        # In evaluation labels serve the losses alone: no query is made of them.
         decoded = self.host(
             memory,
             labels if self.training else None,
             denoising,
-            with_samples=teach and self.encoder.needs_samples,
+            with_samples=labels is not None and self.encoder.needs_samples,
         )
 
         loss, parts = None, None
         if labels is not None:
+            # Sums over thousands of queries, and costs that differ by little: half precision loses both.
             with without_autocast(pixel_values.device):
                 parts = self.host.losses(decoded, labels)
                 parts |= self.encoder.losses(memory, decoded, self.strides, labels)
                 loss = torch.stack(list(parts.values())).sum()
         skip = decoded.num_denoising
-        logits = decoded.logits[-1][:, skip:]
+        logits = decoded.logits[-1][:, skip:]  # (B,Q,k)
         if decoded.valid is not None:
+            # Small images of a batch have fewer tokens than there are queries: the rest find nothing.
             logits = logits.masked_fill(~decoded.valid[..., None], torch.finfo(logits.dtype).min)
         return FocusDetrOutput(
             loss=loss,

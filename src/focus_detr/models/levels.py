@@ -1,5 +1,7 @@
 """Levels: a batch of images through backbone and neck, and where in the levels the images are."""
 
+# Shapes: B images, C channels, H W height and width of the canvas, H_l W_l of a level's.
+
 from __future__ import annotations
 
 from collections.abc import Callable

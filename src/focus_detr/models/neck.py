@@ -1,5 +1,7 @@
 """Neck: the backbone's maps to levels of one width (spec 1.1 item 4)."""
 
+# Shapes: B images, C channels, H W height and width; _i of a map of the backbone, _l of a level.
+
 from __future__ import annotations
 
 from torch import Tensor, nn

@@ -1,5 +1,7 @@
 """Positions: the sine encoding of tokens and of boxes."""
 
+# Shapes: B images, H W height and width of a level, N tokens of all levels, C channels.
+
 from __future__ import annotations
 
 import math

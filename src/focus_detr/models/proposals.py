@@ -1,5 +1,7 @@
 """Queries: proposals from the memory (two-stage, mixed selection)."""
 
+# Shapes: B images, N tokens of all levels, L levels, C channels, Q queries, k classes.
+
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -78,7 +80,7 @@ class Proposals(FullPrecision):
         features = self.transform(memory, proposing)
         best_class = self.class_head(features).amax(-1)  # (B,N)
         chosen, valid = best_tokens(best_class, geometry, len(content), padded_queries)
-        features = gather_rows(features, chosen)
+        features = gather_rows(features, chosen)  # (B,Q,C)
         # The box head runs on the chosen tokens only: the others' boxes are never looked at.
         boxes = (self.box_head(features) + gather_rows(anchors, chosen).to(features.dtype)).sigmoid()
         return Queries(

@@ -1,5 +1,8 @@
 """What passes from encoder to decoder, and from decoder to losses."""
 
+# Shapes: B images, N tokens of all levels, K_j those that layer j works on, C channels, Q queries,
+# D denoising ones, k classes, h heads, L levels, P points.
+
 from __future__ import annotations
 
 from dataclasses import dataclass, field

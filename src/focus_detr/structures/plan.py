@@ -1,5 +1,7 @@
 """The token plan: which tokens each encoder layer works on."""
 
+# Shapes: B images, N tokens of all levels, K_j those that layer j works on.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

@@ -1,5 +1,7 @@
 """What a decoder starts from: object queries, and denoising queries beside them."""
 
+# Shapes: B images, Q queries, D denoising ones, C channels, k classes, N tokens of all levels.
+
 from __future__ import annotations
 
 from dataclasses import dataclass

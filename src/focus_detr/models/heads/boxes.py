@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
+from focus_detr.models.layers import Layers
 from focus_detr.models.precision import FullMLP
 from focus_detr.structures.boxes import inverse_sigmoid
 
@@ -50,7 +51,7 @@ def refine_boxes(delta: Tensor, reference: Tensor, eps: float = 1e-3) -> Tensor:
 
 
 def locate(
-    heads: nn.ModuleList, states: Sequence[Tensor], references: Sequence[Tensor], eps: float = 1e-3
+    heads: Layers[BoxHead], states: Sequence[Tensor], references: Sequence[Tensor], eps: float = 1e-3
 ) -> list[Tensor]:
     """boxes_cxcywh (B,Q,4) of the states (B,Q,C) after each layer, by a head each or by one for all.
 

@@ -1,5 +1,7 @@
 """What every host is."""
 
+# Shapes: B images, N tokens of all levels, Q queries, C channels, T objects.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar

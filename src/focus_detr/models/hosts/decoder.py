@@ -1,8 +1,11 @@
 """Decoder: queries to boxes, refined layer by layer with look-forward-twice (spec 1.8)."""
 
+# Shapes: B images, Q queries (D+Q with denoising ones), N tokens of all levels, L levels, P points, h heads,
+# C channels.
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +14,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, SelfAttention
 from focus_detr.models.heads.boxes import BoxHead, refine_boxes
 from focus_detr.models.heads.classes import ClassHead
+from focus_detr.models.layers import Layers
 from focus_detr.models.position import box_positions
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput
@@ -63,11 +67,11 @@ class Decoder(nn.Module):
     def __init__(self, layers: list[DecoderLayer], channels: int, num_labels: int) -> None:
         super().__init__()
         self.channels = channels
-        self.layers = nn.ModuleList(layers)
+        self.layers = Layers(layers)
         self.norm = nn.LayerNorm(channels)
         self.position_mlp = MLP(2 * channels, channels, channels)
-        self.class_heads = nn.ModuleList(ClassHead(channels, num_labels) for _ in layers)
-        self.box_heads = nn.ModuleList(BoxHead(channels) for _ in layers)
+        self.class_heads = Layers(ClassHead(channels, num_labels) for _ in layers)
+        self.box_heads = Layers(BoxHead(channels) for _ in layers)
 
     def forward(
         self,
@@ -92,12 +96,12 @@ class Decoder(nn.Module):
         output = DecoderOutput([], [])
         # The same boxes twice: start has its gradient, reference has none.
         states, reference, start = content, boxes, boxes
-        for j, layer in enumerate(cast(list[DecoderLayer], list(self.layers))):
+        for j, layer in enumerate(self.layers):
             canvas = reference[:, :, None] * ratios  # (B,Q,L,4)
             # The original encodes positions on the finest canvas; an image alone has no canvas.
             encoded = box_positions(canvas[:, :, 0] if canvas_query_position else reference, self.channels)
-            positions = self.position_mlp(encoded.to(states.dtype))
-            value = layer.cross_attention.project(memory, geometry.valid)
+            positions = self.position_mlp(encoded.to(states.dtype))  # (B,D+Q,C)
+            value = layer.cross_attention.project(memory, geometry.valid)  # (B,N,h,C/h)
             states, sampled = layer(states, positions, canvas, value, geometry.shapes, allowed)
             if with_samples:
                 output.samples.append(sampled)
@@ -105,6 +109,8 @@ class Decoder(nn.Module):
             output.states.append(self.norm(states))
             output.references.append(start)
             if j + 1 < len(self.layers):
+                # A layer's box head moves what the next layer looks at, and what its boxes are relative to:
+                # with a gradient there, and none through where it looks.
                 start = refine_boxes(self.box_heads[j](states), reference)
                 reference = start.detach()
         return output

@@ -1,9 +1,11 @@
 """Deformable DETR: learned queries or proposals, boxes refined layer by layer (spec 4.1)."""
 
+# Shapes: B images, Q queries, N tokens of all levels, L levels, C channels, k classes.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -12,7 +14,8 @@ from focus_detr.losses.objective import Objective
 from focus_detr.models.heads.boxes import BoxHead, locate, refine_boxes
 from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
-from focus_detr.models.hosts.decoder import DecoderLayer, decoder_layers, self_attention_mask
+from focus_detr.models.hosts.decoder import decoder_layers, self_attention_mask
+from focus_detr.models.layers import Layers
 from focus_detr.models.position import sine_of_boxes
 from focus_detr.models.precision import FullLinear
 from focus_detr.models.proposals import Proposals, best_tokens
@@ -101,7 +104,7 @@ class DeformableHost(Host):
         if not self.options.two_stage:
             init.normal_(self.query_content.weight)
             init.normal_(self.query_position.weight)
-            cast(BoxHead, self.decoder.box_heads[0]).start_small()
+            self.decoder.box_heads[0].start_small()
 
     def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         return self.objective(decoded, labels)
@@ -130,10 +133,10 @@ class DeformableHost(Host):
 
     def _from_proposals(self, queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
         encoded = sine_of_boxes(queries.boxes, self.config.d_model)
-        made = self.query_norm(self.query_projection(encoded.to(queries.content.dtype)))
+        projected = self.query_norm(self.query_projection(encoded.to(queries.content.dtype)))
         if self.options.content_from_memory:
-            return queries.content, made, queries.boxes
-        positions, content = made.chunk(2, -1)
+            return queries.content, projected, queries.boxes
+        positions, content = projected.chunk(2, -1)
         return content, positions, queries.boxes
 
 
@@ -151,10 +154,10 @@ class DeformableDecoder(nn.Module):
         assert config.num_labels is not None
         width, labels = config.d_model, config.num_labels
         self.refine, self.eps = refine, eps
-        self.layers = nn.ModuleList(decoder_layers(config))
+        self.layers = Layers(decoder_layers(config))
         heads = config.decoder_layers if refine else 1
-        self.class_heads = nn.ModuleList(ClassHead(width, labels) for _ in range(heads))
-        self.box_heads = nn.ModuleList(BoxHead(width) for _ in range(heads))
+        self.class_heads = Layers(ClassHead(width, labels) for _ in range(heads))
+        self.box_heads = Layers(BoxHead(width) for _ in range(heads))
 
     def forward(
         self,
@@ -175,11 +178,11 @@ class DeformableDecoder(nn.Module):
         ratios = geometry.valid_ratios(start.dtype)[:, None]  # (B,1,L,2)
         output = DecoderOutput([], [])
         states, reference = content, start
-        for j, layer in enumerate(cast(list[DecoderLayer], list(self.layers))):
+        for j, layer in enumerate(self.layers):
             canvas = reference[:, :, None] * ratios.repeat(1, 1, 1, reference.shape[-1] // 2)
             value = layer.cross_attention.project(memory.tokens, geometry.valid)
-            where = self.query_positions(j, positions, states, reference, canvas)
-            states, sampled = layer(states, where, canvas, value, geometry.shapes, allowed)
+            encoded = self.query_positions(j, positions, states, reference, canvas)
+            states, sampled = layer(states, encoded, canvas, value, geometry.shapes, allowed)
             if with_samples:
                 output.samples.append(sampled)
             output.states.append(states)

@@ -1,5 +1,7 @@
 """Denoising: noised ground truth as queries, which teach the decoder to put it right (spec 1.11 and 4.1)."""
 
+# Shapes: B images, T objects of all of them, G groups, D = slots * G denoising queries, C channels.
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -1,9 +1,11 @@
 """DETR: learned queries attend to every token of one coarse level (spec 4.3; DETR section 3.2)."""
 
+# Shapes: B images, Q queries, M tokens of the memory, C channels, k classes.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +16,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import CrossAttention, FeedForward, SelfAttention
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
+from focus_detr.models.layers import Layers
 from focus_detr.models.precision import FullLinear, FullMLP
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.memory import DecoderOutput, Memory
@@ -95,7 +98,7 @@ class AttentionDecoder(nn.Module):
     def __init__(self, config: FocusDetrConfig) -> None:
         super().__init__()
         c = config
-        self.layers = nn.ModuleList(
+        self.layers = Layers(
             AttentionDecoderLayer(c.d_model, c.attention_heads, c.decoder_ffn_dim, c.dropout)
             for _ in range(c.decoder_layers)
         )
@@ -106,7 +109,7 @@ class AttentionDecoder(nn.Module):
         assert memory.positions is not None
         allowed = None if memory.valid is None else memory.valid[:, None, None]
         states, after = torch.zeros_like(positions), []
-        for layer in cast(list[AttentionDecoderLayer], list(self.layers)):
+        for layer in self.layers:
             states = layer(states, positions, memory.tokens, memory.positions, allowed)
             after.append(self.norm(states))
         return after

@@ -1,5 +1,7 @@
 """DINO: two-stage mixed query selection, contrastive denoising, look-forward-twice (spec 1.7, 1.8, 1.11)."""
 
+# Shapes: B images, N tokens of all levels, Q queries, D denoising queries, C channels, k classes.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -52,9 +54,10 @@ class DinoHost(Host):
             denoising = self._draw_denoising(labels)
         content, boxes, mask = queries.content, queries.boxes, None
         if denoising is not None:
+            # They go through the same layers beside the others, and no query may see an answer.
             mask = denoising.attention_mask(content.shape[1])
             content, boxes = denoising.before(content, boxes)
-        allowed = self_attention_mask(mask, queries.valid)
+        allowed = self_attention_mask(mask, queries.valid)  # to (B,h,D+Q,D+Q)
         output: DecoderOutput = self.decoder(
             content, boxes, tokens, geometry, allowed, self.quirks.canvas_query_position, with_samples
         )

@@ -1,9 +1,11 @@
 """DN-Deformable-DETR: learned anchors, refined layer by layer, and denoising of positives (spec 4.1)."""
 
+# Shapes: B images, Q queries, D denoising queries, L levels, C channels, k classes.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -11,7 +13,6 @@ from transformers import initialization as init
 
 from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import MLP
-from focus_detr.models.heads.boxes import BoxHead
 from focus_detr.models.heads.classes import classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import self_attention_mask
@@ -96,7 +97,7 @@ class DnDeformableHost(Host):
         init.uniform_(self.query_anchor.weight)
         anchors = inverse_sigmoid(self.query_anchor.weight.detach()).clamp(-3, 3)
         init.copy_(self.query_anchor.weight, anchors)
-        cast(BoxHead, self.decoder.box_heads[0]).start_small()
+        self.decoder.box_heads[0].start_small()
 
     def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         parts = self.objective(decoded, labels)
@@ -120,7 +121,7 @@ class AnchorDecoder(DeformableDecoder):
         self, layer: int, fixed: Tensor, states: Tensor, reference: Tensor, canvas: Tensor
     ) -> Tensor:
         """(B,Q,C), of the boxes that the layer starts from."""
-        seen = canvas[:, :, 0] if self.canvas_query_position else reference
-        encoded = box_positions(seen, states.shape[-1]).to(states.dtype)
+        boxes = canvas[:, :, 0] if self.canvas_query_position else reference
+        encoded = box_positions(boxes, states.shape[-1]).to(states.dtype)
         positions = self.position_mlp(encoded)
         return positions if layer == 0 else positions * self.position_scale(states)

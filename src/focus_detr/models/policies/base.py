@@ -1,5 +1,7 @@
 """What every token policy is."""
 
+# Shapes: B images, N tokens of all levels, C channels.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar

@@ -1,5 +1,7 @@
 """The encoder layer that token policies stack: dual attention (paper section 3.3) or deformable alone."""
 
+# Shapes: B images, N tokens of all levels, K kept, F fine-grained, C channels, h heads, L levels.
+
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
@@ -37,9 +39,10 @@ class EncoderLayer(GradientCheckpointingLayer):
         A priority of -inf marks rows that are not an image's own: they are neither attended to nor changed.
         """
         picked = descending(priority, min(count, priority.shape[1]))  # (B,F)
-        allowed = priority.gather(1, picked) > float("-inf")
+        allowed = priority.gather(1, picked) > float("-inf")  # (B,F)
         fine, fine_positions = gather_rows(tokens, picked), gather_rows(positions, picked)
-        attended = self.self_attention(fine, fine_positions, allowed[:, None, None])
+        # Full attention is affordable among so few; deformable attention alone never compares two tokens.
+        attended = self.self_attention(fine, fine_positions, allowed[:, None, None])  # (B,F,C)
         attended = self.self_attention_norm(fine + self.dropout(attended))
         return scatter_rows(tokens, picked, torch.where(allowed[..., None], attended, fine))
 
@@ -52,7 +55,8 @@ class EncoderLayer(GradientCheckpointingLayer):
         shapes: list[tuple[int, int]],
     ) -> Tensor:
         """tokens, positions (B,K,C), references (B,K,L,2), value (B,N,h,C/h) -> (B,K,C)."""
-        sampled = self.deformable_attention(tokens + positions, references, value, shapes)
+        # Post-norm throughout, as in the original: each half adds to its input and normalises the sum.
+        sampled = self.deformable_attention(tokens + positions, references, value, shapes)  # (B,K,C)
         tokens = self.deformable_attention_norm(tokens + self.dropout(sampled))
         return self.feed_forward(tokens, shapes)
 

@@ -5,19 +5,22 @@ works on its first K_j rows, and rows that a layer leaves behind are finished. S
 is treated on its own.
 """
 
+# Shapes: B images, N tokens of all levels, K_j those that layer j works on, C channels, L levels, k classes.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.foreground import foreground_loss, foreground_targets
+from focus_detr.models.layers import Layers
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers
+from focus_detr.models.policies.encoder import encoder_layers
 from focus_detr.models.policies.scoring import ForegroundSelector, category_priority
 from focus_detr.models.policies.selection import plan_tokens
 from focus_detr.models.proposals import Proposals
@@ -57,7 +60,7 @@ class FocusPolicy(TokenPolicy):
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
         self.selector = ForegroundSelector(config.d_model, config.num_levels, self.options.top_down)
-        self.layers = nn.ModuleList(encoder_layers(config, dual=self.options.dual_attention))
+        self.layers = Layers(encoder_layers(config, dual=self.options.dual_attention))
         self.num_fine_tokens = config.num_fine_tokens
         self.quirks = config.switches
 
@@ -97,28 +100,36 @@ class FocusPolicy(TokenPolicy):
     def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
         assert plan is not None
         quirks, geometry = self.quirks, tokens.geometry
-        kept = gather_rows(tokens.content, plan.indices)
-        kept_positions = gather_rows(tokens.positions, plan.indices)
-        kept_references = gather_rows(tokens.references(), plan.indices)
-        foreground = plan_scores(plan, geometry, quirks.padded_fine_tokens)
-        memory = tokens.content
+        # One compact buffer of the foreground, best first: layer j works on its first K_j rows.
+        #   rows      0 ............ K_2 ......... K_1 ......... K_0
+        #   layer 0   [------------------------------------------]
+        #   layer 1   [----------------------------] finished
+        #   layer 2   [--------------] finished
+        kept = gather_rows(tokens.content, plan.indices)  # (B,K_0,C)
+        kept_positions = gather_rows(tokens.positions, plan.indices)  # (B,K_0,C)
+        kept_references = gather_rows(tokens.references(), plan.indices)  # (B,K_0,L,2)
+        foreground = plan_scores(plan, geometry, quirks.padded_fine_tokens)  # (B,K_0)
+        memory = tokens.content  # (B,N,C), what is attended to
         finished: list[Tensor] = []  # rows that no later layer works on, the last first
-        for j, layer in enumerate(cast(list[EncoderLayer], list(self.layers))):
+        for j, layer in enumerate(self.layers):
             count = plan.counts[j]
             kept, left = kept[:, :count], kept[:, count:]
             finished.insert(0, left)
-            rows = plan.rows(j)
-            value = layer.deformable_attention.project(memory, geometry.valid)
+            rows = plan.rows(j)  # (B,K_j), those that are an image's own
+            # Values are of all tokens: those that are not kept can still be looked at.
+            value = layer.deformable_attention.project(memory, geometry.valid)  # (B,N,h,C/h)
             positions, references = kept_positions[:, :count], kept_references[:, :count]
             updated = kept
             if self.options.dual_attention:
                 priority = self._priority(kept, foreground[:, :count], rows)
                 updated = layer.attend_fine_tokens(kept, positions, priority, self.num_fine_tokens)
             updated = layer(updated, positions, references, value, geometry.shapes)
+            # A smaller image of a batch is done with the rows beyond its own count.
             kept = updated if rows is None else torch.where(rows[..., None], updated, kept)
             if not quirks.frozen_values:
                 memory = scatter_rows(memory, plan.indices[:, :count], kept)
         if quirks.frozen_values:
+            # As released: layers saw the neck's features, so one write at the end is enough.
             memory = scatter_rows(tokens.content, plan.indices, torch.cat([kept, *finished], 1))
         return Memory(memory, geometry, plan)
 

@@ -1,13 +1,16 @@
 """Full attention: every token attends to every other, layer by layer (DETR)."""
 
+# Shapes: B images, N tokens, C channels, h heads.
+
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import FeedForward, SelfAttention
+from focus_detr.models.layers import Layers
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.memory import Memory
@@ -26,7 +29,7 @@ class FullAttentionPolicy(TokenPolicy):
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
-        self.layers = nn.ModuleList(full_attention_layers(config))
+        self.layers = Layers(full_attention_layers(config))
 
     def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
         geometry, positions = tokens.geometry, tokens.positions
@@ -61,9 +64,11 @@ def full_attention_layers(config: FocusDetrConfig) -> list[FullAttentionLayer]:
     ]
 
 
-def attend(layers: nn.ModuleList, tokens: Tensor, positions: Tensor, valid: Tensor | None) -> Tensor:
+def attend(
+    layers: Layers[FullAttentionLayer], tokens: Tensor, positions: Tensor, valid: Tensor | None
+) -> Tensor:
     """Tokens (B,N,C) at positions (B,N,C) through the layers; only those of valid (B,N) are attended to."""
     allowed = None if valid is None else valid[:, None, None]
-    for layer in cast(list[FullAttentionLayer], list(layers)):
+    for layer in layers:
         tokens = layer(tokens, positions, allowed)
     return tokens

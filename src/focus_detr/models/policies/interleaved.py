@@ -4,16 +4,19 @@ The name HxLy-(A+1)xB: of the levels the last x are high-level and the first y l
 the high-level tokens are updated A times and the low-level ones once, by the block's last layer.
 """
 
+# Shapes: B images, N tokens of all levels, C channels, L levels.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.attention import FeedForward
+from focus_detr.models.layers import Layers
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.encoder import EncoderLayer
 from focus_detr.models.policies.key_aware import KeyAwareAttention
@@ -56,7 +59,7 @@ class InterleavedPolicy(TokenPolicy):
         # A layer without low-level tokens has no use for a network for them.
         self.ends = [(j + 1) % block == 0 for j in range(config.encoder_layers)]
         self.low_levels = config.num_levels - self.options.high_levels
-        self.layers = nn.ModuleList(
+        self.layers = Layers(
             InterleavedLayer(config, self.low_levels if end else 0, self.options) for end in self.ends
         )
 
@@ -94,7 +97,7 @@ class InterleavedPolicy(TokenPolicy):
         memory = tokens.content
         low = sum(geometry.lengths[: self.low_levels])
         # High-level tokens lie together: what the plan says is a slice, and needs no gathering.
-        for end, layer in zip(self.ends, cast(list[InterleavedLayer], list(self.layers)), strict=True):
+        for end, layer in zip(self.ends, self.layers, strict=True):
             value = layer.deformable_attention.project(memory, geometry.valid)
             first = 0 if end else low
             worked_on = memory[:, first:], tokens.positions[:, first:], references[:, first:]

@@ -1,5 +1,7 @@
 """Key-aware deformable attention: weights from keys sampled where the values are (Lite-DETR; spec 4.4)."""
 
+# Shapes: B images, N tokens of all levels, Q queries, C channels, h heads, L levels, P points.
+
 from __future__ import annotations
 
 import math

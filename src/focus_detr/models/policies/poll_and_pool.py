@@ -1,5 +1,7 @@
 """Poll and pool: the tokens that matter one by one, the rest as a few abstract ones (PnP-DETR, spec 4.3)."""
 
+# Shapes: B images, N tokens, K polled, M pooled, C channels.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.layers import Layers
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.full_attention import attend, full_attention_layers
 from focus_detr.models.policies.selection import share
@@ -53,7 +56,7 @@ class PollAndPoolPolicy(TokenPolicy):
         self.scorer = FullMLP(width, width, 1)
         self.pool_weights = nn.Linear(width, self.options.abstract_tokens)
         self.pool_values = nn.Linear(width, width)
-        self.layers = nn.ModuleList(full_attention_layers(config))
+        self.layers = Layers(full_attention_layers(config))
         self.quirks = config.switches
 
     @classmethod
@@ -77,14 +80,14 @@ class PollAndPoolPolicy(TokenPolicy):
         content, geometry = tokens.content, tokens.geometry
         scores = self.scorer(content)[..., 0]
         ratio = self._ratio() if budget is None else budget.share
-        count, own, ranked = max(1, share(ratio, geometry.num_tokens)), None, scores.detach()
+        count, valid_counts, ranked = max(1, share(ratio, geometry.num_tokens)), None, scores.detach()
         if geometry.valid is not None:
             ranked = ranked.masked_fill(~geometry.valid, torch.finfo(ranked.dtype).min)
-            own = share(ratio, geometry.valid_counts()).clamp(min=1)
+            polled = share(ratio, geometry.valid_counts()).clamp(min=1)  # (B,), of each image
             if self.quirks.batch_counts:
-                count = int(own.max())
-            own = own[:, None].expand(-1, len(self.layers))
-        return TokenPlan(scores, descending(ranked, count), (count,) * len(self.layers), own)
+                count = int(polled.max())
+            valid_counts = polled[:, None].expand(-1, len(self.layers))
+        return TokenPlan(scores, descending(ranked, count), (count,) * len(self.layers), valid_counts)
 
     def _ratio(self) -> float:
         if not self.training:
@@ -110,8 +113,8 @@ class PollAndPoolPolicy(TokenPolicy):
         rows = plan.rows(0)
         valid = None
         if rows is not None or not some:
-            own = torch.ones_like(plan.indices, dtype=torch.bool) if rows is None else rows
-            valid = torch.cat([own, rest.any(1, keepdim=True).expand(-1, pooled.shape[1])], 1)
+            counting = torch.ones_like(plan.indices, dtype=torch.bool) if rows is None else rows
+            valid = torch.cat([counting, rest.any(1, keepdim=True).expand(-1, pooled.shape[1])], 1)
         memory = attend(self.layers, torch.cat([polled, pooled], 1), positions, valid)
         return Memory(memory, geometry, plan, positions=positions, valid=valid)
 

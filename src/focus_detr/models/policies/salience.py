@@ -4,6 +4,8 @@ The token policy of Salience-DETR. Against the focus policy each level has a quo
 graded, and what the last layer does not work on is marked as background.
 """
 
+# Shapes: B images, N tokens of all levels, K kept, C channels.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

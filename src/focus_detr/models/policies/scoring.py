@@ -1,5 +1,7 @@
 """Scoring: how likely each token is part of an object (foreground token selector, paper section 3.2)."""
 
+# Shapes: B images, L levels, H W height and width, N tokens of all levels, K kept, C channels, k classes.
+
 from __future__ import annotations
 
 from typing import cast

@@ -1,5 +1,7 @@
 """Selection: foreground scores and a budget give a plan of which tokens each encoder layer works on."""
 
+# Shapes: B images, N tokens of all levels, K_j those that layer j works on.
+
 from __future__ import annotations
 
 from collections.abc import Sequence
@@ -38,6 +40,7 @@ def plan_tokens(
         batch_counts, batch_fill: as released; see `Quirks`.
     """
     num_tokens = geometry.num_tokens
+    # Counts follow from the canvas, as Python numbers: nothing waits for a device, and graphs stay static.
     largest = min(share(keep_ratio, num_tokens) + 1, num_tokens)
     ranked = scores.detach()
     valid_counts = None
@@ -45,12 +48,12 @@ def plan_tokens(
         fill = ranked.min() if batch_fill else torch.finfo(ranked.dtype).min
         ranked = torch.where(geometry.valid, ranked, fill)
         valid = geometry.valid_counts()
-        own = torch.minimum(share(keep_ratio, valid) + 1, valid)  # (B,)
+        foreground = torch.minimum(share(keep_ratio, valid) + 1, valid)  # (B,), of each image
         if batch_counts:
-            largest = int(own.max())
-            valid_counts = own[:, None].expand(-1, len(cascade))
+            largest = int(foreground.max())
+            valid_counts = foreground[:, None].expand(-1, len(cascade))
         else:
-            valid_counts = torch.stack([share(ratio, own) for ratio in cascade], 1).clamp(min=1)
+            valid_counts = torch.stack([share(ratio, foreground) for ratio in cascade], 1).clamp(min=1)
     counts = tuple(max(1, share(ratio, largest)) for ratio in cascade)
     # The first layer may be told to work on less than the whole foreground, which is then never visited.
     return TokenPlan(scores, descending(ranked, counts[0]), counts, valid_counts)
@@ -75,17 +78,17 @@ def plan_by_quotas(
         batch_counts, batch_fill: as released; see `Quirks`.
     """
     best, places, largest, start = [], [], 0, 0
-    own = None if geometry.valid is None else torch.zeros_like(geometry.sizes[:, 0, 0])
+    kept = None if geometry.valid is None else torch.zeros_like(geometry.sizes[:, 0, 0])
     valid = [None] * len(quotas) if geometry.valid is None else geometry.split(geometry.valid)
     for level, ranked in enumerate(geometry.split(scores.detach())):
         count = max(1, share(quotas[level], geometry.lengths[level]))
         inside = valid[level]
-        if inside is not None and own is not None:
+        if inside is not None and kept is not None:
             fill = ranked.min() if batch_fill else torch.finfo(ranked.dtype).min
             ranked = torch.where(inside, ranked, fill)
             of_image = share(quotas[level], geometry.sizes[:, level].prod(-1)).clamp(min=1)  # (B,)
             count = int(of_image.max()) if batch_counts else count
-            own = own + of_image
+            kept = kept + of_image
         chosen = descending(ranked, count)
         ranked = ranked.gather(1, chosen)
         if inside is not None and not batch_counts:
@@ -97,8 +100,8 @@ def plan_by_quotas(
         largest, start = largest + count, start + geometry.lengths[level]
     counts = tuple(max(1, share(ratio, largest)) for ratio in cascade)
     valid_counts = None
-    if own is not None:
-        of_layers = [own if batch_counts else share(ratio, own) for ratio in cascade]
+    if kept is not None:
+        of_layers = [kept if batch_counts else share(ratio, kept) for ratio in cascade]
         valid_counts = torch.stack(of_layers, 1).clamp(min=1)
     order = descending(torch.cat(best, 1), counts[0])
     return TokenPlan(scores, torch.cat(places, 1).gather(1, order), counts, valid_counts)

@@ -1,21 +1,24 @@
 """Sparse: one set of tokens for all layers, which the decoder's attention teaches (Sparse DETR, spec 4.2)."""
 
+# Shapes: B images, N tokens of all levels, K kept, C channels, Q queries, L levels, h heads, P points.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.losses.criterion import num_boxes
 from focus_detr.losses.objective import Objective
 from focus_detr.models.heads.boxes import BoxHead
 from focus_detr.models.heads.classes import ClassHead
+from focus_detr.models.layers import Layers
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers
+from focus_detr.models.policies.encoder import encoder_layers
 from focus_detr.models.policies.scoring import TokenScorer
 from focus_detr.models.policies.selection import plan_tokens
 from focus_detr.models.proposals import Proposals
@@ -55,10 +58,10 @@ class SparsePolicy(TokenPolicy):
         c = config
         assert c.num_labels is not None
         self.scorer = TokenScorer(c.d_model)
-        self.layers = nn.ModuleList(encoder_layers(c))
+        self.layers = Layers(encoder_layers(c))
         supervised = c.encoder_layers - 1 if self.options.auxiliary_losses else 0
-        self.class_heads = nn.ModuleList(ClassHead(c.d_model, c.num_labels) for _ in range(supervised))
-        self.box_heads = nn.ModuleList(BoxHead(c.d_model) for _ in range(supervised))
+        self.class_heads = Layers(ClassHead(c.d_model, c.num_labels) for _ in range(supervised))
+        self.box_heads = Layers(BoxHead(c.d_model) for _ in range(supervised))
         self.criterion = Objective(c, eps=1e-12).criterion
         self.quirks = c.switches
 
@@ -87,7 +90,7 @@ class SparsePolicy(TokenPolicy):
             for each in (tokens.content, tokens.positions, tokens.references())
         )
         original, rows = kept, plan.rows(0)
-        for layer in cast(list[EncoderLayer], list(self.layers)):
+        for layer in self.layers:
             value = layer.deformable_attention.project(memory, geometry.valid)
             kept = layer(kept, positions, references, value, geometry.shapes)
             valid = kept if rows is None else torch.where(rows[..., None], kept, original)
@@ -132,16 +135,3 @@ class SparsePolicy(TokenPolicy):
         else:
             per_image = loss.mean(1)
         return self.options.score_loss_coefficient * per_image.mean()
-
-
-@torch.no_grad()
-def covered_attention(plan: TokenPlan, received: Tensor, padded: bool = False) -> Tensor:
-    """(B,): share of the decoder's attention (B,N) that falls on kept tokens (``corr`` in the release).
-
-    Args:
-        received: see `decoder_attention_map`.
-        padded: also count the rows that only fill an image's set up to the largest of its batch, as released.
-    """
-    indices, rows = plan.kept(0)
-    kept = received.gather(1, indices)
-    return (kept if padded else kept * rows).sum(1) / received.sum(1).clamp(min=1e-12)
