@@ -8,6 +8,7 @@ import torch
 from focus_detr.losses.criterion import SetCriterion, Weights, num_boxes
 from focus_detr.losses.focal import sigmoid_focal_loss
 from focus_detr.losses.matcher import HungarianMatcher
+from focus_detr.losses.targets import Matches, Predictions, Targets, denoising_matches
 
 CRITERION = SetCriterion(HungarianMatcher(2.0, 5.0, 2.0), Weights(1.0, 5.0, 2.0))
 BOX = torch.tensor([[0.5, 0.5, 0.2, 0.2]])
@@ -15,11 +16,21 @@ LABEL = {"class_labels": torch.tensor([1]), "boxes": BOX}
 EMPTY = {"class_labels": torch.zeros(0, dtype=torch.long), "boxes": torch.zeros(0, 4)}
 
 
+def matched(logits, boxes, labels, count, suffix="", valid=None, criterion=CRITERION):
+    return criterion.matched([Predictions(logits, boxes, Targets.of(labels), suffix, valid)], count)
+
+
+def denoised(logits, boxes, labels, count, suffix, slots, groups):
+    targets = Targets.of(labels)
+    (matches,) = Matches.on_device([denoising_matches(targets.counts, slots, groups)], boxes.device)
+    return CRITERION.losses(Predictions(logits, boxes, targets, suffix), matches, count * groups)
+
+
 def test_one_object_two_queries():
     # The first query is near the object and sure of its class, 1.
     logits = torch.tensor([[[0.0, 2.0], [0.0, -1.0]]])
     boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.4], [0.1, 0.1, 0.1, 0.1]]])
-    found = CRITERION.matched(logits, boxes, [LABEL], torch.tensor(2.0), "_x")
+    found = matched(logits, boxes, [LABEL], torch.tensor(2.0), "_x")
     assert found.keys() == {"loss_class_x", "loss_bbox_x", "loss_giou_x"}
     half, sure, doubtful = 0.5, 1 / (1 + exp(-2)), 1 / (1 + exp(1))
     right = -0.25 * (1 - sure) ** 2 * log(sure)
@@ -33,8 +44,8 @@ def test_one_object_two_queries():
 def test_queries_that_stand_for_nothing_cost_nothing():
     logits, boxes = torch.randn(1, 4, 2), torch.rand(1, 4, 4)
     valid = torch.tensor([[True, True, False, False]])
-    found = CRITERION.matched(logits, boxes, [LABEL], torch.tensor(1.0), "", valid)
-    fewer = CRITERION.matched(logits[:, :2], boxes[:, :2], [LABEL], torch.tensor(1.0), "")
+    found = matched(logits, boxes, [LABEL], torch.tensor(1.0), "", valid)
+    fewer = matched(logits[:, :2], boxes[:, :2], [LABEL], torch.tensor(1.0), "")
     for name, value in fewer.items():
         torch.testing.assert_close(found[name], value)
 
@@ -43,7 +54,7 @@ def test_denoising_slots_answer_for_their_own_objects():
     # Two groups of 2 positive and 2 negative slots; the second image has one object, the others are padding.
     labels = [{"class_labels": torch.tensor([0, 1]), "boxes": torch.rand(2, 4) * 0.3 + 0.3}, LABEL]
     logits, boxes = torch.randn(2, 8, 2), torch.rand(2, 8, 4) * 0.3 + 0.3
-    found = CRITERION.denoised(logits, boxes, labels, torch.tensor(3.0), "_dn", slots=4, groups=2)
+    found = denoised(logits, boxes, labels, torch.tensor(3.0), "_dn", slots=4, groups=2)
     target, distance = torch.zeros(2, 8, 2), torch.tensor(0.0)
     for i, label in enumerate(labels):
         for group in range(2):
@@ -58,13 +69,13 @@ def test_denoising_slots_answer_for_their_own_objects():
     elsewhere = torch.full_like(boxes, 0.9).scatter(
         1, slots[..., None].expand(-1, -1, 4), boxes.gather(1, slots[..., None].expand(-1, -1, 4))
     )
-    again = CRITERION.denoised(logits, elsewhere, labels, torch.tensor(3.0), "_dn", slots=4, groups=2)
+    again = denoised(logits, elsewhere, labels, torch.tensor(3.0), "_dn", slots=4, groups=2)
     assert again["loss_giou_dn"] == found["loss_giou_dn"] > 0
 
 
 def test_no_objects():
     logits, boxes = torch.randn(2, 3, 2, requires_grad=True), torch.rand(2, 3, 4, requires_grad=True)
-    found = CRITERION.matched(logits, boxes, [EMPTY, EMPTY], num_boxes([EMPTY, EMPTY], boxes.device), "")
+    found = matched(logits, boxes, [EMPTY, EMPTY], num_boxes([EMPTY, EMPTY], boxes.device), "")
     assert found["loss_bbox"] == found["loss_giou"] == 0
     torch.testing.assert_close(
         found["loss_class"], sigmoid_focal_loss(logits, torch.zeros(2, 3, 2), 0.25, 2.0).sum()
@@ -75,7 +86,7 @@ def test_no_objects():
 
 def test_denoising_without_objects():
     logits, boxes = torch.randn(1, 4, 2), torch.rand(1, 4, 4)
-    found = CRITERION.denoised(logits, boxes, [EMPTY], torch.tensor(1.0), "_dn", slots=2, groups=2)
+    found = denoised(logits, boxes, [EMPTY], torch.tensor(1.0), "_dn", slots=2, groups=2)
     assert found["loss_bbox_dn"] == found["loss_giou_dn"] == 0
     background = sigmoid_focal_loss(logits, torch.zeros(1, 4, 2), 0.25, 2.0).sum()
     torch.testing.assert_close(found["loss_class_dn"], background / 2)
@@ -84,7 +95,7 @@ def test_denoising_without_objects():
 def test_weights_multiply_their_own_part():
     logits, boxes = torch.randn(1, 3, 2), torch.rand(1, 3, 4) * 0.3 + 0.3
     one, three = (
-        SetCriterion(CRITERION.matcher, weights).matched(logits, boxes, [LABEL], torch.tensor(1.0), "")
+        matched(logits, boxes, [LABEL], torch.tensor(1.0), criterion=SetCriterion(CRITERION.matcher, weights))
         for weights in (Weights(1.0, 1.0, 1.0), Weights(2.0, 3.0, 4.0))
     )
     for name, factor in (("loss_class", 2), ("loss_bbox", 3), ("loss_giou", 4)):

@@ -4,9 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from focus_detr.losses.focal import sigmoid_focal_loss
 from focus_detr.losses.foreground import foreground_loss, foreground_targets
+from focus_detr.losses.salience import salience_targets
 from focus_detr.structures.geometry import Geometry
 
 STRIDES, RANGES = (8, 16, 32, 64), (64.0, 128.0, 256.0)
@@ -20,7 +22,7 @@ def label(*boxes_xyxy, size=(HEIGHT, WIDTH)):
     boxes = torch.tensor(boxes_xyxy, dtype=torch.float64).view(-1, 4)
     scale = torch.tensor(size[::-1] * 2)
     cxcywh = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1) / scale
-    return {"boxes": cxcywh, "size": torch.tensor(size)}
+    return {"class_labels": torch.zeros(len(boxes)).long(), "boxes": cxcywh, "size": torch.tensor(size)}
 
 
 def written_out(boxes):
@@ -36,6 +38,26 @@ def written_out(boxes):
 
 def targets(*boxes):
     return foreground_targets(GEOMETRY, STRIDES, RANGES, [label(*boxes)])[0]
+
+
+class Largest(TorchDispatchMode):
+    """Within the block, how many numbers the largest tensor made holds."""
+
+    largest = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        result = function(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.largest = max(self.largest, result.numel())
+        return result
+
+
+def foreground(geometry, labels):
+    return foreground_targets(geometry, STRIDES, RANGES, labels)
+
+
+def salience(geometry, labels):
+    return salience_targets(geometry, RANGES, labels)
 
 
 # Sides off the grid of token centres, which are whole numbers: no comparison hangs on rounding.
@@ -85,6 +107,18 @@ def test_a_large_box_is_hollow_at_fine_levels():
     assert finest[3].any()
     # At the next level only points within 128 pixels of all sides would count: there are none either.
     assert not finest[1].any()
+
+
+@pytest.mark.parametrize("labels_of", [foreground, salience])
+def test_a_crowd_takes_no_number_for_each_token_and_box(labels_of):
+    crowd = torch.rand(500, 4, generator=torch.Generator().manual_seed(0)) * 0.5
+    shapes = [(100, 134), (50, 67), (25, 34), (13, 17)]
+    geometry = Geometry.unpadded(shapes, 2, torch.device("cpu"))
+    label = {"class_labels": torch.zeros(500).long(), "boxes": crowd, "size": torch.tensor([800, 1072])}
+    with Largest() as made:
+        found = labels_of(geometry, [label, label])
+    assert found.any()
+    assert made.largest <= 4.2e6 < 2 * geometry.num_tokens * 500 / 4
 
 
 def test_loss_is_per_image_over_its_positives():

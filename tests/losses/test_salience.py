@@ -22,7 +22,7 @@ def label(*boxes_xyxy, size=(HEIGHT, WIDTH)):
     boxes = torch.tensor(boxes_xyxy, dtype=torch.float64).view(-1, 4)
     scale = torch.tensor(size[::-1] * 2)
     cxcywh = torch.cat([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], 1) / scale
-    return {"boxes": cxcywh, "size": torch.tensor(size)}
+    return {"class_labels": torch.zeros(len(boxes)).long(), "boxes": cxcywh, "size": torch.tensor(size)}
 
 
 def written_out(boxes):

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 
 from focus_detr.losses.criterion import Weights
 from focus_detr.losses.softmax import SoftmaxCriterion, SoftmaxMatcher
+from focus_detr.losses.targets import Predictions, Targets
 
 
 def criterion():
@@ -41,5 +42,5 @@ def test_an_object_goes_to_the_query_that_says_its_class():
     logits = torch.tensor([[[0.0, 5.0, 0.0], [5.0, 0.0, 0.0], [0.0, 0.0, 5.0]]])
     boxes = torch.full((1, 3, 4), 0.5)
     label = {"class_labels": torch.tensor([0]), "boxes": torch.full((1, 4), 0.5)}
-    ((query, found),) = SoftmaxMatcher(1.0, 5.0, 2.0)(logits, boxes, [label])
-    assert query.tolist() == [1] and found.tolist() == [0]
+    (table,) = SoftmaxMatcher(1.0, 5.0, 2.0)([Predictions(logits, boxes, Targets.of([label]))])
+    assert table.T.tolist() == [[0, 1, 0]]

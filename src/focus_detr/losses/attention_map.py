@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.geometry import Geometry, table
 
 
 @torch.no_grad()
@@ -27,7 +27,7 @@ def decoder_attention_map(
     received = torch.zeros(batch, geometry.num_tokens, dtype=exact, device=device)
     start = 0
     for level, (height, width) in enumerate(geometry.shapes):
-        size = torch.tensor([width, height], device=device)
+        (size,) = table([(width, height)], device)  # (2,)
         for locations, weights in samples:
             cells = locations[:, :, :, level].flatten(1, 3) * size - (0.0 if shifted else 0.5)  # (B,S,2)
             weight = weights[:, :, :, level].to(exact)
@@ -37,7 +37,7 @@ def decoder_attention_map(
             low = cells.floor()
             for right in (0, 1):
                 for below in (0, 1):
-                    column, row = (low + torch.tensor([right, below], device=device)).unbind(-1)
+                    column, row = low[..., 0] + right, low[..., 1] + below
                     share = (1 - (cells[..., 0] - column).abs()) * (1 - (cells[..., 1] - row).abs())
                     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
                     index = (start + row * width + column).long().masked_fill(~inside, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,10 +10,9 @@ import torch.distributed as dist
 from torch import Tensor
 
 from focus_detr.losses.focal import sigmoid_focal_loss
-from focus_detr.losses.matcher import HungarianMatcher, Match
+from focus_detr.losses.matcher import HungarianMatcher
+from focus_detr.losses.targets import Labels, Matches, Predictions
 from focus_detr.structures.boxes import cxcywh_to_xyxy, generalized_iou
-
-Labels = list[dict[str, Tensor]]
 
 
 @dataclass
@@ -33,67 +33,31 @@ class SetCriterion:
         self.matcher, self.weights = matcher, weights
         self.alpha, self.gamma = alpha, gamma
 
-    def matched(
-        self,
-        logits: Tensor,
-        boxes: Tensor,
-        labels: Labels,
-        count: Tensor,
-        suffix: str,
-        valid: Tensor | None = None,
-    ) -> dict[str, Tensor]:
-        """Losses of one set of predictions, each object matched to one.
+    def matched(self, sets: Sequence[Predictions], count: Tensor) -> dict[str, Tensor]:
+        """Losses of sets of predictions, each object of which is matched to one.
 
         Args:
-            logits: (B,Q,k); boxes: (B,Q,4) boxes_cxcywh; valid: (B,Q) queries that count, None for all.
             count: what the sums are divided by, see `num_boxes`.
         """
-        matches = self.matcher(logits, boxes, labels, valid)
-        return self._losses(logits, boxes, labels, matches, count, suffix, valid)
+        losses: dict[str, Tensor] = {}
+        if sets:
+            matches = Matches.on_device(self.matcher(sets), sets[0].boxes.device)
+            for each, found in zip(sets, matches, strict=True):
+                losses |= self.losses(each, found, count)
+        return losses
 
-    def denoised(
-        self,
-        logits: Tensor,
-        boxes: Tensor,
-        labels: Labels,
-        count: Tensor,
-        suffix: str,
-        slots: int,
-        groups: int,
-    ) -> dict[str, Tensor]:
-        """Losses of the denoising queries (B,D,...): a positive slot answers for the object it came from."""
-        device = boxes.device
-        matches = []
-        for label in labels:
-            objects = torch.arange(len(label["class_labels"]), device=device)
-            starts = torch.arange(groups, device=device)[:, None] * slots
-            matches.append(((starts + objects).flatten(), objects.repeat(groups)))
-        return self._losses(logits, boxes, labels, matches, count * groups, suffix, None)
-
-    def _losses(
-        self,
-        logits: Tensor,
-        boxes: Tensor,
-        labels: Labels,
-        matches: list[Match],
-        count: Tensor,
-        suffix: str,
-        valid: Tensor | None,
-    ) -> dict[str, Tensor]:
-        image = torch.cat([torch.full_like(query, i) for i, (query, _) in enumerate(matches)])
-        query = torch.cat([query for query, _ in matches])
-        classes = torch.cat(
-            [label["class_labels"][obj] for label, (_, obj) in zip(labels, matches, strict=True)]
-        )
-        target = torch.cat([label["boxes"][obj] for label, (_, obj) in zip(labels, matches, strict=True)])
-        predicted, target = boxes[image, query], target.to(boxes.dtype)
-
-        overlap = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(target), self.matcher.eps)
+    def losses(self, each: Predictions, matches: Matches, count: Tensor) -> dict[str, Tensor]:
+        """Losses of one set whose matches are known; predictions that match nothing are to say so."""
+        image, query, targets = matches.image, matches.query, each.targets
+        classes = targets.classes[image, matches.object]
+        predicted = each.boxes[image, query]
+        wanted = targets.boxes[image, matches.object].to(predicted.dtype)
+        overlap = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted), self.matcher.eps)
         return {
-            f"loss_class{suffix}": self.weights.classes
-            * self.class_loss(logits, (image, query, classes), count, valid),
-            f"loss_bbox{suffix}": self.weights.bbox * (predicted - target).abs().sum() / count,
-            f"loss_giou{suffix}": self.weights.giou * (1 - overlap).sum() / count,
+            f"loss_class{each.suffix}": self.weights.classes
+            * self.class_loss(each.logits, (image, query, classes), count, each.valid),
+            f"loss_bbox{each.suffix}": self.weights.bbox * (predicted - wanted).abs().sum() / count,
+            f"loss_giou{each.suffix}": self.weights.giou * (1 - overlap).sum() / count,
         }
 
     def class_loss(
@@ -110,9 +74,8 @@ class SetCriterion:
 
 def num_boxes(labels: Labels, device: torch.device) -> Tensor:
     """Objects of a step, at least 1, averaged over the processes."""
-    return mean_of_processes(
-        torch.tensor(float(sum(len(label["class_labels"]) for label in labels)), device=device)
-    )
+    count = sum(len(label["class_labels"]) for label in labels)
+    return mean_of_processes(torch.full((), float(count), device=device))
 
 
 def mean_of_processes(count: Tensor, least: float = 1.0) -> Tensor:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from focus_detr.losses.focal import naive_focal_loss, sigmoid_focal_loss
+from focus_detr.losses.targets import Labels, Targets
 from focus_detr.structures.boxes import cxcywh_to_xyxy
 from focus_detr.structures.geometry import Geometry
 
 
 def foreground_targets(
-    geometry: Geometry, strides: Sequence[int], ranges: Sequence[float], labels: list[dict[str, Tensor]]
+    geometry: Geometry, strides: Sequence[int], ranges: Sequence[float], labels: Labels
 ) -> Tensor:
     """Labels (B,N) bool: True where a token's centre lies inside a box whose size its level answers for.
 
@@ -25,42 +27,80 @@ def foreground_targets(
         ranges: upper bounds in pixels of each level but the last.
     """
     device = geometry.sizes.device
-    centres = []
-    for level, (height, width) in enumerate(geometry.shapes):
-        stride = strides[level]
-        y = torch.arange(height, device=device) * stride + stride // 2
-        x = torch.arange(width, device=device) * stride + stride // 2
-        centres.append(torch.stack(torch.meshgrid(y, x, indexing="ij")[::-1], -1).reshape(-1, 2))
-    centre = torch.cat(centres)
-    targets = []
-    for label in labels:
-        size = label["size"].to(device).flip(0).repeat(2)
-        boxes = (
-            cxcywh_to_xyxy(label["boxes"].to(device)) * size
-        )  # (T,4) boxes_xyxy, pixels of the resized image
-        sides = distances_to_sides(centre.to(boxes.dtype), boxes)
-        inside = (sides.amin(-1) > 0) & answers_for(geometry, ranges, sides.amax(-1))
-        targets.append(inside.any(1))
-    return torch.stack(targets)
+    boxes = boxes_in_pixels(labels, sizes_of(labels, device))
+    levels = []
+    for (height, width), stride, bounds in zip(geometry.shapes, strides, ranges_of(ranges), strict=True):
+        x, y = (
+            (torch.arange(length, device=device) * stride + stride // 2).to(boxes.dtype)[None]
+            for length in (width, height)
+        )
+        levels.append(answered(Sides.of(x, boxes[..., 0::2]), Sides.of(y, boxes[..., 1::2]), *bounds))
+    return torch.cat([level.flatten(1) for level in levels], 1)
 
 
-def distances_to_sides(points: Tensor, boxes_xyxy: Tensor) -> Tensor:
-    """(N,T,4): how far points (N,2) lie inside boxes (T,4), from the left, top, right and bottom."""
-    return torch.cat([points[:, None] - boxes_xyxy[:, :2], boxes_xyxy[:, 2:] - points[:, None]], -1)
+@dataclass
+class Sides:
+    """How far the columns (or rows) of a level lie from the left and right (top and bottom) of boxes.
+
+    What a token is to a box is a matter of its column and of its row, each by itself: (B,W,T) and (B,H,T)
+    numbers, where tokens and boxes together would be (B,H*W,T).
+
+    Attributes:
+        before, after: (B,W,T), negative outside.
+    """
+
+    before: Tensor
+    after: Tensor
+
+    @classmethod
+    def of(cls, places: Tensor, edges: Tensor) -> Sides:
+        """Places (B or 1,W) from edges (B,T,2), low and high."""
+        low, high = edges[:, None].unbind(-1)  # (B,1,T)
+        return cls(places[..., None] - low, high - places[..., None])
+
+    def inside(self) -> Tensor:
+        """(B,W,T)"""
+        return torch.minimum(self.before, self.after) > 0
+
+    def farthest(self) -> Tensor:
+        """(B,W,T)"""
+        return torch.maximum(self.before, self.after)
 
 
-def answers_for(geometry: Geometry, ranges: Sequence[float], largest: Tensor) -> Tensor:
-    """(N,T): whether ``largest`` (N,T), a token's distance to a box's farthest side, is in its level's range.
+def answered(columns: Sides, rows: Sides, lowest: float, highest: float) -> Tensor:
+    """(B,H,W) bool: tokens in a box whose farthest side is over ``lowest`` away, and ``highest`` at most.
+
+    The farthest is within ``highest`` where that of the column and that of the row are, and beyond ``lowest``
+    where either is.
+    """
+    near_x, near_y = (each.inside() & (each.farthest() <= highest) for each in (columns, rows))
+    far_x, far_y = near_x & (columns.farthest() > lowest), near_y & (rows.farthest() > lowest)
+    # "For some box, both": numbers of boxes, as products of matrices of zeros and ones.
+    return (_both(far_y, near_x) + _both(near_y, far_x)) > 0
+
+
+def _both(rows: Tensor, columns: Tensor) -> Tensor:
+    # For how many boxes rows (B,H,T) and columns (B,W,T) both hold: (B,H,W).
+    return rows.float() @ columns.float().transpose(1, 2)
+
+
+def sizes_of(labels: Labels, device: torch.device) -> Tensor:
+    """(B,2): width and height of the resized images."""
+    return torch.stack([label["size"] for label in labels]).to(device).flip(-1)
+
+
+def boxes_in_pixels(labels: Labels, sizes: Tensor) -> Tensor:
+    """(B,T,4) boxes_xyxy in images of ``sizes`` (B,2); those beyond an image's own have no extent."""
+    return cxcywh_to_xyxy(Targets.of(labels).boxes.to(sizes.device)) * sizes.repeat(1, 2)[:, None]
+
+
+def ranges_of(bounds: Sequence[float]) -> list[tuple[float, float]]:
+    """The sizes each level answers for, in pixels: more than the first, at most the second.
 
     Args:
-        ranges: upper bounds in pixels of each level but the last.
+        bounds: upper ones of each level but the last.
     """
-    bounds = [-1.0, *ranges, 999999.0]
-    lowest, highest = (
-        torch.cat([largest.new_full((n, 1), b) for n, b in zip(geometry.lengths, side, strict=True)])
-        for side in (bounds[:-1], bounds[1:])
-    )
-    return (largest > lowest) & (largest <= highest)
+    return list(zip([-1.0, *bounds], [*bounds, 999999.0], strict=True))
 
 
 def foreground_loss(

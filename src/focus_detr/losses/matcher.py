@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from focus_detr.losses.targets import Predictions
 from focus_detr.structures.boxes import EPS, cxcywh_to_xyxy, generalized_iou
-
-Match = tuple[Tensor, Tensor]  # queries and objects of one image, both (min(Q,T),) int64
 
 _NEVER = 1e6  # cost of a query that stands for no token of its image
 
@@ -32,43 +34,57 @@ class HungarianMatcher:
         self.alpha, self.gamma, self.eps = alpha, gamma, eps
 
     @torch.no_grad()
-    def __call__(
-        self, logits: Tensor, boxes: Tensor, labels: list[dict[str, Tensor]], valid: Tensor | None = None
-    ) -> list[Match]:
-        """logits (B,Q,k), boxes (B,Q,4) boxes_cxcywh, valid (B,Q) -> min(Q,T) pairs an image."""
-        costs = []
-        for i, label in enumerate(labels):
-            cost = self.cost(logits[i], boxes[i], label["class_labels"], label["boxes"].to(boxes.dtype))
-            if valid is not None:
-                cost = torch.where(valid[i, :, None], cost, _NEVER)
-            costs.append(cost)
-        # One transfer for the batch: the assignment runs on the host.
-        flat = torch.cat([cost.flatten() for cost in costs]).cpu() if costs else torch.empty(0)
-        matches, start = [], 0
-        for i, cost in enumerate(costs):
-            block = flat[start : start + cost.numel()].reshape(cost.shape)
-            start += cost.numel()
-            # Predictions that are not numbers are matched anyhow: the loss, not finite then, tells of them.
-            costs_of_image = block.double().nan_to_num(_NEVER, _NEVER, -_NEVER).numpy()
-            rows, columns = linear_sum_assignment(costs_of_image)
-            device = boxes.device
-            match = torch.as_tensor(rows, device=device), torch.as_tensor(columns, device=device)
-            if valid is not None:  # objects beyond an image's own queries stay unmatched
-                match = match[0][valid[i, match[0]]], match[1][valid[i, match[0]]]
-            matches.append(match)
-        return matches
+    def __call__(self, sets: Sequence[Predictions]) -> list[np.ndarray]:
+        """For each set of predictions a table (3,M) int64 of image, query and object: min(Q,T) an image.
+
+        Assignments are made on the host, which the costs of all sets reach in one copy: a device is waited
+        for once a step.
+        """
+        tables = [self._costs(each) for each in sets]
+        on_host = torch.cat([table.flatten() for table in tables]).cpu()
+        parts = on_host.split([table.numel() for table in tables])
+        return [
+            _assigned(part.view_as(table).double().numpy(), each.targets.counts)
+            for each, table, part in zip(sets, tables, parts, strict=True)
+        ]
+
+    def _costs(self, each: Predictions) -> Tensor:
+        # (B,Q,T+1): the costs, and last whether a query counts.
+        cost = self.cost(each.logits, each.boxes, each.targets.classes, each.targets.boxes)
+        counts = cost.new_ones(cost.shape[:2]) if each.valid is None else each.valid.to(cost.dtype)
+        return torch.cat([cost, counts[..., None]], -1)
 
     def cost(self, logits: Tensor, boxes: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
-        """(Q,T) cost of one image: logits (Q,k), boxes (Q,4), classes (T,), targets (T,4) boxes_cxcywh."""
+        """(...,Q,T) of logits (...,Q,k), boxes (...,Q,4), classes (...,T), targets (...,T,4) boxes_cxcywh."""
         unlike = self.unlikeness(logits.float() if logits.dtype.itemsize < 4 else logits, classes)
         boxes, targets = boxes.to(unlike.dtype), targets.to(unlike.dtype)
         distance = torch.cdist(boxes, targets, p=1)
-        overlap = generalized_iou(cxcywh_to_xyxy(boxes)[:, None], cxcywh_to_xyxy(targets)[None], self.eps)
+        corners, wanted = cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(targets)
+        overlap = generalized_iou(corners[..., :, None, :], wanted[..., None, :, :], self.eps)
         return self.class_cost * unlike + self.bbox_cost * distance - self.giou_cost * overlap
 
     def unlikeness(self, logits: Tensor, classes: Tensor) -> Tensor:
-        """(Q,T): how little logits (Q,k) say each of classes (T,); lower where they say it."""
-        probability = logits.sigmoid()[:, classes]
+        """(...,Q,T): how little logits (...,Q,k) say each of classes (...,T); lower where they say it."""
+        probability = of_classes(logits.sigmoid(), classes)
         absent = (1 - self.alpha) * probability**self.gamma * -(1 - probability + 1e-8).log()
         present = self.alpha * (1 - probability) ** self.gamma * -(probability + 1e-8).log()
         return present - absent
+
+
+def of_classes(probability: Tensor, classes: Tensor) -> Tensor:
+    """(...,Q,T): of probabilities (...,Q,k), those of classes (...,T)."""
+    wanted = classes[..., None, :].expand(*probability.shape[:-1], classes.shape[-1])
+    return probability.gather(-1, wanted)
+
+
+def _assigned(costs: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    # Costs (B,Q,T+1) as above -> (3,M).
+    matches = []
+    for image, (cost, count) in enumerate(zip(costs, counts, strict=True)):
+        valid, own = cost[:, -1] > 0, cost[:, :count]
+        # Predictions that are not numbers are matched anyhow: the loss, not finite then, tells of them.
+        own = np.nan_to_num(own, nan=_NEVER, posinf=_NEVER, neginf=-_NEVER)
+        query, obj = linear_sum_assignment(np.where(valid[:, None], own, _NEVER))
+        counted = valid[query]  # objects beyond an image's own queries stay unmatched
+        matches.append(np.stack([np.full_like(query, image), query, obj])[:, counted])
+    return np.concatenate(matches, 1)

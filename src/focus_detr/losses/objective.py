@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from focus_detr.losses.criterion import Labels, SetCriterion, Weights, num_boxes
+from focus_detr.losses.criterion import SetCriterion, Weights, num_boxes
 from focus_detr.losses.matcher import HungarianMatcher
 from focus_detr.losses.softmax import SoftmaxCriterion, SoftmaxMatcher
+from focus_detr.losses.targets import Labels, Matches, Predictions, Targets, denoising_matches
 from focus_detr.structures.boxes import EPS
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
     from focus_detr.structures.memory import DecoderOutput
+    from focus_detr.structures.queries import Queries
 
 
 class Objective:
@@ -40,28 +41,31 @@ class Objective:
 
     def __call__(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         """All parts, whose sum is the loss."""
-        criterion, valid, denoising = self.criterion, decoded.valid, decoded.denoising
-        count = num_boxes(labels, decoded.boxes[0].device)
-        losses: dict[str, Tensor] = {}
-        if decoded.queries is not None:
-            proposed = decoded.queries
-            counting = proposed.valid if proposed.proposing is None else proposed.proposing
-            told = as_one_class(labels) if proposed.one_class else labels
-            losses |= criterion.matched(
-                proposed.class_logits, proposed.proposal_boxes, told, count, "_enc", counting
-            )
+        criterion, denoising, device = self.criterion, decoded.denoising, decoded.boxes[0].device
+        count, targets = num_boxes(labels, device), Targets.of(labels)
         skip = decoded.num_denoising
+        sets = [] if decoded.queries is None else [_proposed(decoded.queries, targets)]
+        noised: dict[str, Predictions] = {}  # by the suffix of their layer
         for j, (logits, boxes) in enumerate(zip(decoded.logits, decoded.boxes, strict=True)):
             suffix = "" if j == len(decoded.logits) - 1 else f"_{j}"
-            losses |= criterion.matched(logits[:, skip:], boxes[:, skip:], labels, count, suffix, valid)
+            sets.append(Predictions(logits[:, skip:], boxes[:, skip:], targets, suffix, decoded.valid))
             if denoising is not None:
-                slots, groups = denoising.slots, denoising.groups
-                losses |= criterion.denoised(
-                    logits[:, :skip], boxes[:, :skip], labels, count, f"_dn{suffix}", slots, groups
-                )
+                noised[suffix] = Predictions(logits[:, :skip], boxes[:, :skip], targets, f"_dn{suffix}")
+
+        tables = criterion.matcher(sets)
+        if denoising is not None:
+            tables.append(denoising_matches(targets.counts, denoising.slots, denoising.groups))
+        matches = Matches.on_device(tables, device)
+
+        losses: dict[str, Tensor] = {}
+        for each, found in zip(sets, matches, strict=False):  # the last ones may be the denoising queries'
+            losses |= criterion.losses(each, found, count)
+            if denoising is not None and each.suffix in noised:
+                losses |= criterion.losses(noised[each.suffix], matches[-1], count * denoising.groups)
         return losses
 
 
-def as_one_class(labels: Labels) -> Labels:
-    """The same objects, all of class 0."""
-    return [{**label, "class_labels": torch.zeros_like(label["class_labels"])} for label in labels]
+def _proposed(queries: Queries, targets: Targets) -> Predictions:
+    counting = queries.valid if queries.proposing is None else queries.proposing
+    wanted = targets.as_one_class() if queries.one_class else targets
+    return Predictions(queries.class_logits, queries.proposal_boxes, wanted, "_enc", counting)

@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from focus_detr.losses.criterion import mean_of_processes
-from focus_detr.losses.foreground import answers_for, distances_to_sides
-from focus_detr.structures.boxes import cxcywh_to_xyxy
+from focus_detr.losses.foreground import Sides, answered, boxes_in_pixels, ranges_of, sizes_of
+from focus_detr.losses.targets import Labels
 from focus_detr.structures.geometry import Geometry
 
+# Of tokens and boxes together; a crowd's boxes are looked at some at a time.
+_NUMBERS_AT_ONCE = 2**22
 
-def salience_targets(geometry: Geometry, ranges: Sequence[float], labels: list[dict[str, Tensor]]) -> Tensor:
+
+def salience_targets(geometry: Geometry, ranges: Sequence[float], labels: Labels) -> Tensor:
     """Labels (B,N) in 0..1: 1 - sqrt(dx^2 + dy^2) / 2, from 1 at a box's centre to 0.29 in its corners.
 
     dx = (l - r) / (l + r) and dy = (t - b) / (t + b), of the token's distances to the box's sides. Of several
@@ -23,20 +26,35 @@ def salience_targets(geometry: Geometry, ranges: Sequence[float], labels: list[d
     Args:
         ranges: upper bounds in pixels of the object sizes each level but the last answers for.
     """
-    centres = geometry.centres()
-    targets = []
-    for image, label in enumerate(labels):
-        size = label["size"].to(centres.device).flip(0)
-        boxes = cxcywh_to_xyxy(label["boxes"].to(centres.device)) * size.repeat(2)
-        sides = distances_to_sides(centres[image].to(boxes.dtype) * size, boxes)  # (N,T,4), pixels
-        before, after = sides.split(2, -1)
-        off_centre = (before - after) / (before + after)  # (N,T,2)
-        inside = sides.amin(-1) > 0
-        salience = 1 - off_centre.square().sum(-1).sqrt() / 2
-        best = F.pad(torch.where(inside, salience, 0.0), (0, 1)).amax(1)
-        answered = (inside & answers_for(geometry, ranges, sides.amax(-1))).any(1)
-        targets.append(torch.where(answered, best, 0.0))
-    return torch.stack(targets)
+    sizes = sizes_of(labels, geometry.sizes.device)
+    boxes = boxes_in_pixels(labels, sizes)
+    levels = []
+    for shape, centres, bounds in zip(
+        geometry.shapes, geometry.split(geometry.centres()), ranges_of(ranges), strict=True
+    ):
+        places = (centres.to(boxes.dtype) * sizes[:, None]).unflatten(1, shape)  # (B,H,W,2), pixels
+        columns = Sides.of(places[:, 0, :, 0], boxes[..., 0::2])
+        rows = Sides.of(places[:, :, 0, 1], boxes[..., 1::2])
+        best = _salience(columns, rows)
+        levels.append(torch.where(answered(columns, rows, *bounds), best, 0.0).flatten(1))
+    return torch.cat(levels, 1)
+
+
+def _salience(columns: Sides, rows: Sides) -> Tensor:
+    # (B,H,W): of the boxes a token lies in, the salience in that where it is greatest.
+    (batch, width, count), height = columns.before.shape, rows.before.shape[1]
+    best = columns.before.new_zeros(batch, height, width)
+    at_once = max(1, _NUMBERS_AT_ONCE // best.numel())
+    for first in range(0, count, at_once):
+        x, y = (
+            Sides(*(side[..., first : first + at_once] for side in (each.before, each.after)))
+            for each in (columns, rows)
+        )
+        off_x, off_y = ((each.before - each.after) / (each.before + each.after) for each in (x, y))
+        distance = (off_x.square()[:, None] + off_y.square()[:, :, None]).sqrt()  # (B,H,W,t)
+        inside = x.inside()[:, None] & y.inside()[:, :, None]
+        best = torch.maximum(best, torch.where(inside, 1 - distance / 2, 0.0).amax(-1))
+    return best
 
 
 def salience_loss(

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,23 +36,29 @@ def levels_of_each_size(
     extract: Extract, pixel_values: Tensor, pixel_mask: Tensor
 ) -> tuple[list[Tensor], Geometry]:
     """Images of one size together and without padding: an image's levels do not know how it was padded."""
-    heights, widths = pixel_mask[:, :, 0].sum(1).tolist(), pixel_mask[:, 0].sum(1).tolist()
+    # The one thing that the host must be told by the device; the rest follows from it.
+    heights, widths = torch.stack([pixel_mask[:, :, 0].sum(1), pixel_mask[:, 0].sum(1)]).tolist()
     members: dict[tuple[int, int], list[int]] = {}
     for i, (height, width) in enumerate(zip(heights, widths, strict=True)):
         members.setdefault((int(height), int(width)), []).append(i)
     by_size = [
-        extract(pixel_values[images, :, :height, :width]) for (height, width), images in members.items()
+        extract(torch.stack([pixel_values[i, :, :height, :width] for i in images]))
+        for (height, width), images in members.items()
     ]
-    order = torch.tensor([i for images in members.values() for i in images], device=pixel_values.device)
-    place = order.argsort()
+    order = [i for images in members.values() for i in images]
+    place = _on_device([order.index(i) for i in range(len(order))], pixel_values.device)
     levels, shapes, sizes = [], [], []
     for parts in zip(*by_size, strict=True):
         shape = (max(part.shape[2] for part in parts), max(part.shape[3] for part in parts))
         padded = [F.pad(part, (0, shape[1] - part.shape[3], 0, shape[0] - part.shape[2])) for part in parts]
         levels.append(torch.cat(padded)[place] if len(padded) > 1 else padded[0])
         shapes.append(shape)
-        size = [part.shape[2:4] for part in parts for _ in range(len(part))]
-        sizes.append(torch.tensor(size, device=pixel_values.device)[place])
+        sizes.append([tuple(part.shape[2:4]) for part in parts for _ in range(len(part))])
     if len(by_size) == 1:
         return levels, Geometry.unpadded(shapes, pixel_values.shape[0], pixel_values.device)
-    return levels, Geometry.padded(shapes, torch.stack(sizes, 1))
+    return levels, Geometry.padded(shapes, _on_device(sizes, pixel_values.device)[:, place].transpose(0, 1))
+
+
+def _on_device(numbers: list[Any], device: torch.device) -> Tensor:
+    # A copy from the host that nobody waits for.
+    return torch.tensor(numbers).to(device, non_blocking=True)

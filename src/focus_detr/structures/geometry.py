@@ -107,6 +107,7 @@ def flatten_levels(maps: list[Tensor]) -> Tensor:
 def table(rows: list[tuple[int, int]], device: torch.device) -> Tensor:
     """Pairs of whole numbers as a tensor (L,2) int64."""
     if not torch.compiler.is_dynamo_compiling():
-        return torch.tensor(rows, device=device)
+        # A copy from the host that nobody waits for.
+        return torch.tensor(rows).to(device, non_blocking=True)
     # In a compiled graph that would be a constant on the CPU, which keeps the graph from being a CUDA graph.
     return torch.stack([torch.full((), number, device=device) for row in rows for number in row]).view(-1, 2)

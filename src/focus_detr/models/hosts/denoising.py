@@ -10,11 +10,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from focus_detr.losses.targets import Labels
 from focus_detr.structures.boxes import cxcywh_to_xyxy, inverse_sigmoid, xyxy_to_cxcywh
 from focus_detr.structures.queries import DenoisingQueries
 
-Labels = list[dict[str, Tensor]]
-# How many numbers to draw, and from what: (count, ...) each.
+# How many numbers to draw, and from what: (count, ...) each, on the host.
 Draw = Callable[[int, torch.Generator | None], tuple[Tensor, ...]]
 
 
@@ -23,9 +23,9 @@ def contrastive_denoising(
 ) -> DenoisingQueries | None:
     """Positives near the objects and negatives further off (DINO); None when no process has an object.
 
-    Random numbers come from torch's global generator in the original's order. Where the labels of every image
-    hold a ``noise_seed`` (one int64), they come from it instead, and an image's noise does not depend on its
-    batch.
+    Random numbers come from torch's global generator on the host, in the original's order. Where the labels
+    of every image hold a ``noise_seed`` (one int64), they come from it instead, and an image's noise does not
+    depend on its batch. Neither depends on the device, which is not waited for but to read the seeds.
 
     Args:
         budget: queries of each kind; divided by the objects of the richest image, they give the groups.
@@ -40,9 +40,9 @@ def contrastive_denoising(
     classes, boxes = _objects(labels, label_embedding)
 
     def draw(count: int, generator: torch.Generator | None) -> tuple[Tensor, ...]:
-        relabelled = _draw_classes(count, label_embedding, label_noise * 0.5, generator)
-        signs = torch.randint(0, 2, (count, 4), device=boxes.device, generator=generator)
-        magnitudes = torch.rand(count, 4, dtype=boxes.dtype, device=boxes.device, generator=generator)
+        relabelled = _draw_classes(count, label_embedding.num_embeddings, label_noise * 0.5, generator)
+        signs = torch.randint(0, 2, (count, 4), generator=generator)
+        magnitudes = torch.rand(count, 4, dtype=boxes.dtype, generator=generator)
         return *relabelled, signs.to(boxes.dtype) * 2 - 1, magnitudes
 
     repeats = 2 * groups
@@ -74,8 +74,8 @@ def plain_denoising(
     classes, boxes = _objects(labels, label_embedding)
 
     def draw(count: int, generator: torch.Generator | None) -> tuple[Tensor, ...]:
-        relabelled = _draw_classes(count, label_embedding, label_noise, generator)
-        moves = torch.rand(count, 4, dtype=boxes.dtype, device=boxes.device, generator=generator)
+        relabelled = _draw_classes(count, label_embedding.num_embeddings, label_noise, generator)
+        moves = torch.rand(count, 4, dtype=boxes.dtype, generator=generator)
         return *relabelled, moves * 2 - 1
 
     replace, new_classes, moves = _noise(labels, groups, draw, boxes.device)
@@ -92,43 +92,45 @@ def _most_objects(labels: Labels, label_embedding: nn.Embedding) -> int:
     most = max((len(label["class_labels"]) for label in labels), default=0)
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return most
-    largest = torch.tensor(most, device=label_embedding.weight.device)
+    largest = torch.full((), most, device=label_embedding.weight.device)
     dist.all_reduce(largest, dist.ReduceOp.MAX)
     return int(largest)
 
 
 def _objects(labels: Labels, label_embedding: nn.Embedding) -> tuple[Tensor, Tensor]:
-    # Classes (T,) and boxes_cxcywh (T,4) of the whole batch.
-    boxes = torch.cat([label["boxes"] for label in labels]).to(label_embedding.weight.dtype)
+    # Classes (T,) and boxes_cxcywh (T,4) of the whole batch; places stay float32 in half precision.
+    exact = torch.promote_types(label_embedding.weight.dtype, torch.float32)
+    boxes = torch.cat([label["boxes"] for label in labels]).to(exact)
     return torch.cat([label["class_labels"] for label in labels]), boxes
 
 
 def _noise(labels: Labels, repeats: int, draw: Draw, device: torch.device) -> tuple[Tensor, ...]:
     # What draw gives for all objects of the batch, repeat by repeat: (repeats * T, ...) each.
     counts = [len(label["class_labels"]) for label in labels]
-    if not all("noise_seed" in label for label in labels):
-        return draw(sum(counts) * repeats, None)
-    # Drawn image by image, but laid out like the rest.
-    drawn = [
-        draw(count * repeats, torch.Generator(device).manual_seed(int(label["noise_seed"])))
-        for count, label in zip(counts, labels, strict=True)
-    ]
-    return tuple(
-        torch.cat([part[i].unflatten(0, (repeats, -1)) for part in drawn], 1).flatten(0, 1)
-        for i in range(len(drawn[0]))
-    )
+    if all("noise_seed" in label for label in labels):
+        # Drawn image by image, but laid out like the rest.
+        seeds = torch.stack([label["noise_seed"].view(()) for label in labels]).tolist()
+        drawn = [
+            draw(count * repeats, torch.Generator().manual_seed(seed))
+            for count, seed in zip(counts, seeds, strict=True)
+        ]
+        noise = tuple(
+            torch.cat([part[i].unflatten(0, (repeats, -1)) for part in drawn], 1).flatten(0, 1)
+            for i in range(len(drawn[0]))
+        )
+    else:
+        noise = draw(sum(counts) * repeats, None)
+    return tuple(each.to(device, non_blocking=True) for each in noise)
 
 
 def _draw_classes(
-    count: int, label_embedding: nn.Embedding, share: float, generator: torch.Generator | None
+    count: int, known: int, share: float, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
     # The original draws a new class only for the queries it relabels: the order of calls is part of parity.
-    device = label_embedding.weight.device
-    replace = torch.rand(count, device=device, generator=generator) < share
+    replace = torch.rand(count, generator=generator) < share
     chosen = replace.nonzero().squeeze(1)
-    known = label_embedding.num_embeddings
-    classes = torch.randint(0, known, (len(chosen),), device=device, generator=generator)
-    return replace, torch.zeros(count, dtype=torch.int64, device=device).index_put((chosen,), classes)
+    classes = torch.randint(0, known, (len(chosen),), generator=generator)
+    return replace, torch.zeros(count, dtype=torch.int64).index_put((chosen,), classes)
 
 
 def _laid_out(
@@ -137,10 +139,10 @@ def _laid_out(
     # Contents (repeats*T,C) and boxes_cxcywh (repeats*T,4) in their places: the repeat, then the object's
     # place in its image; places without an object are empty.
     counts = [len(label["class_labels"]) for label in labels]
-    image = torch.cat([torch.full((count,), i) for i, count in enumerate(counts)]).to(boxes.device)
-    place = torch.cat([torch.arange(count) for count in counts]).to(boxes.device)
-    slot = torch.arange(repeats, device=boxes.device)[:, None] * most + place  # (repeats, T)
-    where = (image.repeat(repeats), slot.flatten())
+    image = torch.cat([torch.full((count,), i) for i, count in enumerate(counts)])
+    place = torch.cat([torch.arange(count) for count in counts])
+    slot = torch.arange(repeats)[:, None] * most + place  # (repeats, T)
+    where = torch.stack([image.repeat(repeats), slot.flatten()]).to(boxes.device, non_blocking=True).unbind()
     content = boxes.new_zeros(len(labels), repeats * most, embedded.shape[1])
     logits = boxes.new_zeros(len(labels), repeats * most, 4)
     return DenoisingQueries(

@@ -14,6 +14,7 @@ from torch import Tensor
 from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.losses.criterion import num_boxes
 from focus_detr.losses.objective import Objective
+from focus_detr.losses.targets import Predictions, Targets
 from focus_detr.models.heads.boxes import BoxHead
 from focus_detr.models.heads.classes import ClassHead
 from focus_detr.models.layers import Layers
@@ -108,13 +109,14 @@ class SparsePolicy(TokenPolicy):
         count = num_boxes(labels, memory.tokens.device)
         rows = None if self.quirks.batch_counts else plan.rows(0)
         anchors = gather_rows(Proposals.anchors(geometry)[0], plan.indices)
+        targets, sets = Targets.of(labels), []
         for j, (tokens, class_head, box_head) in enumerate(
             zip(memory.layers, self.class_heads, self.box_heads, strict=False)
         ):
             delta = box_head(tokens)
             boxes = (delta + anchors.to(delta.dtype)).sigmoid()
-            losses |= self.criterion.matched(class_head(tokens), boxes, labels, count, f"_enc_{j}", rows)
-        return losses
+            sets.append(Predictions(class_head(tokens), boxes, targets, f"_enc_{j}", rows))
+        return losses | self.criterion.matched(sets, count)
 
     def _score_loss(self, plan: TokenPlan, geometry: Geometry, decoded: DecoderOutput) -> Tensor:
         scores = plan.scores

@@ -1,0 +1,87 @@
+"""Targets: the objects of a batch in one table, and which prediction answers for which of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+Labels = list[dict[str, Tensor]]
+
+
+@dataclass
+class Targets:
+    """The objects of every image, as many rows an image as the richest one has.
+
+    Attributes:
+        classes: (B,T) int64; boxes: (B,T,4) boxes_cxcywh; zeros beyond an image's own objects.
+        counts: objects of each image, known on the host.
+    """
+
+    classes: Tensor
+    boxes: Tensor
+    counts: list[int]
+
+    @classmethod
+    def of(cls, labels: Labels) -> Targets:
+        """From the labels of a batch (see `FocusDetrForObjectDetection.forward`)."""
+        return cls(
+            pad_sequence([label["class_labels"] for label in labels], batch_first=True),
+            pad_sequence([label["boxes"] for label in labels], batch_first=True),
+            [len(label["class_labels"]) for label in labels],
+        )
+
+    def as_one_class(self) -> Targets:
+        """The same objects, all of class 0."""
+        return replace(self, classes=torch.zeros_like(self.classes))
+
+
+@dataclass
+class Predictions:
+    """One set of predictions, each object of which is to be matched to one.
+
+    Attributes:
+        logits: (B,Q,k); boxes: (B,Q,4) boxes_cxcywh.
+        targets: what they are to find.
+        suffix: of the names of their losses.
+        valid: (B,Q), those that count; None for all.
+    """
+
+    logits: Tensor
+    boxes: Tensor
+    targets: Targets
+    suffix: str = ""
+    valid: Tensor | None = None
+
+
+@dataclass
+class Matches:
+    """Which prediction answers for which object: M of them in a batch.
+
+    Attributes:
+        image, query, object: (M,) int64; the object is a row of its image's targets.
+    """
+
+    image: Tensor
+    query: Tensor
+    object: Tensor
+
+    @classmethod
+    def on_device(cls, tables: Sequence[np.ndarray], device: torch.device) -> list[Matches]:
+        """Tables (3,M) of image, query and object, made on the host; all of them in one copy."""
+        joint = torch.from_numpy(np.concatenate([np.zeros((3, 0), np.int64), *tables], 1))
+        joint = joint.to(device, non_blocking=True)
+        return [cls(*part) for part in joint.split([table.shape[1] for table in tables], 1)]
+
+
+def denoising_matches(counts: Sequence[int], slots: int, groups: int) -> np.ndarray:
+    """(3,M) image, slot and object: a positive denoising slot answers for the object it came from."""
+    tables = []
+    for image, count in enumerate(counts):
+        group, obj = np.divmod(np.arange(groups * count), max(count, 1))
+        tables.append(np.stack([np.full(groups * count, image), group * slots + obj, obj]))
+    return np.concatenate(tables, 1)
