@@ -207,3 +207,10 @@ def test_what_no_longer_goes_together_makes_no_model(name, value, message):
 
 def test_whole_numbers_are_shares_too():
     assert FocusDetrConfig(encoder_layers=3, cascade=[1, 0.6, 0.2]).cascade == [1, 0.6, 0.2]
+
+
+def test_what_transformers_trainer_leaves_in_a_configuration_is_no_unknown_key(tmp_path):
+    config = FocusDetrConfig()
+    config.use_cache = False
+    config.save_pretrained(tmp_path)
+    assert FocusDetrConfig.from_pretrained(tmp_path).num_queries == config.num_queries

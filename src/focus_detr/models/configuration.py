@@ -323,6 +323,7 @@ def _refuse_unknown(config_class: type[PreTrainedConfig], kwargs: dict[str, Any]
     # transformers itself passes these on top of the fields, when loading and in its pipelines.
     inherited = {"num_labels", "torch_dtype", "name_or_path", "_name_or_path", "_commit_hash", "model_type"}
     inherited |= {"output_attentions", "attn_implementation", "_attn_implementation_autoset", "auto_map"}
+    inherited |= {"use_cache"}  # its Trainer leaves it in the configurations of what it trained
     inherited |= {"use_return_dict", "tf_legacy_loss", "use_bfloat16", "_from_pipeline", "_from_auto"}
     known = {field.name for field in dataclasses.fields(config_class)}
     for key in kwargs:

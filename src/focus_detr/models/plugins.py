@@ -1,4 +1,4 @@
-"""Modules of one's own that register hosts or token policies, named by the models that need them."""
+"""Modules of one's own that register hosts, token policies or backbones, named by models that need them."""
 
 from __future__ import annotations
 
@@ -46,12 +46,13 @@ def refuse_strangers(names: Iterable[str]) -> None:
 
 
 def import_plugins(names: Sequence[str]) -> None:
-    """Import the modules ``names``, each of which registers a host or a token policy.
+    """Import the modules ``names``, each of which registers a host, a token policy or a backbone.
 
     Raises:
         FocusDetrError: there is no such module, it cannot be imported, or it registers nothing; or a file
             names it and nobody has imported or trusts it.
     """
+    from focus_detr.models.backbones.catalogue import BACKBONES
     from focus_detr.models.hosts import HOSTS
     from focus_detr.models.policies import POLICIES
 
@@ -69,9 +70,9 @@ def import_plugins(names: Sequence[str]) -> None:
             ) from error
         except Exception as error:
             raise FocusDetrError(f"plugins: {name!r} cannot be imported: {error!r}") from error
-        sources = {source for registry in (HOSTS, POLICIES) for source in registry.modules()}
+        sources = {source for registry in (HOSTS, POLICIES, BACKBONES) for source in registry.modules()}
         if not any(f"{source}.".startswith(f"{name}.") for source in sources):
             raise FocusDetrError(
                 f"plugins: {name!r} registers nothing; it needs a class under @POLICIES.register(name) or "
-                "@HOSTS.register(name)"
+                "@HOSTS.register(name), or BACKBONES.register(entry)"
             )

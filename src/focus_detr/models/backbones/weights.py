@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import logging
 import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -137,12 +141,13 @@ def _transformers_weights(backbone: Backbone, folder: Path) -> dict[str, Tensor]
     family = backbone.config.model_type
     _check_kind(folder, family)
     try:
-        loaded: Any = type(backbone.model).from_pretrained(
-            folder,
-            out_features=backbone.config.out_features,
-            output_loading_info=True,
-            local_files_only=True,
-        )
+        with _unheard_report():
+            loaded: Any = type(backbone.model).from_pretrained(
+                folder,
+                out_features=backbone.config.out_features,
+                output_loading_info=True,
+                local_files_only=True,
+            )
     except (OSError, RuntimeError, ValueError) as error:
         raise FocusDetrError(f"{folder}: no {family} weights could be loaded: {error}") from error
     model, info = loaded
@@ -151,6 +156,22 @@ def _transformers_weights(backbone: Backbone, folder: Path) -> dict[str, Tensor]
     if missing:
         raise FocusDetrError(f"{folder} lacks {len(missing)} tensors of the backbone, such as {missing[:5]}")
     return model.state_dict()
+
+
+@contextmanager
+def _unheard_report() -> Iterator[None]:
+    """transformers warns of each tensor of the head that is left out, and of norms that start new."""
+    here = threading.get_ident()
+
+    def heard(record: logging.LogRecord) -> bool:
+        return record.thread != here or record.levelno > logging.WARNING
+
+    logger = logging.getLogger("transformers.modeling_utils")
+    logger.addFilter(heard)
+    try:
+        yield
+    finally:
+        logger.removeFilter(heard)
 
 
 def _check_kind(folder: Path, wanted: str) -> None:
