@@ -19,6 +19,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.models.attention import DeformableAttention, FeedForward
 from focus_detr.models.detector import FocusDetrOutput, refuse_arguments
+from focus_detr.models.inputs import check_images
 from focus_detr.ops import multi_scale_deformable_attention_of_projections, takes_projections
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
@@ -112,6 +113,7 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         if labels is not None:
             raise FocusDetrError("a deployed model computes no losses; use the one it was made from")
         refuse_arguments(others)
+        check_images(pixel_values, pixel_mask)
         pixel_values = pixel_values.float()
         # Which images are padded, and how, is a question of data, which no graph can hold; nor is each of the
         # many budgets worth the minutes that a graph of its own takes.

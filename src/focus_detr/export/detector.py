@@ -64,11 +64,15 @@ class ExportedDetector:
         """
         import torch
 
+        from focus_detr.models.inputs import check_images, check_sizes
+
+        check_images(pixel_values, pixel_mask)
         images = pixel_values.detach().to("cpu", torch.float32).numpy()
         height, width = images.shape[2:]
         sizes = [(height, width)] * len(images)
         if pixel_mask is not None:
             sizes = [(int(mask[:, 0].sum()), int(mask[0].sum())) for mask in pixel_mask]
+            check_sizes(*zip(*sizes, strict=True))
         answers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for size in dict.fromkeys(sizes):
             members = [index for index, each in enumerate(sizes) if each == size]

@@ -19,6 +19,7 @@ from focus_detr.models.backbones.backbone import build_backbone
 from focus_detr.models.configuration import FocusDetrConfig
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.initialization import initialize, start_parts
+from focus_detr.models.inputs import check_images
 from focus_detr.models.levels import levels_of_canvas, levels_of_each_size
 from focus_detr.models.neck import Neck
 from focus_detr.models.policies import POLICIES
@@ -134,9 +135,11 @@ class FocusDetrForObjectDetection(PreTrainedModel):
                 what the configuration says (see `Budget`).
 
         Raises:
-            FocusDetrError: an argument is none of these, or the token policy does not take the budget.
+            FocusDetrError: an argument is none of these, there is no image in them, or the token policy does
+                not take the budget.
         """
         refuse_arguments(others)
+        check_images(pixel_values, pixel_mask)
         accepted = self.encoder.accept(budget)
         levels, geometry = self.extract_levels(pixel_values, pixel_mask)  # (B,C,H_l,W_l), fine to coarse
         content = flatten_levels(levels)  # (B,N,C)

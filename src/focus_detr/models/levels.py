@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from focus_detr.models.inputs import check_sizes
 from focus_detr.structures.geometry import Geometry
 
 Extract = Callable[[Tensor], list[Tensor]]  # images (B,3,H,W) -> levels (B,C,H_l,W_l), fine to coarse
@@ -38,6 +39,7 @@ def levels_of_each_size(
     """Images of one size together and without padding: an image's levels do not know how it was padded."""
     # The one thing that the host must be told by the device; the rest follows from it.
     heights, widths = torch.stack([pixel_mask[:, :, 0].sum(1), pixel_mask[:, 0].sum(1)]).tolist()
+    check_sizes(heights, widths)
     members: dict[tuple[int, int], list[int]] = {}
     for i, (height, width) in enumerate(zip(heights, widths, strict=True)):
         members.setdefault((int(height), int(width)), []).append(i)
