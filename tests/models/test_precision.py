@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from focus_detr import FocusDetrForObjectDetection
+from focus_detr.deploy.deploy import deploy
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.policies import POLICIES
@@ -155,3 +156,13 @@ def test_dtypes_that_weights_cannot_have(wrong):
     with pytest.raises(FocusDetrError, match="use one of float32, bfloat16, float16"):
         float_dtype(wrong)
     assert float_dtype("bfloat16") is float_dtype(torch.bfloat16) is torch.bfloat16
+
+
+@pytest.mark.parametrize("half", HALVES)
+@torch.no_grad()
+def test_deployed_from_half_precision_it_computes_in_full(half, images):
+    model = small_model(dtype=torch.float32).to(half)
+    found = deploy(model)(*images)
+    expected = model.float()(*images)
+    torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=1e-4)
+    torch.testing.assert_close(found.pred_boxes, expected.pred_boxes, rtol=0, atol=1e-4)
