@@ -49,7 +49,7 @@ PUBLISHED = {
 def pairs() -> Iterator[tuple[str, str]]:
     """Hosts and policies that work together."""
     for host in HOSTS.names():
-        yield from ((host, name) for name in POLICIES.names() if host in POLICIES[name].hosts)
+        yield from ((host, name) for name in POLICIES.names() if POLICIES[name].works_with(host))
 
 
 def configuration(host: str, policy: str) -> FocusDetrConfig:

@@ -17,7 +17,10 @@ from focus_detr.models.policies import POLICIES
 from focus_detr.pictures.heatmap import draw_heatmap
 
 PAIRS = [
-    (host, policy) for policy in POLICIES.names() for host in HOSTS.names() if host in POLICIES[policy].hosts
+    (host, policy)
+    for policy in POLICIES.names()
+    for host in HOSTS.names()
+    if POLICIES[policy].works_with(host)
 ]
 
 

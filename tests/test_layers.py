@@ -20,7 +20,6 @@ FLOORS = [
 # Arrows that run up all the same, each for a reason.
 EXCEPTIONS = {
     ("models/configuration.py", "zoo"): "FocusDetrConfig.from_preset, a short way to zoo.preset",
-    ("losses/objective.py", "models"): "names the configuration's type; takes numbers next",
     ("inference/predictor.py", "export"): "exported files are models like any other, loaded on demand",
 }
 

@@ -102,7 +102,7 @@ def test_every_field_survives_saving(tmp_path):
         quirks=quirks,
         backbone_config=backbone,
     )
-    others = {"quirks", "backbone_config", "plugins"}
+    others = {"quirks", "backbone_config", "plugins", "heads", "head_options"}
     assert CHANGED.keys() | others == set(FocusDetrConfig.__annotations__)
     config.save_pretrained(tmp_path)
     loaded, default = FocusDetrConfig.from_pretrained(tmp_path), FocusDetrConfig()

@@ -22,7 +22,7 @@ CASES = {
     f"{host}-{policy}": {"host": host, "token_policy": policy, **HOST_FIELDS.get(host, {})}
     for policy in POLICIES.names()
     for host in HOSTS.names()
-    if host in POLICIES[policy].hosts
+    if POLICIES[policy].works_with(host)
 } | {
     "learned-queries": {"host": "deformable-detr", "token_policy": "dense"},
     "key-aware": {"token_policy": "interleaved", "policy_options": {"key_aware": True}},

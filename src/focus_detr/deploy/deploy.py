@@ -232,4 +232,5 @@ def _clone(output: FocusDetrOutput) -> FocusDetrOutput:
     tensors: dict[str, Any] = {
         name: value.clone() for name, value in output.items() if isinstance(value, Tensor)
     }
-    return replace(output, plan=plan, **tensors)
+    extra = None if output.extra is None else {name: value.clone() for name, value in output.extra.items()}
+    return replace(output, plan=plan, extra=extra, **tensors)

@@ -56,14 +56,14 @@ class HungarianMatcher:
 
     def cost(self, logits: Tensor, boxes: Tensor, classes: Tensor, targets: Tensor) -> Tensor:
         """(...,Q,T) of logits (...,Q,k), boxes (...,Q,4), classes (...,T), targets (...,T,4) boxes_cxcywh."""
-        unlike = self.unlikeness(logits.float() if logits.dtype.itemsize < 4 else logits, classes)
-        boxes, targets = boxes.to(unlike.dtype), targets.to(unlike.dtype)
+        class_costs = self.class_costs(logits.float() if logits.dtype.itemsize < 4 else logits, classes)
+        boxes, targets = boxes.to(class_costs.dtype), targets.to(class_costs.dtype)
         distance = torch.cdist(boxes, targets, p=1)
         corners, wanted = cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(targets)
         overlap = generalized_iou(corners[..., :, None, :], wanted[..., None, :, :], self.eps)
-        return self.class_cost * unlike + self.bbox_cost * distance - self.giou_cost * overlap
+        return self.class_cost * class_costs + self.bbox_cost * distance - self.giou_cost * overlap
 
-    def unlikeness(self, logits: Tensor, classes: Tensor) -> Tensor:
+    def class_costs(self, logits: Tensor, classes: Tensor) -> Tensor:
         """(...,Q,T): how little logits (...,Q,k) say each of classes (...,T); lower where they say it."""
         probability = of_classes(logits.sigmoid(), classes)
         absent = (1 - self.alpha) * probability**self.gamma * -(1 - probability + 1e-8).log()

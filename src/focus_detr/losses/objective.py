@@ -13,7 +13,6 @@ from focus_detr.losses.targets import Labels, Matches, Predictions, Targets, den
 from focus_detr.structures.boxes import EPS
 
 if TYPE_CHECKING:
-    from focus_detr.models.configuration import FocusDetrConfig
     from focus_detr.structures.memory import DecoderOutput
     from focus_detr.structures.queries import Queries
 
@@ -23,21 +22,27 @@ class Objective:
     denoising queries (``_dn``).
 
     Args:
+        costs: what the parts of a match cost; weights: what the parts of the loss count.
+        alpha, gamma: of the focal loss, and of its cost.
         eps: added to the areas that overlaps are divided by.
         no_object_weight: the last class is "no object", classes exclude each other, and a query that answers
             for nothing counts so much; None for focal losses of each class by itself.
     """
 
     def __init__(
-        self, config: FocusDetrConfig, eps: float = EPS, no_object_weight: float | None = None
+        self,
+        costs: Weights,
+        weights: Weights,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        eps: float = EPS,
+        no_object_weight: float | None = None,
     ) -> None:
-        c = config
-        costs = (c.class_cost, c.bbox_cost, c.giou_cost, c.focal_alpha, c.focal_gamma, eps)
-        weights = Weights(c.class_loss_coefficient, c.bbox_loss_coefficient, c.giou_loss_coefficient)
+        matching = (costs.classes, costs.bbox, costs.giou, alpha, gamma, eps)
         if no_object_weight is None:
-            self.criterion = SetCriterion(HungarianMatcher(*costs), weights, c.focal_alpha, c.focal_gamma)
+            self.criterion = SetCriterion(HungarianMatcher(*matching), weights, alpha, gamma)
         else:
-            self.criterion = SoftmaxCriterion(SoftmaxMatcher(*costs), weights, no_object_weight)
+            self.criterion = SoftmaxCriterion(SoftmaxMatcher(*matching), weights, no_object_weight)
 
     def __call__(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         """All parts, whose sum is the loss."""
@@ -63,6 +68,14 @@ class Objective:
             if denoising is not None and each.suffix in noised:
                 losses |= criterion.losses(noised[each.suffix], matches[-1], count * denoising.groups)
         return losses
+
+    def matches(self, decoded: DecoderOutput, labels: Labels) -> Matches:
+        """Which query of the last layer answers for which object."""
+        boxes, skip = decoded.boxes[-1], decoded.num_denoising
+        last = Predictions(
+            decoded.logits[-1][:, skip:], boxes[:, skip:], Targets.of(labels), "", decoded.valid
+        )
+        return Matches.on_device(self.criterion.matcher([last]), boxes.device)[0]
 
 
 def _proposed(queries: Queries, targets: Targets) -> Predictions:

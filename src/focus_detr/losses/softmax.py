@@ -13,7 +13,7 @@ from focus_detr.losses.matcher import HungarianMatcher, of_classes
 class SoftmaxMatcher(HungarianMatcher):
     """The cost of a class is what its probability lacks to 1, but for a constant (DETR, eq. 1)."""
 
-    def unlikeness(self, logits: Tensor, classes: Tensor) -> Tensor:
+    def class_costs(self, logits: Tensor, classes: Tensor) -> Tensor:
         """(...,Q,T), of logits (...,Q,k+1) and classes (...,T)."""
         return -of_classes(logits.softmax(-1), classes)
 

@@ -98,7 +98,9 @@ class FocusDetrConfig(PreTrainedConfig):
         token_policy: what the encoder does to which tokens: "focus" (foreground selection, cascade, dual
             attention), "dense" (every token), or another of `focus_detr.models.policies`.
         host_options, policy_options: options of that host and that policy alone.
-        plugins: modules of your own that register the host or the policy, imported first.
+        heads: what is said of every query beside its class and box, see `focus_detr.models.heads`;
+            head_options: options by the name of the head.
+        plugins: modules of your own that register the host, the policy or a head, imported first.
         keep_ratio: share of tokens kept as foreground (paper: 0.5).
         cascade: share of the foreground each encoder layer works on, one per layer, not increasing.
         num_fine_tokens: tokens that take part in self-attention in each encoder layer (paper: k = 300).
@@ -135,6 +137,8 @@ class FocusDetrConfig(PreTrainedConfig):
     host_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     token_policy: str = "focus"
     policy_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    heads: list[str] = dataclasses.field(default_factory=list)
+    head_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     plugins: list[str] = dataclasses.field(default_factory=list)
     keep_ratio: float | int = 0.5
     cascade: list[float | int] | tuple[float | int, ...] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2)
@@ -228,7 +232,7 @@ class FocusDetrConfig(PreTrainedConfig):
                 f"d_model={self.d_model}: must be a multiple of 4 "
                 f"and of attention_heads={self.attention_heads}"
             )
-        self._check_pair()
+        self._check_parts()
         bounds = [0.0, *self.foreground_ranges]
         if len(bounds) != self.num_levels or any(b <= a for a, b in pairwise(bounds)):
             raise FocusDetrError(
@@ -251,20 +255,28 @@ class FocusDetrConfig(PreTrainedConfig):
                 "use as many levels, or name fewer of them"
             )
 
-    def _check_pair(self) -> None:
+    def _check_parts(self) -> None:
+        from focus_detr.models.heads import HEADS
         from focus_detr.models.hosts import HOSTS
         from focus_detr.models.plugins import import_plugins
         from focus_detr.models.policies import POLICIES
 
         import_plugins(self.plugins)
         host, policy = HOSTS[self.host], POLICIES[self.token_policy]
-        if self.host not in policy.hosts:
+        if not policy.works_with(self.host):
+            able = ", ".join(name for name in HOSTS.names() if policy.works_with(name))
             raise FocusDetrError(
                 f"token_policy={self.token_policy!r} does not work with host={self.host!r}; "
-                f"it works with {', '.join(policy.hosts)}"
+                f"it works with {able}"
             )
         host.check(self)
         policy.check(self)
+        for name in self.heads:
+            HEADS[name].check(self, self.head_options.get(name, {}))
+        for name in self.head_options:
+            if name not in self.heads:
+                hint = did_you_mean(name, self.heads)
+                raise FocusDetrError(f"head_options: {name!r} is none of heads={self.heads}{hint}")
 
 
 _COUNTS = (

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from transformers.utils import ModelOutput
 from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.models.backbones.backbone import build_backbone
 from focus_detr.models.configuration import FocusDetrConfig
+from focus_detr.models.heads import HEADS, Head
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.initialization import initialize, start_parts
 from focus_detr.models.inputs import check_images
@@ -49,6 +50,7 @@ class FocusDetrOutput(ModelOutput):
         proposal_boxes: (B,Q,4) boxes_cxcywh that the decoder started from.
         spatial_shapes: (H,W) of each level's canvas.
         level_sizes: (B,L,2) height and width of the image's part of each canvas.
+        extra: (B,Q,...) by the name of the head, of each of the configuration's ``heads``; None without any.
     """
 
     loss: Tensor | None = None
@@ -60,6 +62,7 @@ class FocusDetrOutput(ModelOutput):
     proposal_boxes: Tensor | None = None
     spatial_shapes: list[tuple[int, int]] | None = None
     level_sizes: Tensor | None = None
+    extra: dict[str, Tensor] | None = None
 
 
 class FocusDetrForObjectDetection(PreTrainedModel):
@@ -101,6 +104,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         self.encoder = policy(c, proposals)
         self.proposals = proposals
         self.host = host(c, proposals)
+        self.heads = nn.ModuleDict({n: HEADS[n](c, c.head_options.get(n, {})) for n in c.heads})
         self.quirks = c.switches
         self._keep_in_fp32_modules_strict = full_precision_parts(self)  # for from_pretrained(dtype=...)
         self.post_init()
@@ -157,12 +161,18 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             with_samples=labels is not None and self.encoder.needs_samples,
         )
 
+        extra = {name: head(decoded, memory) for name, head in self.heads.items()}
+
         loss, parts = None, None
         if labels is not None:
             # Sums over thousands of queries, and costs that differ by little: half precision loses both.
             with without_autocast(pixel_values.device):
                 parts = self.host.losses(decoded, labels)
                 parts |= self.encoder.losses(memory, decoded, self.strides, labels)
+                if extra:
+                    matches = self.host.objective.matches(decoded, labels)
+                for name, head in self.heads.items():
+                    parts |= cast(Head, head).losses(extra[name], matches, labels)
                 loss = torch.stack(list(parts.values())).sum()
         skip = decoded.num_denoising
         logits = decoded.logits[-1][:, skip:]  # (B,Q,k)
@@ -179,6 +189,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             proposal_boxes=decoded.initial_boxes,
             spatial_shapes=geometry.shapes,
             level_sizes=geometry.sizes,
+            extra=extra or None,
         )
 
     def extract_levels(

@@ -1,4 +1,4 @@
-"""Modules of one's own that register hosts, token policies or backbones, named by models that need them."""
+"""Modules of one's own that register hosts, token policies, heads or backbones, named by models."""
 
 from __future__ import annotations
 
@@ -46,13 +46,14 @@ def refuse_strangers(names: Iterable[str]) -> None:
 
 
 def import_plugins(names: Sequence[str]) -> None:
-    """Import the modules ``names``, each of which registers a host, a token policy or a backbone.
+    """Import the modules ``names``, each of which registers a host, a token policy, a head or a backbone.
 
     Raises:
         FocusDetrError: there is no such module, it cannot be imported, or it registers nothing; or a file
             names it and nobody has imported or trusts it.
     """
     from focus_detr.models.backbones.catalogue import BACKBONES
+    from focus_detr.models.heads import HEADS
     from focus_detr.models.hosts import HOSTS
     from focus_detr.models.policies import POLICIES
 
@@ -70,9 +71,10 @@ def import_plugins(names: Sequence[str]) -> None:
             ) from error
         except Exception as error:
             raise FocusDetrError(f"plugins: {name!r} cannot be imported: {error!r}") from error
-        sources = {source for registry in (HOSTS, POLICIES, BACKBONES) for source in registry.modules()}
+        registries = (HOSTS, POLICIES, HEADS, BACKBONES)
+        sources = {source for registry in registries for source in registry.modules()}
         if not any(f"{source}.".startswith(f"{name}.") for source in sources):
             raise FocusDetrError(
-                f"plugins: {name!r} registers nothing; it needs a class under @POLICIES.register(name) or "
-                "@HOSTS.register(name), or BACKBONES.register(entry)"
+                f"plugins: {name!r} registers nothing; it needs a class under @POLICIES.register(name), "
+                "@HOSTS.register(name) or @HEADS.register(name), or BACKBONES.register(entry)"
             )

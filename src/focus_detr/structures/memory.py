@@ -67,6 +67,11 @@ class DecoderOutput:
         return 0 if self.denoising is None else self.denoising.content.shape[1]
 
     @property
+    def last(self) -> Tensor:
+        """(B,Q,C): the states after the last layer, without the denoising queries."""
+        return self.states[-1][:, self.num_denoising :]
+
+    @property
     def initial_boxes(self) -> Tensor:
         """(B,Q,4) boxes_cxcywh, or (B,Q,2) points, that the first layer looked at."""
         return self.references[0][:, self.num_denoising :]

@@ -1,1 +1,5 @@
-"""Heads: what is said of every query, from the decoder's states."""
+"""Heads: what is said of every query, from the decoder's states. `HEADS` knows those beside class and box."""
+
+from focus_detr.models.heads.base import HEADS, Head
+
+__all__ = ["HEADS", "Head"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from focus_detr.losses.objective import Objective
 from focus_detr.models.proposals import Proposals, ProposalUser
 from focus_detr.models.registry import NoOptions, Registry, read_options
 from focus_detr.structures.memory import DecoderOutput, Memory
@@ -30,12 +31,14 @@ class Host(ProposalUser):
         coordinates_in_own_precision: in double precision, coordinates are too; else they are always float32.
         single_scale: it works on one level, which is projected without a norm and needs no embedding.
         scoring: how an image processor reads its logits; see `FocusDetrImageProcessor`.
+        objective: what its predictions are taught by.
     """
 
     options_class: ClassVar[type] = NoOptions
     coordinates_in_own_precision: ClassVar[bool] = False
     single_scale: ClassVar[bool] = False
     scoring: ClassVar[str] = "sigmoid"
+    objective: Objective
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(proposals)
@@ -83,7 +86,7 @@ class Host(ProposalUser):
 
     def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         """The parts of the loss, already weighted."""
-        raise NotImplementedError
+        return self.objective(decoded, labels)
 
 
 HOSTS: Registry[Host] = Registry("host")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from focus_detr.losses.objective import Objective
 from focus_detr.models.heads.boxes import BoxHead, locate, refine_boxes
 from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import decoder_layers, self_attention_mask
 from focus_detr.models.layers import Layers
+from focus_detr.models.objective import objective_of
 from focus_detr.models.position import sine_of_boxes
 from focus_detr.models.precision import FullLinear
 from focus_detr.models.proposals import Proposals, best_tokens
@@ -65,7 +65,7 @@ class DeformableHost(Host):
             self.query_position = nn.Embedding(c.num_queries, width)
             self.query_point = FullLinear(width, 2)
         self.decoder = DeformableDecoder(c, options.box_refinement, options.logit_eps)
-        self.objective = Objective(c, eps=1e-12)  # the original adds nothing, and fails on empty boxes
+        self.objective = objective_of(c, eps=1e-12)  # the original adds nothing, and fails on empty boxes
         self.quirks = c.switches
 
     @classmethod
@@ -105,9 +105,6 @@ class DeformableHost(Host):
             init.normal_(self.query_content.weight)
             init.normal_(self.query_position.weight)
             self.decoder.box_heads[0].start_small()
-
-    def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
-        return self.objective(decoded, labels)
 
     def _propose(self, memory: Memory) -> Queries:
         # Every token's class logits and box, all of which are taught; the best become queries.

@@ -13,10 +13,10 @@ from transformers import initialization as init
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import CrossAttention, FeedForward, SelfAttention
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.layers import Layers
+from focus_detr.models.objective import objective_of
 from focus_detr.models.precision import FullLinear, FullMLP
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.memory import DecoderOutput, Memory
@@ -53,7 +53,7 @@ class DetrHost(Host):
         self.class_head = FullLinear(c.d_model, c.num_labels + 1)
         self.box_head = FullMLP(c.d_model, c.d_model, c.d_model, 4)
         # The original adds nothing to areas, and fails on empty boxes.
-        self.objective = Objective(c, eps=1e-12, no_object_weight=self.options.no_object_weight)
+        self.objective = objective_of(c, eps=1e-12, no_object_weight=self.options.no_object_weight)
 
     @classmethod
     def check(cls, config: FocusDetrConfig) -> None:
@@ -87,9 +87,6 @@ class DetrHost(Host):
 
     def start(self) -> None:
         init.normal_(self.query_position.weight)
-
-    def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
-        return self.objective(decoded, labels)
 
 
 class AttentionDecoder(nn.Module):

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from focus_detr.losses.objective import Objective
 from focus_detr.models.heads.boxes import locate
 from focus_detr.models.heads.classes import classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import Decoder, decoder_layers, self_attention_mask
 from focus_detr.models.hosts.denoising import contrastive_denoising
+from focus_detr.models.objective import objective_of
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries
@@ -34,7 +34,7 @@ class DinoHost(Host):
         self.query_content = nn.Embedding(c.num_queries, c.d_model)
         self.label_embedding = nn.Embedding(c.num_labels, c.d_model)
         self.decoder = Decoder(decoder_layers(c), c.d_model, c.num_labels)
-        self.objective = Objective(c)
+        self.objective = objective_of(c)
         self.quirks = c.switches
 
     def forward(

@@ -11,13 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from focus_detr.losses.objective import Objective
 from focus_detr.models.attention import MLP
 from focus_detr.models.heads.classes import classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import self_attention_mask
 from focus_detr.models.hosts.deformable import DeformableDecoder
 from focus_detr.models.hosts.denoising import plain_denoising
+from focus_detr.models.objective import objective_of
 from focus_detr.models.position import box_positions
 from focus_detr.models.precision import FullEmbedding
 from focus_detr.models.proposals import Proposals
@@ -54,7 +54,7 @@ class DnDeformableHost(Host):
         # One row more than there are classes, as released: a label that noise may put, and nothing else.
         self.label_embedding = nn.Embedding(c.num_labels + 1, c.d_model - 1)
         self.decoder = AnchorDecoder(c)
-        self.objective = Objective(c)
+        self.objective = objective_of(c)
         self.quirks = c.switches
 
     @classmethod

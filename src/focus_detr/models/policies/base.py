@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.hosts import HOSTS
 from focus_detr.models.proposals import Proposals, ProposalUser
 from focus_detr.models.registry import NoOptions, Registry, read_options
 from focus_detr.structures.budget import Budget
@@ -27,7 +28,7 @@ class TokenPolicy(ProposalUser):
     ``@POLICIES.register(name)``, and chosen by ``FocusDetrConfig(token_policy=name, policy_options={...})``.
 
     Attributes:
-        hosts: names of the hosts it works with.
+        single_scale: it works on one coarse level, and with the hosts that do.
         options_class: dataclass of its own options.
         needs_proposals: whether it uses the proposal transform or the encoder's class head.
         needs_samples: whether its losses look at where the decoder sampled.
@@ -35,7 +36,7 @@ class TokenPolicy(ProposalUser):
         takes_budget: whether a call may say how many.
     """
 
-    hosts: ClassVar[tuple[str, ...]] = ("dino", "deformable-detr", "dn-deformable-detr")
+    single_scale: ClassVar[bool] = False
     options_class: ClassVar[type] = NoOptions
     needs_proposals: ClassVar[bool] = False
     needs_samples: ClassVar[bool] = False
@@ -46,6 +47,11 @@ class TokenPolicy(ProposalUser):
         super().__init__(proposals)
         self.config = config
         self.options: Any = read_options(self.options_class, config.policy_options, "policy_options")
+
+    @classmethod
+    def works_with(cls, host: str) -> bool:
+        """Whether its memory is what the host of this name decodes."""
+        return HOSTS[host].single_scale == cls.single_scale
 
     @classmethod
     def check(cls, config: FocusDetrConfig) -> None:

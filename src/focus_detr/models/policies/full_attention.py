@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class FullAttentionPolicy(TokenPolicy):
     """Its cost grows with the square of the number of tokens: meant for one coarse level."""
 
-    hosts = ("detr",)
+    single_scale = True
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)

@@ -44,7 +44,7 @@ class PollAndPoolOptions:
 class PollAndPoolPolicy(TokenPolicy):
     """Polls the ``keep_ratio`` of tokens with the best scores; ``cascade`` is not used."""
 
-    hosts = ("detr",)
+    single_scale = True
     options_class = PollAndPoolOptions
     options: PollAndPoolOptions
     has_keep_ratio = True

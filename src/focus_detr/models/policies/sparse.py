@@ -13,11 +13,11 @@ from torch import Tensor
 
 from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.losses.criterion import num_boxes
-from focus_detr.losses.objective import Objective
 from focus_detr.losses.targets import Predictions, Targets
 from focus_detr.models.heads.boxes import BoxHead
 from focus_detr.models.heads.classes import ClassHead
 from focus_detr.models.layers import Layers
+from focus_detr.models.objective import objective_of
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.encoder import encoder_layers
 from focus_detr.models.policies.scoring import TokenScorer
@@ -63,7 +63,7 @@ class SparsePolicy(TokenPolicy):
         supervised = c.encoder_layers - 1 if self.options.auxiliary_losses else 0
         self.class_heads = Layers(ClassHead(c.d_model, c.num_labels) for _ in range(supervised))
         self.box_heads = Layers(BoxHead(c.d_model) for _ in range(supervised))
-        self.criterion = Objective(c, eps=1e-12).criterion
+        self.criterion = objective_of(c, eps=1e-12).criterion
         self.quirks = c.switches
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
