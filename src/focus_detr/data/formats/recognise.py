@@ -5,14 +5,21 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from focus_detr.data.cleaning import ImageCheck, clean_records
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.formats import coco, voc, yolo, yolo_plain
+from focus_detr.data.formats.classes import (
+    ClassNames,
+    category_ids,
+    check_overlap,
+    given_names,
+    labels_by_category,
+    shared_names,
+)
 from focus_detr.data.formats.reading import UnreadableFileError
 from focus_detr.data.formats.searching import folders_in, odd_files_in, refuse_system_folder
 from focus_detr.data.formats.source import ProblemLog, Source
@@ -25,7 +32,6 @@ logger = logging.getLogger(__name__)
 Format = Literal["coco", "yolo", "voc"]
 OnProblem = Literal["warn", "ignore", "raise"] | Callable[[Problem], None]
 _CROWDS = ("regions", "objects")
-ClassNames = Sequence[str] | Mapping[int, str] | Mapping[str, str]
 
 # YOLO's data.yaml first: it is explicit, while a folder may hold stray json. Last what only labels tell.
 _READERS: tuple[tuple[Format, Any], ...] = (
@@ -76,12 +82,14 @@ def load_dataset(
     log = ProblemLog(on_problem if callable(on_problem) else None)
     sources = [reader.read_split(handle, log) for handle in handles.values()]
     _settle_crowds(sources, crowds, root, log)
-    names = _given_names(classes) if classes is not None else _shared_names(sources, root)
-    _check_overlap(names, sources, root)
+    names = given_names(classes) if classes is not None else shared_names(sources, root)
+    check_overlap(names, sources, root)
     few = sum(len(source.images) for source in sources) <= _FEW_IMAGES
     check = check_images or ("headers" if few else "none")
     records = [
-        record for source in sources for record in clean_records(source, _labels(source, names), check, log)
+        record
+        for source in sources
+        for record in clean_records(source, labels_by_category(source, names), check, log)
     ]
     if not records:
         first = f" The first of {len(log.problems)} problems: {log.problems[0]}" if log.problems else ""
@@ -90,7 +98,7 @@ def load_dataset(
     dataset = DetectionDataset(
         records,
         names,
-        _category_ids(sources, names),
+        category_ids(sources, names),
         log.problems,
         str(root),
         "+".join(handles),
@@ -223,65 +231,6 @@ def _resolve(split: str | None, splits: dict[str, Any], root: Path) -> dict[str,
 def _short(name: str) -> str:
     without_year = re.sub(r"_?\d{4}$", "", name.lower())
     return "val" if without_year in _VALIDATION_NAMES else without_year
-
-
-def _given_names(classes: ClassNames) -> list[str]:
-    if isinstance(classes, str):
-        raise FocusDetrError(f"classes={classes!r}: must be a list of names or a map from label to name.")
-    if isinstance(classes, Mapping):
-        by_label = {int(label): name for label, name in classes.items()}
-        if sorted(by_label) != list(range(len(by_label))):
-            raise FocusDetrError(f"classes={dict(classes)!r}: labels must be 0, 1, 2, ... without gaps.")
-        names = [by_label[label] for label in range(len(by_label))]
-    else:
-        names = list(classes)
-    twice = _twice(names)
-    if not names or twice:
-        raise FocusDetrError(f"classes: {'given twice: ' + listed(twice) if twice else 'none given'}.")
-    return names
-
-
-def _shared_names(sources: list[Source], root: Path) -> list[str]:
-    names = list(sources[0].categories.values())
-    for source in sources[1:]:
-        if list(source.categories.values()) != names:
-            raise FocusDetrError(
-                f"{root}: the splits name different classes, {listed(names)} and "
-                f"{listed(source.categories.values())}. "
-                "Give classes=[...] to say which count."
-            )
-    if twice := _twice(names):
-        raise FocusDetrError(f"{root}: class names given twice: {listed(twice)}.")
-    return names
-
-
-def _twice(names: list[str]) -> list[str]:
-    return sorted(name for name, count in Counter(names).items() if count > 1)
-
-
-def _check_overlap(names: list[str], sources: list[Source], root: Path) -> None:
-    there = [name for source in sources for name in source.categories.values()]
-    if not set(names) & set(there):
-        raise FocusDetrError(
-            f"{root}: none of the classes asked for ({listed(names)}) is in the data set, which has "
-            f"{listed(dict.fromkeys(there))}. Names must be spelled alike."
-        )
-
-
-def _labels(source: Source, names: list[str]) -> dict[int, int | None]:
-    label_of = {name: label for label, name in enumerate(names)}
-    return {category: label_of.get(name) for category, name in source.categories.items()}
-
-
-def _category_ids(sources: list[Source], names: list[str]) -> list[int]:
-    """The source's id of every class; classes it does not have get ids it does not use."""
-    known = {name: category for source in reversed(sources) for category, name in source.categories.items()}
-    free = max(known.values()) + 1
-    identifiers = []
-    for name in names:
-        identifiers.append(known.get(name, free))
-        free += name not in known
-    return identifiers
 
 
 def _number_images(records: list[Record]) -> None:
