@@ -103,3 +103,13 @@ def test_contact_sheet():
         > contact_sheet(images, columns=2, cell=100).height
     )
     assert contact_sheet([]).width > 0
+
+
+@pytest.mark.parametrize("size", [(70_000, 2), (3, 66_000), (1, 1)])
+def test_a_picture_of_any_shape_can_be_drawn_and_kept(size, tmp_path):
+    found = Detections(
+        "a", np.float32([[0, 0, *size]]), np.float32([0.9]), np.int64([0]), ["cell"], size[::-1]
+    )
+    drawn = draw_detections(Image.new("RGB", size), found)
+    drawn.save(tmp_path / "drawn.jpg")
+    assert max(drawn.size) <= 65_535

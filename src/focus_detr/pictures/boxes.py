@@ -16,6 +16,8 @@ Rectangle = tuple[float, float, float, float]
 
 _SMALLEST_SIDE = 480
 """Smaller images are enlarged before drawing, or labels would cover what they name."""
+_LONGEST_SIDE = 60_000
+"""Larger images are shrunk: JPEG holds 65,535 pixels a side, some of them for the legend."""
 _PALETTE: tuple[Color, ...] = (
     (230, 57, 70), (0, 150, 136), (255, 183, 3), (58, 134, 255), (155, 93, 229), (120, 190, 33),
     (251, 111, 146), (0, 187, 249), (244, 124, 32), (38, 70, 183), (177, 112, 61), (0, 104, 71),
@@ -43,7 +45,8 @@ def draw_detections(
     scores: bool = True,
     legend: bool = True,
 ) -> Image.Image:
-    """A copy of the image with its objects drawn; small images are enlarged so that labels stay readable.
+    """A copy of the image with its objects drawn; small images are enlarged so that labels stay readable, and
+    those too long for a JPEG are shrunk.
 
     Args:
         image: the original image, RGB.
@@ -51,11 +54,13 @@ def draw_detections(
         scores: add the score to each label.
         legend: add a strip below with the number of objects of each class.
     """
-    factor = max(1, -(-_SMALLEST_SIDE // min(image.size)))
+    factor: float = max(1, -(-_SMALLEST_SIDE // min(image.size)))
     # One very long side would make an enlarged strip of an image huge.
     factor = max(1, min(factor, 4096 // max(image.size)))
-    size = (image.width * factor, image.height * factor)
-    canvas = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)  # a copy, at any size
+    factor = min(factor, _LONGEST_SIDE / max(image.size))
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    rgb = image if image.mode == "RGB" else image.convert("RGB")
+    canvas = rgb.resize(size, Image.Resampling.BICUBIC)  # a copy, at any size
     unit = _unit(canvas)
     drawing = ImageDraw.Draw(canvas)
     order = sorted(range(len(detections)), key=lambda index: float(detections.scores[index]))
