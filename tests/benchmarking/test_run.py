@@ -176,6 +176,16 @@ def test_a_preset_has_random_weights_and_every_spelling_is_the_same():
     assert not plain.trained and plain.config.to_dict() == spelled.config.to_dict()
 
 
+def test_fields_of_a_preset_are_said_behind_it_and_its_pixels_are_its_backbone_s():
+    from focus_detr.benchmarking.subjects import Order, load_subject
+
+    said = load_subject(Order("preset:dino-lite0,token_policy=sparse,keep_ratio=0.2"))
+    assert not said.trained and (said.config.token_policy, said.config.keep_ratio) == ("sparse", 0.2)
+    assert said.predictor.processor.image_mean == [127 / 255] * 3
+    with pytest.raises(FocusDetrError, match="dino-lite0,sparse: must be key=value"):
+        load_subject(Order("dino-lite0,sparse"))
+
+
 def test_a_deployed_model_answers_like_its_own(tiny_model):
     import torch
 

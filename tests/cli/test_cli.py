@@ -66,6 +66,9 @@ def test_the_command_line_reference_is_current():
 def test_presets_prints_names_and_one_whole_configuration():
     assert run("presets").output.split() == list_presets()
     assert json.loads(run("presets", "--json").output) == list_presets()
+    said = run("presets", "dino-r50", "--set", "token_policy=sparse", "--set", "keep_ratio=0.2", "--json")
+    shown = json.loads(said.output)
+    assert (shown["token_policy"], shown["keep_ratio"]) == ("sparse", 0.2)
     assert json.loads(run("presets", "focus-detr-lite0", "--json").output)["model_type"] == "focus_detr"
     shown = yaml.safe_load(run("presets", "focus-detr-lite0").output)
     assert shown["model_type"] == "focus_detr" and "id2label" not in shown

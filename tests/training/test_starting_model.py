@@ -16,7 +16,7 @@ from focus_detr.models.backbones.catalogue import BACKBONES, backbone_config
 from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
 from focus_detr.training import train
 from focus_detr.training.recipe import list_recipes, load_recipe, recipe_for
-from focus_detr.training.starting_model import build_image_processor, new_model
+from focus_detr.training.starting_model import build_image_processor, build_model, new_model
 from focus_detr.zoo.presets import preset_weights
 from helpers.tiny_datasets import write_coco
 from helpers.tiny_training import small_focus_detr
@@ -153,6 +153,17 @@ def test_a_model_of_one_s_own_making_gets_the_pixels_of_its_architecture():
     config = FocusDetrConfig.from_preset("focus-detr-lite0", **SMALL)
     assert build_image_processor(FocusDetrForObjectDetection(config), recipe()).image_mean == [127 / 255] * 3
     assert build_image_processor(small_focus_detr(), recipe()).image_mean == [0.485, 0.456, 0.406]
+
+
+def test_a_model_of_one_s_own_making_with_a_random_backbone_is_warned_of(dataset, caplog):
+    said = {"id2label": dict(enumerate(dataset.class_names)), "category_ids": dataset.category_ids}
+    model = FocusDetrForObjectDetection(FocusDetrConfig.from_preset("focus-detr-lite0", **SMALL, **said))
+    build_model(model, None, recipe(), dataset)
+    assert "backbone has random numbers" in caplog.text
+    caplog.clear()
+    weights.load_pretrained_backbone(model.backbone, "efficientnet-lite0")
+    build_model(model, None, recipe(), dataset)
+    assert not caplog.text
 
 
 def test_a_trained_model_and_a_resumed_run_keep_the_pixels_they_began_with(data, tmp_path, monkeypatch):

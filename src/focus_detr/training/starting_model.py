@@ -35,6 +35,7 @@ def build_model(
     report = None
     if isinstance(model, PreTrainedModel):
         detector = model
+        _warn_of_random_parts(detector)
     elif checkpoint is not None:
         from focus_detr.zoo.loading import load_model
 
@@ -116,6 +117,18 @@ def _measure_norms(
     size = {"height": _MEASURED_SIDE, "width": _MEASURED_SIDE}
     pixels = processor(images, size=size, return_tensors="pt")["pixel_values"]
     measure_statistics(detector.backbone, pixels)
+
+
+def _warn_of_random_parts(detector: PreTrainedModel) -> None:
+    """A model that the caller made is trained as it is; that of its backbone may have been overlooked."""
+    from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
+
+    norms = [each for each in detector.modules() if isinstance(each, FrozenBatchNorm2d)]
+    if norms and not any(bool(norm.running_mean.any()) for norm in norms):
+        logger.warning(
+            "the model's backbone has random numbers, and what is frozen of it stays so: load weights "
+            "(load_pretrained_backbone), or train a preset, which comes with them"
+        )
 
 
 def _aligned(detector: PreTrainedModel) -> None:
