@@ -323,7 +323,7 @@ def _refuse_hub_kernels(values: Any) -> None:
     """transformers would fetch such a kernel from the hub, code and all, and run it."""
     for key, value in values.items() if isinstance(values, dict) else ():
         named = value.values() if isinstance(value, dict) else (value,)
-        if "attn_implementation" in key and any("/" in each for each in named if isinstance(each, str)):
+        if "attn_implementation" in str(key) and any("/" in each for each in named if isinstance(each, str)):
             raise FocusDetrError(
                 f"{key}={value!r}: asks for code from the Hugging Face hub, which is not loaded; take that "
                 "line out of config.json"
