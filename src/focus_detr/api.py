@@ -83,6 +83,7 @@ class FocusDetr:
         threshold: float | None = None,
         classes: Sequence[str | int] | str | int | None = None,
         batch_size: int = 1,
+        budget: float | None = None,
         keep_images: bool = False,
         **limits: Any,
     ) -> list[Detections]:
@@ -94,6 +95,8 @@ class FocusDetr:
             threshold: lowest score reported, 0..1; by default the model's own.
             classes: names or labels of those wanted; by default all.
             batch_size: images computed at once; changes speed, not results.
+            budget: mean share of tokens that an encoder layer works on, in [0.05, 1]: less is faster, 1 is
+                all; by default what the model is configured for. Models that select tokens take one.
             keep_images: keep each image with its detections, for drawing.
             limits: what one image may cost, `timeout`, `max_megabytes`, `max_pixels`, `private_redirects`.
 
@@ -107,6 +110,7 @@ class FocusDetr:
             threshold=threshold,
             classes=classes,
             batch_size=batch_size,
+            budget=budget,
             keep_images=keep_images,
             **limits,
         )

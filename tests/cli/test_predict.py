@@ -284,3 +284,8 @@ def test_a_heatmap_shows_where_a_real_model_looked(folder, tiny_model):
     assert result.exit_code == 0, result.output
     assert {path.name for path in (folder / "out").iterdir()} == {"one.heatmap.jpg", "detections.jsonl"}
     assert len(Image.open(folder / "out" / "one.heatmap.jpg").getcolors(2**24)) > 100
+
+
+def test_a_budget_that_the_model_cannot_keep_is_refused(folder, stand_in):
+    with pytest.raises(FocusDetrError, match="budget=0.5: this model works on what it was made for"):
+        predict(folder / "images", "--budget", "0.5")

@@ -2,9 +2,12 @@ import numpy as np
 import pytest
 import torch
 
+from focus_detr.deploy.deploy import deploy
 from focus_detr.errors import FocusDetrError
+from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference import BadImage, Predictor
 from helpers.fake_detector import CLASS_NAMES, FakeModel, picture, plain_processor
+from helpers.small_models import small_model
 
 BOTH = dict(red=(4, 4, 20, 12), green=(30, 20, 60, 44))
 
@@ -27,6 +30,32 @@ def test_threshold_comes_from_the_call_then_the_model_then_the_default():
     assert len(next(predictor(score_threshold=0.8).predict(image))) == 1
     assert len(next(predictor(score_threshold=0.8).predict(image, threshold=0.6))) == 2
     assert len(next(predictor().predict(image, threshold=1))) == 0
+
+
+@pytest.mark.parametrize("deployed", [False, True])
+def test_a_budget_reaches_the_model_with_each_batch(deployed):
+    model = small_model(dtype=torch.float32)
+    model = deploy(model) if deployed else model
+    counts = []
+
+    def note(module, inputs, keywords, output):
+        counts.append(sum(output.plan.counts) / len(output.plan.counts))
+
+    model.register_forward_hook(note, with_kwargs=True)
+    finder = Predictor(model, FocusDetrImageProcessor(size={"shortest_edge": 96, "longest_edge": 128}))
+    for budget in (0.1, 0.5, 1):
+        assert len(list(finder.predict([picture(**BOTH)] * 3, batch_size=2, budget=budget))) == 3
+    tokens = max(counts)
+    assert np.allclose(counts, np.repeat([0.1, 0.5, 1.0], 2) * tokens, atol=1.5)
+
+
+@pytest.mark.parametrize(
+    ("budget", "message"),
+    [(0.5, "budget=0.5: this model works on what it was made for"), (3, "budget=3: must be a number in")],
+)
+def test_a_budget_that_cannot_be_kept_is_refused_before_anything_is_read(budget, message):
+    with pytest.raises(FocusDetrError, match=message):
+        predictor().predict("nothing/there/*.jpg", budget=budget)
 
 
 def test_classes_by_name_or_label():

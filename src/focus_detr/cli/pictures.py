@@ -44,8 +44,16 @@ def keep_sources(sources: list[str], output: Path) -> None:
 class Pictures:
     """Writes `<image>.jpg` and `<image>.heatmap.jpg` into a folder; images of one name get numbers."""
 
-    def __init__(self, folder: Path, predictor: Predictor, boxes: bool, heatmap: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        predictor: Predictor,
+        boxes: bool,
+        heatmap: bool,
+        budget: float | None = None,
+    ) -> None:
         self.folder, self.predictor, self.boxes, self.heatmap = folder, predictor, boxes, heatmap
+        self.budget = budget
         self._taken: set[str] = set()
         self._last: Counter[str] = Counter()
 
@@ -61,7 +69,8 @@ class Pictures:
         if self.heatmap:
             from focus_detr.pictures.heatmap import draw_heatmap
 
-            _save(draw_heatmap(self.predictor, detections.image), self.folder / f"{name}.heatmap.jpg")
+            page = draw_heatmap(self.predictor, detections.image, self.budget)
+            _save(page, self.folder / f"{name}.heatmap.jpg")
 
     def _free_name(self, path: str) -> str:
         """A name for an image's pictures that no other image of this run was given."""

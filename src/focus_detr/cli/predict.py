@@ -35,6 +35,13 @@ def predict(
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Only these classes, by name: a,b,c")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once.")] = 4,
+    budget: Annotated[
+        float | None,
+        typer.Option(
+            help="Mean share of tokens that an encoder layer works on, 0.05 to 1; the model's own when not "
+            "given."
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for annotated pictures and result files.")
     ] = None,
@@ -84,6 +91,7 @@ def predict(
         threshold=threshold,
         classes=split_names(classes),
         batch_size=batch_size,
+        budget=budget,
         progress=not json,
         keep_images=output is not None and (images or heatmap),
         max_pixels=max_megapixels * 1_000_000,
@@ -94,7 +102,7 @@ def predict(
     try:
         with ExitStack() as files:
             writers = [] if output is None else _open_files(output, formats, predictor, files)
-            pictures = Pictures(output, predictor, images, heatmap) if output is not None else None
+            pictures = Pictures(output, predictor, images, heatmap, budget) if output is not None else None
             for result in stream:
                 with _explained_disk(output):
                     for writer in writers:

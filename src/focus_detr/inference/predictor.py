@@ -18,6 +18,7 @@ from transformers.utils import ModelOutput
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.results import BadImage, Detections, resolve_classes
 from focus_detr.inference.sources.files import NamedImage, Sources, expand_sources
+from focus_detr.structures.budget import Budget
 
 logger = logging.getLogger(__name__)
 
@@ -145,6 +146,7 @@ class Predictor:
         threshold: float | None = None,
         classes: Sequence[str | int] | str | int | None = None,
         batch_size: int = 1,
+        budget: Budget | float | None = None,
         progress: bool = False,
         keep_images: bool = False,
         **limits: Any,
@@ -156,6 +158,8 @@ class Predictor:
             threshold: score that detections must reach, 0..1.
             classes: names or labels of those wanted.
             batch_size: images that go through the model together.
+            budget: mean share of tokens that an encoder layer works on, in [0.05, 1]: less is faster, 1 is
+                all; what the model is configured for when not given. Models that select tokens take one.
             progress: show a progress bar.
             keep_images: keep each image with its detections, for drawing.
             limits: what one image may cost: `timeout` in seconds, `max_megabytes`, `max_pixels`,
@@ -168,10 +172,11 @@ class Predictor:
         threshold = self.threshold if threshold is None else _checked_threshold(threshold)
         if classes is not None:
             classes = resolve_classes(classes, self.class_names)
+        budget = self._accepted(budget)
         items: Iterable[NamedImage | BadImage] = expand_sources(sources, **limits)
         if progress and isinstance(sources, str | os.PathLike | Sequence):
             items = list(items)  # so that the bar knows how many there are
-        return self._predict(items, threshold, classes, batch_size, progress, keep_images)
+        return self._predict(items, threshold, classes, batch_size, budget, progress, keep_images)
 
     def _predict(
         self,
@@ -179,6 +184,7 @@ class Predictor:
         threshold: float,
         classes: Sequence[str | int] | None,
         batch_size: int,
+        budget: Budget | None,
         progress: bool,
         keep_images: bool,
     ) -> Iterator[Detections | BadImage]:
@@ -189,7 +195,9 @@ class Predictor:
             for group in _batches(items, batch_size):
                 paths = [path for path, image in group if not isinstance(image, BadImage)]
                 images = [image for _, image in group if not isinstance(image, BadImage)]
-                found = iter(self.detect(images, threshold=threshold, classes=classes, paths=paths))
+                found = iter(
+                    self.detect(images, threshold=threshold, classes=classes, paths=paths, budget=budget)
+                )
                 for _, image in group:
                     bar.update()
                     if isinstance(image, BadImage):
@@ -205,22 +213,39 @@ class Predictor:
         threshold: float | None = None,
         classes: Sequence[str | int] | str | int | None = None,
         paths: Sequence[str] | None = None,
+        budget: Budget | float | None = None,
     ) -> list[Detections]:
         """The objects of RGB images that go through the model as one batch."""
         if not images:
             return []
-        return self.decode(self.run(images), images, threshold=threshold, classes=classes, paths=paths)
+        outputs = self.run(images, budget)
+        return self.decode(outputs, images, threshold=threshold, classes=classes, paths=paths)
 
     @torch.inference_mode()
-    def run(self, images: Sequence[Image.Image]) -> Any:
+    def run(self, images: Sequence[Image.Image], budget: Budget | float | None = None) -> Any:
         """The model's own output for a batch: `logits`, `pred_boxes`; of our models, the token plan too."""
+        accepted = self._accepted(budget)
         batch = self.processor(images=list(images), return_tensors="pt")
         pixel_values, pixel_mask = batch["pixel_values"], batch["pixel_mask"]
         with _explained_memory(pixel_values):
             if isinstance(self.model, nn.Module):
                 pixel_values = pixel_values.to(self.device, self.dtype)
-                return self.model(pixel_values=pixel_values, pixel_mask=pixel_mask.to(self.device))
+                # Modules that are not ours need not know of budgets.
+                said = {} if accepted is None else {"budget": accepted}
+                return self.model(pixel_values=pixel_values, pixel_mask=pixel_mask.to(self.device), **said)
             return RawOutput(*self.model.infer(pixel_values, pixel_mask))
+
+    def _accepted(self, budget: Budget | float | None) -> Budget | None:
+        budget = Budget.of(budget)
+        if budget is None:
+            return None
+        accept = getattr(getattr(self.model, "encoder", None), "accept", None)
+        if accept is None:
+            raise FocusDetrError(
+                f"budget={budget.share}: this model works on what it was made for, as exported files do; "
+                "a budget needs the model itself"
+            )
+        return accept(budget)
 
     def decode(
         self,

@@ -19,14 +19,15 @@ _WIDTH = 1800
 _INK, _MUTED, _PAPER = (31, 41, 51), (102, 114, 127), (255, 255, 255)
 
 
-def draw_heatmap(predictor: Predictor, image: Image.Image) -> Image.Image:
+def draw_heatmap(predictor: Predictor, image: Image.Image, budget: float | None = None) -> Image.Image:
     """One page: the foreground score over the image, score by level, tokens kept by each encoder layer.
 
-    Where tokens are chosen by their level alone (token_policy='interleaved') there are no scores to draw.
+    Tokens are those of a ``budget``, where one is given (see `Predictor.predict`).
+    Where they are chosen by their level alone (token_policy='interleaved') there are no scores to draw.
 
     Raises `FocusDetrError` for a model that selects no tokens (a dense encoder, an exported file).
     """
-    outputs = predictor.run([image])
+    outputs = predictor.run([image], budget)
     if getattr(outputs, "plan", None) is None:
         raise FocusDetrError(
             "heatmap: this model selects no tokens; it takes one with token_policy 'focus', 'salience' or "
