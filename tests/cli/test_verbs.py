@@ -85,6 +85,15 @@ def test_check_takes_crowds_for_objects_where_asked(data):
     assert part["objects"]["cell"] == 2
 
 
+def test_evaluate_takes_crowds_for_objects_where_asked(data, tiny_model):
+    file = data / "train" / "_annotations.coco.json"
+    file.write_text(file.read_text().replace('"iscrowd": 0', '"iscrowd": 1'))
+    arguments = ["evaluate", tiny_model, data, "--device", "cpu", "--split", "train", "--json"]
+    with pytest.raises(FocusDetrError, match="--crowds objects"):
+        run(*arguments)
+    assert json.loads(run(*arguments, "--crowds", "objects").stdout)["objects"] == 2
+
+
 def test_check_shows_no_control_characters(data):
     file = data / "train" / "_annotations.coco.json"
     file.write_text(file.read_text().replace('"cell"', json.dumps("ce\x1b[31mll\nerror: x")))

@@ -32,7 +32,7 @@ def suspicions(dataset: DetectionDataset) -> list[Problem]:
         warn(
             "unused-classes",
             f"{len(unused)} of {len(names)} classes have no object in {dataset.split!r}: {listed(unused)}",
-            "Remove them, or find pictures of them: what is not shown is not learned.",
+            "Find pictures of them, or leave them out: what is not shown is neither learned nor measured.",
         )
     used = len(names) - len(unused)
     lonely = [name for name, count in zip(names, pictures_of, strict=True) if count == 1]
