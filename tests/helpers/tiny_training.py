@@ -24,7 +24,7 @@ RECIPE = {
     "batch_size": 4,
     "lr_drops": [2],
     "ema_decay": 0.9,
-    "ema_warmup_steps": 5,
+    "ema_warmup": 0.5,
     "learning_rate": 0.01,
     "shortest_edge": 32,
     "longest_edge": 32,
@@ -162,25 +162,26 @@ def losses(output: Path) -> dict[int, str]:
 
 def main(data: str, output: str, options: str) -> None:
     """Train; ``die_at`` kills this process for good at that step, ``die_saving`` while it is being saved."""
-    from focus_detr.training import train
-    from focus_detr.training.trainer import DetectionTrainer
+    from focus_detr.training import saving, train
+    from focus_detr.training.loop import TrainingLoop
 
     settings = json.loads(options)
     os.environ.update(settings.pop("environment", {}))
     die_at, die_saving = settings.pop("die_at", None), settings.pop("die_saving", None)
-    step, save_scaler = DetectionTrainer.training_step, DetectionTrainer._save_scaler
+    die_of, tell = settings.pop("die_of", signal.SIGKILL), settings.pop("evaluator", True)
+    step, save_quietly = TrainingLoop._step, saving.save_quietly
 
-    def dying_step(self, *args, **kwargs):
-        if self.state.global_step == die_at:
+    def dying_step(self, *args):
+        if self.state.step == die_at:
+            os.kill(os.getpid(), die_of)
+        return step(self, *args)
+
+    def dying_save(model, folder, state=None):
+        save_quietly(model, folder, state)
+        if folder.name == f".checkpoint-{die_saving}.writing":
             os.kill(os.getpid(), signal.SIGKILL)
-        return step(self, *args, **kwargs)
 
-    def dying_save(self, folder):
-        if self.state.global_step == die_saving:
-            os.kill(os.getpid(), signal.SIGKILL)
-        save_scaler(self, folder)
-
-    DetectionTrainer.training_step, DetectionTrainer._save_scaler = dying_step, dying_save
+    TrainingLoop._step, saving.save_quietly = dying_step, dying_save
     denoising = settings.pop("focus_detr", None)
     model = settings.pop("model", None) or tiny_detector(noise=settings.pop("noise", 0.1))
     train(
@@ -189,7 +190,7 @@ def main(data: str, output: str, options: str) -> None:
         recipe=RECIPE,
         output=output,
         device="cpu",
-        evaluator=lambda model: {"AP": float(next(model.parameters()).sum())},
+        evaluator=(lambda model: {"AP": float(next(model.parameters()).sum())}) if tell else None,
         **settings,
     )
 
@@ -197,7 +198,7 @@ def main(data: str, output: str, options: str) -> None:
 # Processes are forked from one that has the slow imports behind it.
 processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(
-    ["helpers.tiny_training", "focus_detr.training.trainer", "focus_detr.evaluation"]
+    ["helpers.tiny_training", "focus_detr.training.loop", "focus_detr.evaluation"]
 )
 
 
@@ -208,11 +209,11 @@ def start(data: Path, output: Path, **options):
     return process
 
 
-def finish(*started, killed: bool = False) -> None:
-    """Wait for processes, which must end well, or by being killed."""
+def finish(*started, killed: bool = False, code: int = 0) -> None:
+    """Wait for processes, which must end well, with an exit code, or by being killed."""
     for process in started:
         process.join(timeout=300)
-        assert process.exitcode == (-signal.SIGKILL if killed else 0)
+        assert process.exitcode == (-signal.SIGKILL if killed else code)
 
 
 if __name__ == "__main__":

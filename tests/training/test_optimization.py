@@ -57,11 +57,11 @@ def test_norms_and_frozen_parameters():
         (Recipe(epochs=10, schedule="constant"), {0: 1, 99: 1}),
         (Recipe(epochs=10, schedule="cosine", lr_final_factor=0.2), {0: 1, 50: 0.6, 100: 0.2}),
         (
-            Recipe(epochs=10, schedule="constant", warmup_steps=10, warmup_factor=0.5),
+            Recipe(epochs=10, schedule="constant", warmup=0.1, warmup_factor=0.5),
             {0: 0.5, 5: 0.75, 10: 1, 50: 1},
         ),
         (
-            Recipe(epochs=10, schedule="cosine", warmup_steps=20, lr_final_factor=0, warmup_factor=0),
+            Recipe(epochs=10, schedule="cosine", warmup=0.2, lr_final_factor=0, warmup_factor=0),
             {0: 0, 10: 0.5, 20: 1, 60: 0.5, 100: 0},
         ),
     ],
@@ -76,13 +76,13 @@ def test_moving_average_follows_with_a_growing_decay():
     model = nn.Sequential(nn.Linear(1, 1, bias=False), nn.BatchNorm1d(1))
     weight = model[0].weight
     torch.nn.init.constant_(weight, 0.0)
-    ema = build_ema(model, decay=0.9, warmup_steps=2)
+    ema = build_ema(model, decay=0.9, warmup_steps=2)  # spans two steps: 0.5 at most
     expected = 0.0
     for step in range(1, 6):
         torch.nn.init.constant_(weight, float(step))
         model[1].num_batches_tracked.fill_(step)
         ema.update_parameters(model)
-        decay = 0.9 * (1 - torch.exp(torch.tensor(-step / 2)).item())
+        decay = 0.5 * (1 - torch.exp(torch.tensor(-step / 2)).item())
         expected = decay * expected + (1 - decay) * step
         assert ema.module[0].weight.item() == pytest.approx(expected, rel=1e-5)
     assert ema.module[1].num_batches_tracked == 5  # whole numbers are copied

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from PIL import Image
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.training import Recipe, train
+from helpers import tiny_training
 from helpers.tiny_training import RECIPE, TinyDetector, losses, small_focus_detr, tiny_detector, write_dataset
 
 QUICK = {**RECIPE, "epochs": 1, "checkpoint_steps": None}
@@ -32,7 +34,7 @@ def finished(tiny_data, tmp_path_factory):
 def test_output_folder(finished, tiny_data):
     names = {path.name for path in finished.output.iterdir()} - {"tensorboard"}
     assert names == {
-        "best", "last", "checkpoints", "recipe.yaml", "metrics.csv", "curves.png", "samples.jpg",
+        "best", "last", "checkpoints", "recipe.yaml", "run.yaml", "metrics.csv", "curves.png", "samples.jpg",
     }  # fmt: skip
     for folder in (finished.best, finished.last):
         model = TinyDetector.from_pretrained(folder)
@@ -124,7 +126,9 @@ def test_accumulation_divides_the_memory_not_the_batch(tiny_data, tmp_path):
 def test_focus_detr_trains_with(overrides, tiny_data, tmp_path):
     numbers = []
     for name, each in (("plain", {}), ("other", overrides)):
-        settings = {"max_steps": 2, "eval_split": None, **each}
+        # Larger than 32 pixels: torch's bfloat16 convolution gives no numbers for weights of a map of one cell.
+        size = {"shortest_edge": 64, "longest_edge": 64}
+        settings = {"max_steps": 2, "eval_split": None, **size, **each}
         run(tiny_data, tmp_path / name, small_focus_detr(2), overrides=settings)
         numbers.append([float(row.split()[0]) for row in losses(tmp_path / name).values()])
     tolerance = 0.1 if "precision" in overrides else 1e-3
@@ -238,14 +242,17 @@ def test_evaluation_data_without_objects_is_refused(tmp_path):
         run(data, tmp_path / "run")
 
 
-def test_local_folder_named_datasets_is_no_package(tmp_path):
+def test_a_local_folder_named_datasets_does_not_matter(tiny_data, tmp_path):
     (tmp_path / "datasets" / "mine").mkdir(parents=True)
-    code = (
-        "import focus_detr.training.imports as imports\n"
-        "with imports.without_local_datasets_folder():\n"
-        "    from focus_detr.training.trainer import DetectionTrainer\n"
-        "import sys, transformers.trainer as trainer\n"
-        "assert not trainer.is_datasets_available() and '' in sys.path, sys.path\n"
+    helper = Path(tiny_training.__file__)
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            f"from helpers.tiny_training import main; main({str(tiny_data)!r}, 'run', '{{}}')",
+        ],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{Path(__file__).parents[2] / 'src'}:{helper.parents[1]}"},
+        check=True,
     )
-    source = str(Path(__file__).parents[2] / "src")
-    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": source}, check=True)
+    assert (tmp_path / "run" / "last").is_dir()

@@ -14,14 +14,15 @@ from focus_detr.cli.output import JsonFlag, print_json, say
 def train(
     data: DataArgument,
     model: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--model",
             "--preset",
             help="What to start from: a trained model to fine-tune (bundled name, folder, hub id), or a "
-            "preset (see `focus-detr presets`) to train from new.",
+            "preset (see `focus-detr presets`) to train from new. If absent: focus-detr-lite0, or a resumed "
+            "run's own.",
         ),
-    ] = "focus-detr-lite0",
+    ] = None,
     recipe: Annotated[
         str | None,
         typer.Option(

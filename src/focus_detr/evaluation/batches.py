@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -38,6 +40,43 @@ def evaluate_batches(
     Returns the measures of `CocoMetrics.summary` and `ForegroundRecall.summary`; those that are not defined,
     for want of objects, are left out.
     """
+    findings = find_in_batches(
+        model, dataloader, ground_truth, max_detections=max_detections, processor=processor
+    )
+    return score_findings([findings], ground_truth)
+
+
+@dataclass
+class Findings:
+    """What a model detects in some images; several processes find their shares, one scores them all."""
+
+    predictions: list[dict[str, Any]]
+    """COCO results."""
+    image_ids: set[int]
+    recall: ForegroundRecall
+
+    def __getstate__(self) -> dict[str, Any]:
+        # As numbers: a tenth of the bytes of as many dictionaries on the way to another process.
+        rows = [[p["image_id"], p["category_id"], *p["bbox"], p["score"]] for p in self.predictions]
+        return {**self.__dict__, "predictions": np.array(rows, dtype=np.float64).reshape(-1, 7)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.predictions = [
+            {"image_id": int(image), "category_id": int(category), "bbox": bbox, "score": score}
+            for image, category, *bbox, score in state["predictions"].tolist()
+        ]
+
+
+def find_in_batches(
+    model: nn.Module,
+    dataloader: Iterable[Mapping[str, Any]],
+    ground_truth: Mapping[str, Any],
+    *,
+    max_detections: int | None = None,
+    processor: FocusDetrImageProcessor | None = None,
+) -> Findings:
+    """The first half of `evaluate_batches`, with the same arguments."""
     if max_detections is None:
         max_detections = getattr(getattr(model, "config", None), "num_detections", 300)
     category_ids = [category["id"] for category in ground_truth["categories"]]
@@ -63,6 +102,18 @@ def evaluate_batches(
                 seen.add(image_id)
                 detections = Detections.from_tensors(objects, names, tuple(label["orig_size"].tolist()))
                 predictions += detections.to_coco(image_id, category_ids)
+    return Findings(predictions, seen, recall)
+
+
+def score_findings(shares: Sequence[Findings], ground_truth: Mapping[str, Any]) -> dict[str, float]:
+    """The second half of `evaluate_batches`: measures of all shares together."""
+    predictions: list[dict[str, Any]] = []
+    seen: set[int] = set()
+    recall = ForegroundRecall()
+    for share in shares:
+        predictions += [each for each in share.predictions if each["image_id"] not in seen]
+        seen |= share.image_ids
+        recall.add(share.recall)
     measures = coco_metrics(restrict(ground_truth, seen), predictions).summary | recall.summary()
     return {name: value for name, value in measures.items() if not math.isnan(value)}
 

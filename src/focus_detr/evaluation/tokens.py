@@ -65,6 +65,13 @@ class ForegroundRecall:
                 hit = inside[indices[image][valid[image]]].any(0).numpy()
                 self._kept[layer] += (groups & hit).sum(1)
 
+    def add(self, other: ForegroundRecall) -> None:
+        """Count in what another has counted, of other images."""
+        if other._kept is not None:
+            self._kept = other._kept if self._kept is None else self._kept + other._kept
+        self._total = self._total + other._total
+        self._unreachable = self._unreachable + other._unreachable
+
     def compute(self) -> dict[str, Any]:
         """Recalls 0..1, None where there is no object of the size; empty when no plan was seen.
 

@@ -7,8 +7,10 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Any
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.registry import Registry
 
 _trusting: ContextVar[bool] = ContextVar("trusting", default=False)
 _named_by_file: ContextVar[bool] = ContextVar("named_by_file", default=False)
@@ -45,8 +47,8 @@ def refuse_strangers(names: Iterable[str]) -> None:
         )
 
 
-def import_plugins(names: Sequence[str]) -> None:
-    """Import the modules ``names``, each of which registers a host, a token policy, a head or a backbone.
+def import_plugins(names: Sequence[str], registries: Sequence[Registry[Any]] = ()) -> None:
+    """Import the modules ``names``: each registers a host, policy, head or backbone, or in ``registries``.
 
     Raises:
         FocusDetrError: there is no such module, it cannot be imported, or it registers nothing; or a file
@@ -71,10 +73,11 @@ def import_plugins(names: Sequence[str]) -> None:
             ) from error
         except Exception as error:
             raise FocusDetrError(f"plugins: {name!r} cannot be imported: {error!r}") from error
-        registries = (HOSTS, POLICIES, HEADS, BACKBONES)
-        sources = {source for registry in registries for source in registry.modules()}
+        everywhere: tuple[Any, ...] = (HOSTS, POLICIES, HEADS, BACKBONES, *registries)
+        sources = {source for registry in everywhere for source in registry.modules()}
         if not any(f"{source}.".startswith(f"{name}.") for source in sources):
             raise FocusDetrError(
                 f"plugins: {name!r} registers nothing; it needs a class under @POLICIES.register(name), "
-                "@HOSTS.register(name) or @HEADS.register(name), or BACKBONES.register(entry)"
+                "@HOSTS.register(name) or @HEADS.register(name), BACKBONES.register(entry), or, in a recipe's "
+                "plugins, @TASKS.register(name)"
             )

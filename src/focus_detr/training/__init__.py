@@ -1,4 +1,4 @@
-"""Training: recipe -> DetectionTrainer -> a folder with the best and the last model."""
+"""Training: recipe -> loop over the loss of a task -> a folder with the best and the last model."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from focus_detr.training.recipe import load_recipe as load_recipe
     from focus_detr.training.run import TrainingResult as TrainingResult
     from focus_detr.training.run import train as train
-    from focus_detr.training.trainer import DetectionTrainer as DetectionTrainer
+    from focus_detr.training.tasks import Task as Task
 
 _HOME = {
-    "DetectionTrainer": "trainer",
     "FinetuningReport": "finetuning",
     "Recipe": "recipe",
+    "Task": "tasks",
     "TrainingResult": "run",
     "list_recipes": "recipe",
     "load_for_finetuning": "finetuning",

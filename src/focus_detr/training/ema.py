@@ -11,19 +11,23 @@ from torch.optim.swa_utils import AveragedModel
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
-def build_ema(model: nn.Module, decay: float, warmup_steps: int) -> AveragedModel:
+def build_ema(model: nn.Module, decay: float, warmup_steps: float) -> AveragedModel:
     """A copy of ``model`` that follows it: ``average = d·average + (1 - d)·weights`` after each step.
 
-    ``d = decay·(1 - exp(-steps/warmup_steps))``, so that the random start is soon forgotten. Buffers (batch
-    statistics) are averaged too, and whole numbers copied.
+    ``d = min(decay, 1 - 1/warmup_steps)·(1 - exp(-steps/warmup_steps))``: the random start is soon forgotten,
+    and the average, which spans about ``1/(1 - d)`` steps, never more than ``warmup_steps``, so that at the
+    end of a short run it is no weights of long ago. Buffers (batch statistics) are averaged too, and whole
+    numbers copied.
     """
+    span = max(1.0, warmup_steps)
+    highest = min(decay, 1 - 1 / span)
 
     def average(averages: Tensors, weights: Tensors, num_averaged: Tensor | int) -> None:
         if not averages[0].is_floating_point():
             for mean, value in zip(averages, weights, strict=True):
                 mean.copy_(value)
             return
-        d = decay * (1 - math.exp(-float(num_averaged) / warmup_steps))
+        d = highest * (1 - math.exp(-float(num_averaged) / span))
         torch._foreach_lerp_(averages, weights, 1 - d)
 
     with torch.no_grad():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -44,9 +45,15 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     ]
 
 
+def build_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:
+    fused = device.type in ("cpu", "cuda")
+    return torch.optim.AdamW(parameter_groups(model, recipe), betas=recipe.betas, fused=fused)
+
+
 def learning_rate_factor(recipe: Recipe, total_steps: int, steps_per_epoch: float) -> Callable[[int], float]:
     """Function of the optimiser step (0 for the first) that every group's learning rate is multiplied by."""
     unit = 1.0 if recipe.max_steps else steps_per_epoch
+    warmup = round(recipe.warmup * total_steps)
     drops = [round(drop * unit) for drop in recipe.lr_drops]
 
     def factor(step: int) -> float:
@@ -54,11 +61,11 @@ def learning_rate_factor(recipe: Recipe, total_steps: int, steps_per_epoch: floa
         if recipe.schedule == "multistep":
             scale = 0.1 ** sum(step >= drop for drop in drops)
         elif recipe.schedule == "cosine":
-            done = (step - recipe.warmup_steps) / max(1, total_steps - recipe.warmup_steps)
+            done = (step - warmup) / max(1, total_steps - warmup)
             wave = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0.0, done))))
             scale = recipe.lr_final_factor + (1 - recipe.lr_final_factor) * wave
-        if step < recipe.warmup_steps:
-            scale *= recipe.warmup_factor + (1 - recipe.warmup_factor) * step / recipe.warmup_steps
+        if step < warmup:
+            scale *= recipe.warmup_factor + (1 - recipe.warmup_factor) * step / warmup
         return scale
 
     return factor

@@ -23,6 +23,8 @@ _FACTORS = (
     "lr_final_factor",
     "warmup_factor",
 )
+# Counts of steps until version 0.2, and the shares that took their place.
+_SHARES = {"warmup_steps": "warmup", "ema_warmup_steps": "ema_warmup"}
 RECIPES = Path(__file__).parents[1] / "zoo" / "recipes"
 
 
@@ -40,6 +42,8 @@ class Recipe:
     """Images of an optimiser step, over all processes and accumulated micro-batches."""
     gradient_accumulation: int = 1
     """Micro-batches of an optimiser step: divides the memory needed, not the batch."""
+    eval_batch_size: int | None = None
+    """Images a process evaluates at a time; null takes a micro-batch's, or 8 where that has more."""
 
     learning_rate: float = 1e-4
     backbone_learning_rate_factor: float = 0.1
@@ -55,13 +59,14 @@ class Recipe:
     """When "multistep" drops the rate to a tenth: in epochs, or in steps where ``max_steps`` is given."""
     lr_final_factor: float = 0.01
     """Where "cosine" ends, as a share of the learning rate."""
-    warmup_steps: int = 0
+    warmup: float = 0.0
+    """Share of the run over which the learning rate rises to its value."""
     warmup_factor: float = 0.001
     """Where the linear warm-up starts, as a share of the learning rate."""
     ema_decay: float = 0.0
     """Decay of the weights' moving average, which is then what is evaluated and saved; 0 switches it off."""
-    ema_warmup_steps: int = 2000
-    """Time constant over which the decay grows to ``ema_decay``."""
+    ema_warmup: float = 0.05
+    """Share of the run over which the decay grows (a time constant), and that the average spans at most."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast for GPUs; on CPUs depthwise convolutions train many times slower in bf16 than in fp32."""
@@ -102,6 +107,13 @@ class Recipe:
     """Stop after so many evaluations without a better AP; None never stops early."""
     seed: int = 0
 
+    task: str = "detection"
+    """What a step computes, of `focus_detr.training.tasks`."""
+    task_options: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """The task's own options."""
+    plugins: tuple[str, ...] = ()
+    """Modules to import first, which register tasks."""
+
     backbone_weights: str | None = "default"
     """Where a new model's backbone starts: "default" is the weight that the preset names; another of
     `list_backbones`, or a folder or hub id of a transformers model of its architecture. null insists on
@@ -119,6 +131,11 @@ class Recipe:
         hints = typing.get_type_hints(cls)
         checked = {}
         for key, value in values.items():
+            if key in _SHARES:
+                raise FocusDetrError(
+                    f"{source}: {key}={value!r} is a share of the run now, so that short runs are no warm-up "
+                    f"alone: write {_SHARES[key]}: 0.05 for a twentieth of the steps"
+                )
             if key not in hints:
                 hint = did_you_mean(key, hints) or f"; known: {', '.join(hints)}"
                 raise FocusDetrError(f"{source}: unknown key {key!r}{hint}")
@@ -162,6 +179,11 @@ class Recipe:
         return {"lr_drops": tuple(drop * length / self.length for drop in self.lr_drops)}
 
     @property
+    def evaluated_together(self) -> int:
+        """Images of a batch of evaluation."""
+        return self.eval_batch_size or min(8, self.batch_size // self.gradient_accumulation)
+
+    @property
     def length(self) -> int:
         """Epochs, or steps where ``max_steps`` is given."""
         return self.max_steps or self.epochs or 1
@@ -190,16 +212,18 @@ class Recipe:
         for key in at_least_one:
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 refuse(key, "must be at least 1")
-        for key in ("checkpoint_steps", "patience", "threads"):
+        for key in ("eval_batch_size", "checkpoint_steps", "patience", "threads"):
             if getattr(self, key) is not None and getattr(self, key) < 1:
                 refuse(key, "must be at least 1, or null")
-        for key in ("warmup_steps", "workers", "eval_interval", "weight_decay", "clip_gradient", "seed"):
+        for key in ("workers", "eval_interval", "weight_decay", "clip_gradient", "seed"):
             if getattr(self, key) < 0:
                 refuse(key, "must not be negative")
         if not self.learning_rate > 0:
             refuse("learning_rate", "must be positive; the paper uses 1e-4")
-        if self.ema_warmup_steps < 1:
-            refuse("ema_warmup_steps", "must be at least 1")
+        if not 0 <= self.warmup < 1:
+            refuse("warmup", "is a share of the run and must lie in [0, 1); 0.05 is usual")
+        if not 0 < self.ema_warmup <= 1:
+            refuse("ema_warmup", "is a share of the run and must lie in (0, 1]; 0.05 is usual")
         if self.shortest_edge < 32:
             refuse("shortest_edge", "must be at least 32 pixels, one cell of the coarsest feature map")
         if self.longest_edge < self.shortest_edge:

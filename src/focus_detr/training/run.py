@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.plugins import trusting_plugins
-from focus_detr.training.evaluating import Evaluator, coco_evaluator
-from focus_detr.training.imports import without_local_datasets_folder
+from focus_detr.models.plugins import import_plugins, trusting_plugins
+from focus_detr.training.evaluating import CocoEvaluator, Evaluator
+from focus_detr.training.origin import refuse_other_data, write_origin
+from focus_detr.training.processes import check_share, join_processes
+from focus_detr.training.randomness import own_surroundings
 from focus_detr.training.recipe import Recipe
 from focus_detr.training.setup import (
     check_device,
+    check_precision,
+    choose_model,
     choose_recipe,
+    from_home,
     load_evaluation_data,
     load_training_data,
     newest_checkpoint,
     write_recipe,
 )
 from focus_detr.training.starting_model import build_image_processor, build_model, processor_folder
+from focus_detr.training.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
-    from focus_detr.training.trainer import DetectionTrainer
+    from focus_detr.training.loop import TrainingLoop
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +66,7 @@ class TrainingResult:
 def train(
     data: str | Path | DetectionDataset,
     *,
-    model: str | Path | PreTrainedModel = "focus-detr-lite0",
+    model: str | Path | PreTrainedModel | None = None,
     recipe: str | Path | Mapping[str, Any] | Recipe | None = None,
     output: str | Path | None = None,
     resume: bool = False,
@@ -71,14 +80,17 @@ def train(
 
     ``output`` ends with ``best/`` and ``last/`` (model folders), ``recipe.yaml``, ``metrics.csv``,
     ``curves.png`` and ``samples.jpg`` (training images as augmented). Start it under ``torchrun`` for several
-    processes; ``batch_size`` is that of all of them together.
+    processes; ``batch_size`` is that of all of them together. Random generators and torch's number of threads
+    are set for the run, and put back when it ends. Ctrl-C and SIGTERM end it after the step under way, with a
+    checkpoint to resume from.
 
     Args:
         data: data set folder, or a loaded one. The recipe names the splits.
-        model: preset (see `list_presets`), bundled name or folder of a trained model, or a model.
+        model: preset (see `list_presets`), bundled name or folder of a trained model, or a model; None for
+            the preset "focus-detr-lite0", or for a resumed run's own.
         recipe: name (see `list_recipes`), YAML file or fields; None takes the one meant for the model.
         output: folder of the run; ``runs/<preset>`` or ``runs/<recipe>`` where None, whichever was named.
-        resume: go on with the run in ``output`` exactly where its newest checkpoint left it.
+        resume: go on with the run in ``output`` exactly where its newest checkpoint left it; the same data.
         overrides: fields of the recipe to change; ``{"model.token_policy": "salience"}`` for one in a field.
         eval_data: data set to evaluate on, where it is not a split of ``data``.
         device: "cpu" to train there whatever else there is; None for the fastest there is.
@@ -90,56 +102,93 @@ def train(
             what to change.
     """
     check_device(device)
+    data, eval_data, recipe, output, model = map(from_home, (data, eval_data, recipe, output, model))
+    model = choose_model(model, output, resume)
     with trusting_plugins(trust_plugins):
         chosen, output = choose_recipe(model, recipe, output, resume, overrides)
-    if chosen.threads:
-        torch.set_num_threads(chosen.threads)
-    with without_local_datasets_folder():
-        from focus_detr.training.arguments import training_arguments
-        from focus_detr.training.trainer import DetectionTrainer
+    use_cpu = device == "cpu"
+    accelerator = join_processes(use_cpu)
+    check_share(chosen, accelerator.num_processes)
+    check_precision(chosen, accelerator.device)
+    checkpoint = newest_checkpoint(output, resume, accelerator.is_main_process)
+    with own_surroundings(chosen.threads, use_cpu):
+        return _train(
+            accelerator, data, eval_data, model, chosen, output, checkpoint, evaluator, trust_plugins
+        )
 
-    # Joins the other processes, of which only the first then writes.
-    first = training_arguments(chosen, output, device == "cpu").process_index == 0
-    checkpoint = newest_checkpoint(output, resume, first)
-    dataset = load_training_data(data, chosen)
-    eval_dataset = load_evaluation_data(data, eval_data, chosen, dataset)
-    torch.manual_seed(chosen.seed)
-    with trusting_plugins(trust_plugins):
-        detector, report = build_model(model, checkpoint, chosen, dataset)
-        processor = build_image_processor(processor_folder(checkpoint, output) or model, chosen)
-    if evaluator is None and eval_dataset is not None:
-        evaluator = coco_evaluator(eval_dataset, processor, chosen.batch_size, chosen.workers)
+
+def _train(
+    accelerator: Accelerator,
+    data: Any,
+    eval_data: Any,
+    model: str | Path | PreTrainedModel,
+    recipe: Recipe,
+    output: Path,
+    checkpoint: Path | None,
+    evaluator: Evaluator | None,
+    trust_plugins: bool,
+) -> TrainingResult:
     from focus_detr.data import Collator, TransformedDataset, build_transforms
+    from focus_detr.training.loop import TrainingLoop
+    from focus_detr.training.monitoring import MetricsTable, Progress, TensorBoard
 
-    size = {"shortest_edge": chosen.shortest_edge, "longest_edge": chosen.longest_edge}
-    transforms = build_transforms(chosen.augmentation, **{"size": size, **chosen.augmentation_options})
-    trainer = DetectionTrainer(
+    dataset = load_training_data(data, recipe)
+    eval_dataset = load_evaluation_data(data, eval_data, recipe, dataset)
+    if checkpoint is not None:
+        refuse_other_data(output, (dataset, eval_dataset))
+    set_seed(recipe.seed)
+    with trusting_plugins(trust_plugins):
+        import_plugins(recipe.plugins, (TASKS,))
+        detector, report = build_model(model, checkpoint, recipe, dataset)
+        processor = build_image_processor(processor_folder(checkpoint, output) or model, recipe)
+    if evaluator is None and eval_dataset is not None:
+        evaluator = CocoEvaluator(eval_dataset, processor, recipe.evaluated_together, recipe.workers)
+
+    size = {"shortest_edge": recipe.shortest_edge, "longest_edge": recipe.longest_edge}
+    transforms = build_transforms(recipe.augmentation, **{"size": size, **recipe.augmentation_options})
+    training_set = TransformedDataset(dataset, transforms, recipe.seed)
+    loop = TrainingLoop(
+        accelerator,
         detector,
-        chosen,
+        build_task(recipe.task, recipe.task_options, detector, accelerator.device),
+        recipe,
         output,
-        TransformedDataset(dataset, transforms, chosen.seed),
+        training_set,
         Collator(processor),
         evaluator,
         processor,
         {record.image_id: record.path for record in dataset.records},
-        use_cpu=device == "cpu",
+        # The row is in the table before the plot is drawn from it.
+        (MetricsTable(output), TensorBoard(output), Progress()),
     )
-    if first:
-        write_recipe(output, chosen)
+    if checkpoint is not None:
+        loop.restore(checkpoint)
+    if accelerator.is_main_process:
+        if checkpoint is None:
+            write_origin(
+                output, None if isinstance(model, PreTrainedModel) else str(model), (dataset, eval_dataset)
+            )
+        write_recipe(output, recipe)
         if report is not None:
             logger.info("%s", report)
             (output / "finetuning.txt").write_text(f"{report}\n", encoding="utf-8")
         if not (output / "samples.jpg").exists():
-            _draw_samples(trainer.train_dataset, output / "samples.jpg")
-    _run(trainer, checkpoint)
-    trainer.save_trained_model(output / "last")
+            _draw_samples(training_set, output / "samples.jpg")
+    if loop.ended:
+        logger.info("the run had ended already")
+    else:
+        if checkpoint is None:
+            set_seed(recipe.seed)
+        with memory_advice(loop):
+            loop.run()
+    loop.save_trained_model(output / "last")
     best = output / "best"
     return TrainingResult(
         output=output,
-        steps=trainer.state.global_step,
+        steps=loop.state.step,
         best=best if best.is_dir() else None,
         last=output / "last",
-        metrics=_best_metrics(trainer),
+        metrics=loop.state.best_metrics(),
         report=report,
     )
 
@@ -151,25 +200,24 @@ def _draw_samples(dataset: Any, path: Path) -> None:
     sample_grid(dataset, path)
 
 
-def _run(trainer: DetectionTrainer, checkpoint: Path | None) -> None:
-    from transformers.trainer_callback import TrainerState
-
-    from focus_detr.training.monitoring import out_of_patience
-
-    if checkpoint is not None:
-        state = TrainerState.load_from_json(str(checkpoint / "trainer_state.json"))
-        if state.global_step >= state.max_steps or out_of_patience(state, trainer.recipe):
-            logger.info("the run had ended already")
-            trainer.restore(checkpoint, state)
-            return
+@contextmanager
+def memory_advice(loop: TrainingLoop) -> Iterator[None]:
+    """Where memory runs out within it, say what of the recipe to lower."""
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        yield
     except RuntimeError as error:
         if not _is_out_of_memory(error):
             raise
-        recipe = trainer.recipe
+        recipe = loop.recipe
+        ran_out = f"memory ran out on {loop.device} ({str(error).splitlines()[0]})"
+        if loop.evaluating:
+            raise FocusDetrError(
+                f"{ran_out} in the evaluation after step {loop.state.step}. Lower eval_batch_size, now "
+                f"{recipe.evaluated_together}, which changes no number: resume with "
+                "--set eval_batch_size=1, say"
+            ) from error
         raise FocusDetrError(
-            f"memory ran out on {trainer.args.device} ({str(error).splitlines()[0]}). Lower what a step "
+            f"{ran_out}. Lower what a step "
             f"needs: gradient_accumulation above {recipe.gradient_accumulation} (the same batch in smaller "
             f"parts), batch_size below {recipe.batch_size}, gradient_checkpointing: true (now "
             f"{str(recipe.gradient_checkpointing).lower()}), precision: bf16 (now {recipe.precision}), "
@@ -182,12 +230,3 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return (
         isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "not enough memory" in words
     )
-
-
-def _best_metrics(trainer: DetectionTrainer) -> dict[str, float]:
-    for row in trainer.state.log_history:
-        if row.get("step") == trainer.state.best_global_step and "eval_AP" in row:
-            return {
-                name.removeprefix("eval_"): value for name, value in row.items() if name.startswith("eval_")
-            }
-    return {}

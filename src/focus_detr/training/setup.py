@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import yaml
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError, UnknownSplitError
 from focus_detr.folders import writable_folder
 from focus_detr.models.plugins import refuse_strangers
 from focus_detr.training.checkpoints import list_checkpoints
+from focus_detr.training.origin import read_origin
 from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 from focus_detr.zoo.presets import is_preset
 
@@ -25,11 +25,13 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 # What may change when a run goes on: none of it touches the weights.
-_MAY_CHANGE = {"name", "workers", "threads", "patience"}
+_MAY_CHANGE = {"name", "workers", "threads", "patience", "eval_batch_size"}
+
+DEFAULT_MODEL = "focus-detr-lite0"
 
 
 def check_device(device: str | None) -> None:
-    """Trainer takes the fastest device there is: another can be refused, but not chosen."""
+    """The fastest device there is, or the CPU: another can be refused, but not chosen."""
     if device in (None, "cpu"):
         return
     fastest = "cuda" if torch.cuda.is_available() else "mps" if torch.mps.is_available() else "cpu"
@@ -39,6 +41,38 @@ def check_device(device: str | None) -> None:
             f"device={device!r}: this machine trains on {known}; another GPU is chosen by "
             "CUDA_VISIBLE_DEVICES, several by torchrun"
         )
+
+
+def check_precision(recipe: Recipe, device: torch.device) -> None:
+    """Raise `FocusDetrError` where ``device`` cannot train in the recipe's precision."""
+    if recipe.precision == "fp16" and device.type == "cpu":
+        raise FocusDetrError("precision='fp16': needs a GPU; on a CPU train with fp32 or bf16")
+
+
+def from_home(path: Any) -> Any:
+    """A path that may begin with ``~``, which a shell expands in some places only; all else as it is."""
+    if isinstance(path, str | Path) and str(path).startswith("~"):
+        return type(path)(os.path.expanduser(path))
+    return path
+
+
+def choose_model(
+    model: str | Path | PreTrainedModel | None, output: str | Path | None, resume: bool
+) -> str | Path | PreTrainedModel:
+    """What a run starts from: a resumed run's own model, which must not be another now.
+
+    Raises:
+        FocusDetrError: the run in ``output`` was started from another model.
+    """
+    own = read_origin(Path(output)).get("model") if resume and output is not None else None
+    if model is None or isinstance(model, PreTrainedModel):
+        return model if model is not None else own or DEFAULT_MODEL
+    if own is not None and str(model) != own and Path(model).resolve() != Path(own).resolve():
+        raise FocusDetrError(
+            f"{output}: the run was started from {own}, not from {model}; leave the model out to go on with "
+            "it, or start a new run in another output"
+        )
+    return model
 
 
 def choose_recipe(
@@ -51,7 +85,7 @@ def choose_recipe(
     """The recipe and the folder; a resumed run's own recipe, which must not have changed."""
     saved_file = Path(output) / "recipe.yaml" if output is not None else None
     if resume and saved_file is not None and saved_file.is_file():
-        saved = Recipe.from_dict(yaml.safe_load(saved_file.read_text(encoding="utf-8")), str(saved_file))
+        saved = load_recipe(saved_file)
         chosen = (load_recipe(recipe) if recipe is not None else saved).replace(overrides)
         _refuse_strangers(recipe, chosen, overrides)
         changed = [key for key, value in chosen.to_dict().items() if value != saved.to_dict()[key]]
@@ -68,6 +102,8 @@ def choose_recipe(
     chosen = chosen.replace(overrides)
     _refuse_strangers(recipe, chosen, overrides)
     folder = Path(output) if output is not None else Path("runs") / chosen.name
+    if resume and output is None and (folder / "recipe.yaml").is_file():
+        return choose_recipe(model, recipe, folder, resume, overrides)
     if resume:  # a run's folder has its recipe from the start
         raise FocusDetrError(f"{folder}: there is no run to resume; check output, or leave resume out")
     return chosen, folder
@@ -78,7 +114,9 @@ def _refuse_strangers(recipe: Any, chosen: Recipe, overrides: Mapping[str, Any] 
     if not isinstance(recipe, Mapping | Recipe):
         said = overrides or {}
         own = said.get("model.plugins") or (said.get("model") or {}).get("plugins") or ()
-        refuse_strangers(name for name in chosen.model.get("plugins") or () if name not in own)
+        own = (*own, *(said.get("plugins") or ()))
+        named = (*(chosen.model.get("plugins") or ()), *chosen.plugins)
+        refuse_strangers(name for name in named if name not in own)
 
 
 def newest_checkpoint(output: Path, resume: bool, first: bool) -> Path | None:

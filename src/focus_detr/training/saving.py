@@ -1,0 +1,206 @@
+"""Checkpoints: the model, and the states of optimiser, schedule, average, random numbers; written, read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from transformers import PreTrainedModel
+from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.training.checkpoints import checkpoint_folder, keep_newest, list_checkpoints, put_in_place
+from focus_detr.training.randomness import RandomNumbers
+from focus_detr.training.state import TrainingState
+
+
+class Stateful(Protocol):
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state: Any) -> Any: ...
+
+
+class Checkpointer:
+    """Writes and reads the checkpoints of a run.
+
+    Args:
+        accelerator: of this process; all processes save and restore together.
+        root: folder of the checkpoints.
+        model: as `accelerator.prepare` gave it.
+        parts: file of a checkpoint -> what it holds the state of; None is left out.
+        image_processor: kept with the model.
+    """
+
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        root: Path,
+        model: nn.Module,
+        parts: Mapping[str, Stateful | None],
+        image_processor: Any = None,
+    ) -> None:
+        self.accelerator, self.root, self.model = accelerator, root, model
+        self.image_processor = image_processor
+        self.parts = {name: part for name, part in parts.items() if part is not None}
+        self.random_numbers = RandomNumbers(accelerator.device)
+        rank = accelerator.process_index
+        self.random_file = f"rng_state_{rank}.pth" if rank else "rng_state.pth"
+
+    def folder(self, state: TrainingState) -> Path:
+        return checkpoint_folder(self.root, state.step)
+
+    def save(self, state: TrainingState) -> None:
+        """Everything that continuing needs, in one folder that appears only when it is complete."""
+        folder, first = self.folder(state), self.accelerator.is_main_process
+        if folder.exists():
+            return  # a step that fails right after its checkpoint
+        writing = folder.with_name(f".{folder.name}.writing")
+        if first:
+            keep_newest(self.root, 2)  # clears what an earlier run left half written
+            writing.mkdir(parents=True)
+        self.accelerator.wait_for_everyone()
+        write_state(self.random_numbers, writing / self.random_file)
+        weights = self.accelerator.get_state_dict(self.model)
+        if first:
+            save_quietly(self._plain_model, writing, weights)
+            if self.image_processor is not None:
+                self.image_processor.save_pretrained(writing)
+            for name, part in self.parts.items():
+                write_state(part, writing / name)
+            state.save(writing)
+        self.accelerator.wait_for_everyone()
+        if first:
+            put_in_place(writing, folder, folder.with_name(f".{folder.name}.old"))
+            keep_newest(self.root, 2)  # and the one before, in case this one is damaged
+        self.accelerator.wait_for_everyone()
+
+    def tidy(self) -> None:
+        """A run that has ended needs no checkpoint but its last."""
+        if self.accelerator.is_main_process:
+            keep_newest(self.root)
+
+    def restore(self, checkpoint: Path, now: TrainingState) -> TrainingState:
+        """Take over all states, and return that of the run; ``now`` is that of a run not yet begun.
+
+        Raises:
+            FocusDetrError: a file is missing, damaged, or of another run; the message names it.
+        """
+        state = TrainingState.load(checkpoint)
+        if (state.total_steps, state.steps_per_epoch) != (now.total_steps, now.steps_per_epoch):
+            raise FocusDetrError(
+                f"{checkpoint}: is of a run of {state.total_steps} steps, {state.steps_per_epoch} an epoch; "
+                f"with these data and processes it is {now.total_steps}, {now.steps_per_epoch} an epoch. "
+                "Resume with the run's own, or start a new run from its last model."
+            )
+        load_weights(self._plain_model, checkpoint)
+        for name, part in self.parts.items():
+            read_state(part, checkpoint / name)
+        # A process that the run did not have before starts with the numbers of the first.
+        own = checkpoint / self.random_file
+        read_state(self.random_numbers, own if own.is_file() else checkpoint / "rng_state.pth")
+        return state
+
+    @property
+    def _plain_model(self) -> PreTrainedModel:
+        return cast(PreTrainedModel, self.accelerator.unwrap_model(self.model))
+
+
+def write_state(part: Stateful, file: Path) -> None:
+    torch.save(part.state_dict(), file)
+
+
+def read_state(part: Stateful, file: Path) -> None:
+    """Take over a state that `write_state` wrote.
+
+    Raises:
+        FocusDetrError: the file is missing, damaged, or holds the state of something else.
+    """
+    try:
+        state = torch.load(file, map_location="cpu", weights_only=True)
+        _check_alike(part.state_dict(), state)
+        part.load_state_dict(state)
+        if isinstance(part, Optimizer):
+            _check_shapes(part)
+    except Exception as error:  # a damaged file may fail in any way
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise FocusDetrError(
+            f"{file}: missing, damaged, or not of this run ({reason}). {way_out(file.parent)}"
+        ) from error
+
+
+def way_out(checkpoint: Path) -> str:
+    """How a run goes on whose checkpoint cannot be used."""
+    earlier = [path for path in list_checkpoints(checkpoint.parent) if path.name != checkpoint.name]
+    before = [path for path in earlier if _step(path) < _step(checkpoint)]
+    then = f"from {before[-1].name}" if before else "from the run's beginning, as there is no earlier one"
+    return f"Delete the folder {checkpoint} and resume again, which goes on {then}."
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])
+
+
+def _check_alike(own: Any, state: Any) -> None:
+    """A state that lacks something would be noticed long after loading, or never."""
+    if type(own) is not type(state) and not (isinstance(own, Mapping) and isinstance(state, Mapping)):
+        raise ValueError(f"holds a {type(state).__name__}, not a {type(own).__name__}")
+    if not isinstance(own, Mapping):
+        return
+    if own.keys() != state.keys():
+        names = sorted(map(str, own.keys() ^ state.keys()))
+        raise ValueError(f"has other entries: {', '.join(names[:5])}")
+    for name, value in own.items():
+        if name == "param_groups":
+            _check_groups(value, state[name])
+        elif name == "base_lrs" and state[name] != value:
+            raise ValueError(f"has the learning rates {state[name]}, the run's are {value}")
+        elif isinstance(value, int | float | str | Tensor | tuple) and type(value) is not type(state[name]):
+            raise ValueError(f"{name} is a {type(state[name]).__name__}, not a {type(value).__name__}")
+
+
+def _check_groups(own: list[dict[str, Any]], groups: Any) -> None:
+    if not isinstance(groups, list) or len(groups) != len(own):
+        raise ValueError("has another number of parameter groups")
+    for ours, theirs in zip(own, groups, strict=True):
+        if not isinstance(theirs, dict) or ours.keys() != theirs.keys():
+            raise ValueError("has parameter groups with other settings")
+
+
+def _check_shapes(optimizer: Optimizer) -> None:
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.dim() and value.shape != parameter.shape:
+                raise ValueError(f"{name} has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
+
+
+def save_quietly(model: PreTrainedModel, folder: Path, state: dict[str, Tensor] | None = None) -> None:
+    """save_pretrained without its own progress bar, which would break into the run's."""
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        model.save_pretrained(folder, state_dict=state)
+    finally:
+        if shown:
+            enable_progress_bar()
+
+
+def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
+    """The weights of a model folder, into a model of the same class."""
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        model.load_state_dict(type(model).from_pretrained(checkpoint).state_dict())
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+        raise FocusDetrError(
+            f"{checkpoint / 'model.safetensors'}: missing, damaged, or not of this run ({reason}). "
+            f"{way_out(checkpoint)}"
+        ) from error
+    finally:
+        if shown:
+            enable_progress_bar()
