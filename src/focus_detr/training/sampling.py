@@ -76,11 +76,3 @@ class PlainDataLoader(DataLoader):
 
     def check_worker_number_rationality(self) -> None:
         return
-
-
-class EpochDataLoader(PlainDataLoader):
-    """A data loader that passes the epoch on to its batch sampler."""
-
-    def set_epoch(self, epoch: int) -> None:
-        assert isinstance(self.batch_sampler, EpochBatchSampler)
-        self.batch_sampler.set_epoch(epoch)
