@@ -78,6 +78,6 @@ def import_plugins(names: Sequence[str], registries: Sequence[Registry[Any]] = (
         if not any(f"{source}.".startswith(f"{name}.") for source in sources):
             raise FocusDetrError(
                 f"plugins: {name!r} registers nothing; it needs a class under @POLICIES.register(name), "
-                "@HOSTS.register(name) or @HEADS.register(name), BACKBONES.register(entry), or, in a recipe's "
-                "plugins, @TASKS.register(name)"
+                "@HOSTS.register(name) or @HEADS.register(name), BACKBONES.register(entry), or in a recipe "
+                "@TASKS.register(name)"
             )
