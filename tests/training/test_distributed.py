@@ -1,5 +1,6 @@
 """Several processes train as one does, on the same images in the same steps."""
 
+import csv
 import json
 import os
 import socket
@@ -44,6 +45,20 @@ def start_two(data: Path, output: Path, **options) -> list:
 def test_two_processes_train_as_one(tiny_data, alone, tmp_path):
     finish(*start_two(tiny_data, tmp_path / "run", **OPTIONS))
     np.testing.assert_allclose(numbers(tmp_path / "run"), numbers(alone), rtol=2e-5)
+
+
+def test_two_processes_evaluate_as_one(tiny_data, tmp_path):
+    # Each its share of the images, scored together.
+    options = {"focus_detr": 0, "evaluator": False, "overrides": {"epochs": 1, "learning_rate": 1e-12}}
+    finish(start(tiny_data, tmp_path / "one", **options))
+    finish(*start_two(tiny_data, tmp_path / "two", **options))
+
+    def evaluations(name):
+        with (tmp_path / name / "metrics.csv").open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["eval_AP"]]
+        return [{key: value for key, value in row.items() if key.startswith("eval_")} for row in rows]
+
+    assert evaluations("two") == evaluations("one") and "eval_foreground_recall" in evaluations("one")[0]
 
 
 def test_focus_detr_trains_in_two_processes_as_in_one(tiny_data, tmp_path):

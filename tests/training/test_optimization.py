@@ -88,3 +88,21 @@ def test_moving_average_follows_with_a_growing_decay():
     assert ema.module[1].num_batches_tracked == 5  # whole numbers are copied
     assert not any(parameter.requires_grad for parameter in ema.parameters())
     assert weight.requires_grad
+
+
+@pytest.mark.parametrize("steps", [8, 24, 225, 2250])
+def test_a_run_of_any_length_reaches_its_rate_and_averages_over_its_end(steps):
+    """Sixty images make 24 steps in three epochs: once, 200 steps of warm-up were all there was."""
+    recipe = load_recipe("small-data")
+    factor = learning_rate_factor(recipe, steps, steps / 3)
+    rates = [factor(step) for step in range(steps)]
+    assert max(rates) == pytest.approx(1, abs=0.02) and rates.index(max(rates)) <= 0.06 * steps + 1
+
+    model = nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(model.weight, 0.0)
+    ema = build_ema(model, recipe.ema_decay, recipe.ema_warmup * steps)
+    for step in range(1, steps + 1):
+        torch.nn.init.constant_(model.weight, step / steps)
+        ema.update_parameters(model)
+    # The average is about where the weights were a tenth of the run ago, whatever its length.
+    assert 0.8 <= ema.module.weight.item() <= 1

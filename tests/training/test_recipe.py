@@ -127,6 +127,11 @@ def test_coco_recipes_are_the_papers(name, steps, drop):
         ({"shortest_edge": 900, "longest_edge": 800}, "must be at least shortest_edge=900"),
         ({"patience": 0}, "must be at least 1, or null"),
         ({"workers": -1}, "must not be negative"),
+        ({"warmup_steps": 200}, "warmup_steps=200 is a share of the run now.*write warmup: 0.05"),
+        ({"ema_warmup_steps": 500}, "write ema_warmup: 0.05"),
+        ({"warmup": 200}, "warmup=200.0: is a share of the run"),
+        ({"ema_warmup": 0.0}, "ema_warmup=0.0: is a share of the run"),
+        ({"eval_batch_size": 0}, "must be at least 1, or null"),
     ],
 )
 def test_unusable_values_are_refused(values, message):

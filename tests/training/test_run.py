@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -257,3 +259,51 @@ def test_a_local_folder_named_datasets_does_not_matter(tiny_data, tmp_path):
         check=True,
     )
     assert (tmp_path / "run" / "last").is_dir()
+
+
+def test_what_a_run_changes_of_its_process_it_puts_back(tiny_data, tmp_path):
+    torch.manual_seed(3)
+    random.seed(3)
+    np.random.seed(3)
+    threads, expected = torch.get_num_threads(), (torch.rand(1).item(), random.random(), np.random.rand())
+    model = tiny_detector()
+    torch.manual_seed(3)
+    random.seed(3)
+    np.random.seed(3)
+    run(tiny_data, tmp_path / "run", model, overrides={"max_steps": 1, "threads": threads + 1})
+    assert torch.get_num_threads() == threads
+    assert (torch.rand(1).item(), random.random(), np.random.rand()) == expected
+
+
+def test_precisions_follow_one_another_in_a_process(tiny_data, tmp_path):
+    seen = []
+    for precision in ("bf16", "fp32"):
+        model = tiny_detector()
+        model.box_head.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+        overrides = {"max_steps": 1, "precision": precision, "eval_split": None}
+        run(tiny_data, tmp_path / precision, model, overrides=overrides)
+    assert seen == [torch.bfloat16, torch.float32]
+
+
+def test_fp16_is_refused_on_a_cpu_and_leaves_nothing(tiny_data, tmp_path):
+    with pytest.raises(FocusDetrError, match="precision='fp16': needs a GPU"):
+        run(tiny_data, tmp_path / "run", overrides={"precision": "fp16"})
+    assert not (tmp_path / "run").exists()
+
+
+def test_paths_may_begin_at_home(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "data").symlink_to(tiny_data)
+    (tmp_path / "mine.yaml").write_text(
+        yaml.safe_dump({**QUICK, "eval_split": None, "max_steps": 1, "epochs": None})
+    )
+    result = run("~/data", "~/run", recipe="~/mine.yaml", eval_data=None)
+    assert result.last == tmp_path / "run" / "last" and result.last.is_dir()
+
+
+def test_a_run_without_a_named_folder_resumes_where_it_is(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = {**QUICK, "name": "mine", "eval_split": None}
+    assert train(tiny_data, model=tiny_detector(), recipe=recipe, device="cpu").output == Path("runs/mine")
+    again = train(tiny_data, model=tiny_detector(), recipe=recipe, device="cpu", resume=True)
+    assert again.output == Path("runs/mine") and again.steps == 3

@@ -18,7 +18,7 @@ def checkpoint_folder(root: Path, step: int) -> Path:
 def list_checkpoints(root: Path) -> list[Path]:
     """The complete checkpoints in ``root``, oldest first; those cut short have another name."""
     found = [path for path in root.glob("checkpoint-*") if path.is_dir() and _CHECKPOINT.fullmatch(path.name)]
-    return sorted(found, key=lambda path: int(path.name.rpartition("-")[2]))
+    return sorted(found, key=_step)
 
 
 @contextmanager
@@ -47,3 +47,14 @@ def keep_newest(root: Path, count: int = 1) -> None:
         path.rename(doomed)
     for path in root.glob(".checkpoint-*"):
         shutil.rmtree(path, ignore_errors=True)
+
+
+def way_out(checkpoint: Path) -> str:
+    """How a run goes on whose checkpoint cannot be used."""
+    before = [path for path in list_checkpoints(checkpoint.parent) if _step(path) < _step(checkpoint)]
+    then = f"from {before[-1].name}" if before else "from the run's beginning, as there is no earlier one"
+    return f"Delete the folder {checkpoint} and resume again, which goes on {then}."
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.plugins import import_plugins, trusting_plugins
+from focus_detr.training.checkpoints import way_out
 from focus_detr.training.evaluating import CocoEvaluator, Evaluator
 from focus_detr.training.origin import refuse_other_data, write_origin
 from focus_detr.training.processes import check_share, join_processes
@@ -139,7 +140,12 @@ def _train(
     set_seed(recipe.seed)
     with trusting_plugins(trust_plugins):
         import_plugins(recipe.plugins, (TASKS,))
-        detector, report = build_model(model, checkpoint, recipe, dataset)
+        try:
+            detector, report = build_model(model, checkpoint, recipe, dataset)
+        except FocusDetrError as error:
+            if checkpoint is None or str(checkpoint) not in str(error):
+                raise
+            raise FocusDetrError(f"{error} {way_out(checkpoint)}") from error
         processor = build_image_processor(processor_folder(checkpoint, output) or model, recipe)
     if evaluator is None and eval_dataset is not None:
         evaluator = CocoEvaluator(eval_dataset, processor, recipe.evaluated_together, recipe.workers)

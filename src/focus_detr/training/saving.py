@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from transformers.utils.logging import disable_progress_bar, enable_progress_bar, is_progress_bar_enabled
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.training.checkpoints import checkpoint_folder, keep_newest, list_checkpoints, put_in_place
+from focus_detr.training.checkpoints import checkpoint_folder, keep_newest, put_in_place, way_out
 from focus_detr.training.randomness import RandomNumbers
 from focus_detr.training.state import TrainingState
 
@@ -131,18 +131,6 @@ def read_state(part: Stateful, file: Path) -> None:
         raise FocusDetrError(
             f"{file}: missing, damaged, or not of this run ({reason}). {way_out(file.parent)}"
         ) from error
-
-
-def way_out(checkpoint: Path) -> str:
-    """How a run goes on whose checkpoint cannot be used."""
-    earlier = [path for path in list_checkpoints(checkpoint.parent) if path.name != checkpoint.name]
-    before = [path for path in earlier if _step(path) < _step(checkpoint)]
-    then = f"from {before[-1].name}" if before else "from the run's beginning, as there is no earlier one"
-    return f"Delete the folder {checkpoint} and resume again, which goes on {then}."
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
 
 
 def _check_alike(own: Any, state: Any) -> None:

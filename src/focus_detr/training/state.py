@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.training.checkpoints import way_out
 
 FILE = "trainer_state.json"
 
@@ -53,5 +54,7 @@ class TrainingState:
             if not state.steps_per_epoch > 0 or not all("step" in row for row in state.history):
                 raise ValueError("steps_per_epoch or history are none of a run's")
         except (OSError, ValueError, TypeError, RecursionError) as error:
-            raise FocusDetrError(f"{folder / FILE}: damaged, or of another version ({error})") from error
+            raise FocusDetrError(
+                f"{folder / FILE}: missing, damaged, or of another version ({error}). {way_out(folder)}"
+            ) from error
         return state
