@@ -63,12 +63,16 @@ def encoder(
     content = torch.randn(1, geometry.num_tokens, model.config.d_model)
     tokens = Tokens(content, model.encode_positions(geometry, content), geometry)
 
+    def select() -> None:
+        if model.encoder.has_keep_ratio:
+            model.encoder.change_options(keep_ratio=keep_ratio)
+
     def work() -> Any:
-        model.config.keep_ratio = keep_ratio
+        select()
         plan = model.encoder.plan(tokens)
         return model.encoder(tokens, plan)
 
-    model.config.keep_ratio = keep_ratio
+    select()
     plan = model.encoder.plan(tokens)
     counts = plan.counts if plan is not None else (geometry.num_tokens,)
     return work, (geometry.num_tokens, sum(counts) / len(counts))

@@ -13,6 +13,7 @@ from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, FocusDetrIm
 from focus_detr.evaluation.tokens import ForegroundRecall
 from focus_detr.export import export, load_exported
 from focus_detr.models.hosts import HOSTS
+from focus_detr.models.options import in_place
 from focus_detr.models.policies import POLICIES
 from focus_detr.pictures.heatmap import draw_heatmap
 
@@ -77,7 +78,7 @@ LABELS = [
 def new_model(host, policy):
     torch.manual_seed(0)
     fields = {**FIELDS, **HOST_FIELDS.get(host, {}), "host": host}
-    return FocusDetrForObjectDetection(FocusDetrConfig(**fields, token_policy=policy))
+    return FocusDetrForObjectDetection(FocusDetrConfig(**in_place({**fields, "token_policy": policy})))
 
 
 def batch():

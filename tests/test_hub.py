@@ -48,7 +48,9 @@ def test_the_file_says_what_the_model_is(tiny_model):
     assert config["model_type"] == "focus_detr" and config["quirks"]["frozen_values"] is False
     assert config["architectures"] == ["FocusDetrForObjectDetection"]
     assert config["num_queries"] == 8 and config["backbone_config"]["model_type"]
-    assert {"position_temperature", "position_offset", "cascade", "keep_ratio"} <= config.keys()
+    assert {"position_temperature", "position_offset"} <= config.keys()
+    assert {"cascade", "keep_ratio", "num_fine_tokens", "top_down"} <= config["policy_options"].keys()
+    assert {"denoising_queries", "label_noise", "box_noise"} <= config["host_options"].keys()
 
 
 def test_names_ids_and_quirks_come_back(tiny_model, tmp_path):

@@ -17,6 +17,7 @@ from focus_detr.models import position
 from focus_detr.models.backbones.catalogue import backbone_config
 from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
 from focus_detr.models.hosts import HOSTS
+from focus_detr.models.options import in_place
 from focus_detr.models.policies import POLICIES
 
 STAGES = ["stage2", "stage3", "stage4"]
@@ -39,7 +40,7 @@ SMALL = {
 
 def detector(backbone="bottleneck", **changes):
     """Random weights and statistics of a size that spreads scores and boxes."""
-    config = FocusDetrConfig(backbone_config=BACKBONES[backbone], **{**SMALL, **changes})
+    config = FocusDetrConfig(backbone_config=BACKBONES[backbone], **in_place({**SMALL, **changes}))
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = FocusDetrForObjectDetection(config)

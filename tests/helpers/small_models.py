@@ -4,6 +4,7 @@ import torch
 from transformers import ResNetConfig, SwinConfig
 
 from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection
+from focus_detr.models.options import in_place
 
 _RESNET = {"embedding_size": 8, "hidden_sizes": [16, 16, 24, 32], "depths": [1, 1, 1, 1]}
 RESNET = ResNetConfig(**_RESNET, out_features=["stage2", "stage3", "stage4"])
@@ -34,7 +35,7 @@ SMALL = {
 
 
 def small_config(backbone=RESNET, **changes):
-    return FocusDetrConfig(backbone_config=backbone, **{**SMALL, **changes})
+    return FocusDetrConfig(backbone_config=backbone, **in_place({**SMALL, **changes}))
 
 
 def small_model(backbone=RESNET, seed=0, dtype=torch.float64, **changes):

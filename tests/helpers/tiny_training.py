@@ -119,10 +119,9 @@ def small_focus_detr(denoising_queries: int = 0, classes: list[str] = CLASSES) -
             decoder_layers=2,
             encoder_ffn_dim=16,
             decoder_ffn_dim=16,
-            cascade=[1.0, 0.5],
-            num_fine_tokens=4,
+            policy_options={"cascade": [1.0, 0.5], "num_fine_tokens": 4},
             num_queries=6,
-            denoising_queries=denoising_queries,
+            host_options={"denoising_queries": denoising_queries},
             id2label=dict(enumerate(classes)),
             label2id={name: label for label, name in enumerate(classes)},
         )

@@ -113,8 +113,7 @@ def test_single_precision_agrees_to_rounding():
 @torch.no_grad()
 def test_the_release_is_no_island():
     # What the corrected model is measured against: the same check fails with the quirks on.
-    model = small_model(quirks="original").train()
-    model.config.denoising_queries = 0
+    model = small_model(quirks="original", denoising_queries=0).train()
     pictures = [image(96, 128), image(80, 70, seed=1)]
     together = model(*batch(pictures))
     single = alone(model, pictures[1])

@@ -189,3 +189,4 @@ def _set_keep_ratio(name: str, model: Any, keep_ratio: float) -> None:
     if not selects_tokens(config):
         raise FocusDetrError(f"{name}: has no keep ratio to set: it selects no tokens by one, or is exported")
     config.keep_ratio = keep_ratio
+    model.encoder.change_options(keep_ratio=keep_ratio)

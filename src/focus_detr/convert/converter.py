@@ -23,6 +23,7 @@ from focus_detr.folders import writable_folder
 from focus_detr.models.backbones.catalogue import backbone_config, image_normalization
 from focus_detr.models.configuration import FocusDetrConfig
 from focus_detr.models.hosts import HOSTS
+from focus_detr.models.options import in_place
 
 _ATTENTION_HEADS = 8
 
@@ -181,7 +182,7 @@ def _config(
         fields["category_ids"] = list(range(COCO_ROWS))
     if tuple(names) == COCO_CLASS_NAMES:
         fields["category_ids"] = list(COCO_CATEGORY_IDS)
-    config = FocusDetrConfig(**fields)
+    config = FocusDetrConfig(**in_place(fields))
     dtypes = Counter(str(value.dtype).removeprefix("torch.") for value in state.values())
     config.dtype = dtypes.most_common(1)[0][0]
     return config

@@ -7,7 +7,7 @@ names, position encoding, token policy, quirks. An unknown key or an unusable va
 import dataclasses
 import math
 import os
-from itertools import pairwise
+import warnings
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
@@ -15,6 +15,9 @@ from transformers import AutoConfig, PreTrainedConfig
 
 from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.models.backbones.catalogue import as_backbone_config, backbone_config
+from focus_detr.models.options import FORMER, in_place, option_names
+from focus_detr.models.plugins import named_by_a_file
+from focus_detr.models.registry import read_options
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,18 +100,14 @@ class FocusDetrConfig(PreTrainedConfig):
         host: how queries are made, decoded and matched: "dino" (see `focus_detr.models.hosts`).
         token_policy: what the encoder does to which tokens: "focus" (foreground selection, cascade, dual
             attention), "dense" (every token), or another of `focus_detr.models.policies`.
-        host_options, policy_options: options of that host and that policy alone.
+        host_options, policy_options: options of that host and that policy alone, which stand beside their
+            classes: `FocusOptions` (keep_ratio, cascade, ...), `DinoOptions` (denoising_queries, ...), ...
         heads: what is said of every query beside its class and box, see `focus_detr.models.heads`;
             head_options: options by the name of the head.
         plugins: modules of your own that register the host, the policy or a head, imported first.
-        keep_ratio: share of tokens kept as foreground (paper: 0.5).
-        cascade: share of the foreground each encoder layer works on, one per layer, not increasing.
-        num_fine_tokens: tokens that take part in self-attention in each encoder layer (paper: k = 300).
         num_queries: object queries; fewer are used where an image has fewer tokens.
         num_detections: detections returned per image at most.
         position_temperature, position_offset: the sine encoding's; not stored in the original's checkpoints.
-        foreground_ranges: upper bounds in pixels of the object sizes each level but the last answers for.
-        denoising_queries: budget of contrastive denoising queries in training; 0 switches them off.
         category_ids: the data set's own category ids, by label.
         quirks: "original", "corrected", or a dict of the switches of `Quirks`.
     """
@@ -140,24 +139,16 @@ class FocusDetrConfig(PreTrainedConfig):
     heads: list[str] = dataclasses.field(default_factory=list)
     head_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     plugins: list[str] = dataclasses.field(default_factory=list)
-    keep_ratio: float | int = 0.5
-    cascade: list[float | int] | tuple[float | int, ...] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2)
-    num_fine_tokens: int = 300
 
     num_queries: int = 900
     num_detections: int = 300
-    denoising_queries: int = 100
-    label_noise: float | int = 0.5
-    box_noise: float | int = 1.0
 
-    foreground_ranges: list[float | int] | tuple[float | int, ...] = ()
     class_cost: float | int = 2.0
     bbox_cost: float | int = 5.0
     giou_cost: float | int = 2.0
     class_loss_coefficient: float | int = 1.0
     bbox_loss_coefficient: float | int = 5.0
     giou_loss_coefficient: float | int = 2.0
-    foreground_loss_coefficient: float | int = 1.5
     focal_alpha: float | int = 0.25
     focal_gamma: float | int = 2.0
 
@@ -167,18 +158,78 @@ class FocusDetrConfig(PreTrainedConfig):
     quirks: str | dict[str, Any] = "corrected"
 
     def __post_init__(self, **kwargs: Any) -> None:
+        kwargs = self._place(kwargs)
         _refuse_unknown(type(self), kwargs)
         chosen = self.backbone_config
         self.backbone_config = backbone_config("resnet50") if chosen is None else as_backbone_config(chosen)
         super().__post_init__(**kwargs)
         self.quirks = dataclasses.asdict(Quirks.resolve(self.quirks))
-        if not self.foreground_ranges:
-            self.foreground_ranges = [64.0 * 2**level for level in range(self.num_levels - 1)]
         self.check()
 
+    def _place(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        # Flat names, of files before 0.2 or of callers who are told, become options.
+        flat = {name: value for name, value in kwargs.items() if name in FORMER}
+        if flat:
+            parts = ("host", "token_policy", "host_options", "policy_options", "plugins")
+            placed = in_place({**flat, **{part: getattr(self, part) for part in parts}})
+            self.host_options, self.policy_options = placed["host_options"], placed["policy_options"]
+        for name in () if named_by_a_file() else flat:
+            owner = self._owner(name)
+            said = f"{owner}={{{name!r}: ...}}" if owner else "nothing: neither host nor policy has it"
+            warnings.warn(f"{name} is now said as {said}", FutureWarning, stacklevel=5)
+        return {name: value for name, value in kwargs.items() if name not in flat}
+
+    def _owner(self, name: str) -> str | None:
+        # Of the options of this name: "policy_options", "host_options" or None.
+        for owner, options_class in self._options_classes().items():
+            if name in option_names(options_class):
+                return owner
+        return None
+
+    def _options_classes(self) -> dict[str, type]:
+        from focus_detr.models.hosts import HOSTS
+        from focus_detr.models.policies import POLICIES
+
+        return {
+            "policy_options": POLICIES[self.token_policy].options_class,
+            "host_options": HOSTS[self.host].options_class,
+        }
+
+    def to_dict(self) -> dict[str, Any]:
+        """As `transformers.PreTrainedConfig.to_dict`, with every option, those not named too: what is saved
+        says what the model computes, whatever becomes of defaults."""
+        values = super().to_dict()
+        for owner, options_class in self._options_classes().items():
+            options = dataclasses.asdict(read_options(options_class, getattr(self, owner), owner))
+            values[owner] = {n: list(v) if isinstance(v, tuple) else v for n, v in options.items()}
+        return values
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked only for what is no field: options by their flat names.
+        owner = self._owner(name) if name in FORMER and "plugins" in self.__dict__ else None
+        if owner is None:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(read_options(self._options_classes()[owner], getattr(self, owner), owner), name)
+
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in FORMER:
+            self._set_option(name, value)
+            return
         _check_value(self.attribute_map.get(name, name), value)
         super().__setattr__(name, value)
+
+    def _set_option(self, name: str, value: Any) -> None:
+        owner = self._owner(name)
+        if owner is None:
+            pair = f"token_policy={self.token_policy!r} nor host={self.host!r}"
+            raise FocusDetrError(f"{name}={value!r}: neither {pair} has it")
+        before = getattr(self, owner)
+        setattr(self, owner, {**before, name: value})
+        try:
+            self._check_parts()
+        except FocusDetrError:
+            setattr(self, owner, before)
+            raise
 
     @classmethod
     def from_preset(cls, name: str, **overrides: Any) -> "FocusDetrConfig":
@@ -233,12 +284,6 @@ class FocusDetrConfig(PreTrainedConfig):
                 f"and of attention_heads={self.attention_heads}"
             )
         self._check_parts()
-        bounds = [0.0, *self.foreground_ranges]
-        if len(bounds) != self.num_levels or any(b <= a for a, b in pairwise(bounds)):
-            raise FocusDetrError(
-                f"foreground_ranges={list(self.foreground_ranges)}: needs {self.num_levels - 1} increasing "
-                f"positive bounds, one for each of the {self.num_levels} levels but the last"
-            )
         if self.category_ids is not None and len(self.category_ids) != self.num_labels:
             raise FocusDetrError(
                 f"category_ids has {len(self.category_ids)} entries for {self.num_labels} classes; "
@@ -281,14 +326,11 @@ class FocusDetrConfig(PreTrainedConfig):
 
 _COUNTS = (
     "num_levels", "d_model", "attention_heads", "num_points", "encoder_layers", "decoder_layers",
-    "encoder_ffn_dim", "decoder_ffn_dim", "num_fine_tokens", "num_queries", "num_detections",
+    "encoder_ffn_dim", "decoder_ffn_dim", "num_queries", "num_detections",
 )  # fmt: skip
 
 _RANGES = {
     "dropout": (0, 1),
-    "label_noise": (0, 1),
-    "box_noise": (0, math.inf),
-    "denoising_queries": (0, math.inf),
     "freeze_stages": (0, math.inf),
     "focal_alpha": (0, 1),
     "focal_gamma": (0, math.inf),
@@ -298,7 +340,6 @@ _RANGES = {
     "class_loss_coefficient": (0, math.inf),
     "bbox_loss_coefficient": (0, math.inf),
     "giou_loss_coefficient": (0, math.inf),
-    "foreground_loss_coefficient": (0, math.inf),
     "score_threshold": (0, 1),
 }
 
@@ -313,8 +354,6 @@ def _check_value(name: str, value: Any) -> None:
             raise FocusDetrError(f"{name}={value}: must lie in [{low}, {high}]")
     if name == "position_temperature" and not value > 0:
         raise FocusDetrError(f"position_temperature={value}: must be positive")
-    if name == "keep_ratio" and not 0 < value <= 1:
-        raise FocusDetrError(f"keep_ratio={value}: must lie in (0, 1]; the paper uses 0.5")
     if name == "quirks":
         Quirks.resolve(value)
 
@@ -337,7 +376,7 @@ def _refuse_unknown(config_class: type[PreTrainedConfig], kwargs: dict[str, Any]
     inherited |= {"output_attentions", "attn_implementation", "_attn_implementation_autoset", "auto_map"}
     inherited |= {"use_cache"}  # its Trainer leaves it in the configurations of what it trained
     inherited |= {"use_return_dict", "tf_legacy_loss", "use_bfloat16", "_from_pipeline", "_from_auto"}
-    known = {field.name for field in dataclasses.fields(config_class)}
+    known = {*FORMER, *(field.name for field in dataclasses.fields(config_class))}
     for key in kwargs:
         if key not in inherited and not key.startswith("_"):
             raise FocusDetrError(

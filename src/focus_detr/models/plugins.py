@@ -36,6 +36,11 @@ def named_by_file() -> Iterator[None]:
         _named_by_file.reset(token)
 
 
+def named_by_a_file() -> bool:
+    """Whether what is made is read from a file."""
+    return _named_by_file.get()
+
+
 def refuse_strangers(names: Iterable[str]) -> None:
     """Raise `FocusDetrError` for a module that a file names, and that nobody has imported or trusts."""
     strangers = [name for name in names if name not in sys.modules]

@@ -81,5 +81,6 @@ def _alike(value: Any, default: Any) -> bool:
     if isinstance(default, float):
         return isinstance(value, int | float)
     if isinstance(default, tuple):
-        return isinstance(value, list | tuple) and all(_alike(item, default[0]) for item in value)
+        item = default[0] if default else 0.0  # those without any are of numbers
+        return isinstance(value, list | tuple) and all(_alike(each, item) for each in value)
     return isinstance(value, type(default))

@@ -242,6 +242,7 @@ def preset(name: str, **overrides: Any) -> FocusDetrConfig:
 
     from focus_detr.models.backbones.catalogue import BACKBONES, backbone_config
     from focus_detr.models.configuration import FocusDetrConfig
+    from focus_detr.models.options import in_place
     from focus_detr.models.plugins import import_plugins
 
     settings = {**_fields(found, overrides), **overrides}
@@ -255,7 +256,7 @@ def preset(name: str, **overrides: Any) -> FocusDetrConfig:
     if "id2label" not in settings:
         settings.setdefault("num_labels", 80)
     try:
-        return FocusDetrConfig(**settings)
+        return FocusDetrConfig(**in_place(settings))
     except StrictDataclassError as error:
         raise FocusDetrError(f"preset {name!r}: {error}") from error
 

@@ -34,7 +34,7 @@ def test_where_all_is_polled_the_abstract_tokens_say_nothing():
     before = model(picture)
     model.encoder.pool_values.bias.add_(1.0)
     assert torch.equal(model(picture).logits, before.logits)
-    model.config.keep_ratio = 0.5
+    model.encoder.change_options(keep_ratio=0.5)
     some = model(picture).logits
     model.encoder.pool_values.bias.add_(1.0)
     assert not torch.equal(model(picture).logits, some)

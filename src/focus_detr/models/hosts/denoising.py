@@ -4,18 +4,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from focus_detr.losses.targets import Labels
+from focus_detr.models.options import check_ranges
 from focus_detr.structures.boxes import cxcywh_to_xyxy, inverse_sigmoid, xyxy_to_cxcywh
 from focus_detr.structures.queries import DenoisingQueries
 
 # How many numbers to draw, and from what: (count, ...) each, on the host.
 Draw = Callable[[int, torch.Generator | None], tuple[Tensor, ...]]
+
+
+@dataclass(frozen=True)
+class NoiseOptions:
+    """How far denoising queries are from the objects that they come from."""
+
+    label_noise: float = 0.5
+    """How many get a class at random: the share, or twice the share in contrastive denoising."""
+    box_noise: float = 1.0
+    """How far boxes move, in halves of their sides."""
+
+
+def check_noise(options: NoiseOptions) -> None:
+    """Refuse noise that is none."""
+    check_ranges(options, "host_options", label_noise=(0, 1), box_noise=(0, math.inf))
 
 
 def contrastive_denoising(

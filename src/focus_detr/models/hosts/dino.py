@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -13,9 +15,11 @@ from focus_detr.models.heads.boxes import locate
 from focus_detr.models.heads.classes import classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import Decoder, decoder_layers, self_attention_mask
-from focus_detr.models.hosts.denoising import contrastive_denoising
+from focus_detr.models.hosts.denoising import NoiseOptions, check_noise, contrastive_denoising
 from focus_detr.models.objective import objective_of
+from focus_detr.models.options import check_ranges
 from focus_detr.models.proposals import Proposals
+from focus_detr.models.registry import read_options
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries
 
@@ -23,9 +27,20 @@ if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
 
 
+@dataclass(frozen=True)
+class DinoOptions(NoiseOptions):
+    """What can be told to DINO."""
+
+    denoising_queries: int = 100
+    """Budget of contrastive denoising queries in training; 0 switches them off."""
+
+
 @HOSTS.register("dino")
 class DinoHost(Host):
     """The best tokens propose boxes, learned contents search there; denoising queries teach in training."""
+
+    options_class = DinoOptions
+    options: DinoOptions
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
@@ -36,6 +51,13 @@ class DinoHost(Host):
         self.decoder = Decoder(decoder_layers(c), c.d_model, c.num_labels)
         self.objective = objective_of(c)
         self.quirks = c.switches
+
+    @classmethod
+    def check(cls, config: FocusDetrConfig) -> None:
+        super().check(config)
+        options: DinoOptions = read_options(cls.options_class, config.host_options, "host_options")
+        check_noise(options)
+        check_ranges(options, "host_options", denoising_queries=(0, math.inf))
 
     def forward(
         self,
@@ -78,7 +100,7 @@ class DinoHost(Host):
         return parts
 
     def _draw_denoising(self, labels: Labels) -> DenoisingQueries | None:
-        c = self.config
+        o = self.options
         return contrastive_denoising(
-            labels, self.label_embedding, c.denoising_queries, c.label_noise, c.box_noise
+            labels, self.label_embedding, o.denoising_queries, o.label_noise, o.box_noise
         )

@@ -16,11 +16,12 @@ from focus_detr.models.heads.classes import classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import self_attention_mask
 from focus_detr.models.hosts.deformable import DeformableDecoder
-from focus_detr.models.hosts.denoising import plain_denoising
+from focus_detr.models.hosts.denoising import NoiseOptions, check_noise, plain_denoising
 from focus_detr.models.objective import objective_of
 from focus_detr.models.position import box_positions
 from focus_detr.models.precision import FullEmbedding
 from focus_detr.models.proposals import Proposals
+from focus_detr.models.registry import read_options
 from focus_detr.structures.boxes import inverse_sigmoid
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries
@@ -30,12 +31,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DnDeformableOptions:
-    """What else its recipe has."""
+class DnDeformableOptions(NoiseOptions):
+    """What can be told to it."""
 
     denoising_groups: int = 5
-    """How often each object is repeated with noise in training; 0 switches it off. In place of the budget
-    ``denoising_queries``."""
+    """How often each object is repeated with noise in training; 0 switches it off."""
 
 
 @HOSTS.register("dn-deformable-detr")
@@ -58,6 +58,11 @@ class DnDeformableHost(Host):
         self.quirks = c.switches
 
     @classmethod
+    def check(cls, config: FocusDetrConfig) -> None:
+        super().check(config)
+        check_noise(read_options(cls.options_class, config.host_options, "host_options"))
+
+    @classmethod
     def two_stage(cls, config: FocusDetrConfig) -> bool:
         return False
 
@@ -77,8 +82,8 @@ class DnDeformableHost(Host):
                 labels,
                 self.label_embedding,
                 self.options.denoising_groups,
-                self.config.label_noise,
-                self.config.box_noise,
+                self.options.label_noise,
+                self.options.box_noise,
             )
         boxes, mask = anchors, None
         if denoising is not None:

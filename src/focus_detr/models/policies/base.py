@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
@@ -47,6 +48,10 @@ class TokenPolicy(ProposalUser):
         super().__init__(proposals)
         self.config = config
         self.options: Any = read_options(self.options_class, config.policy_options, "policy_options")
+
+    def change_options(self, **changes: Any) -> None:
+        """Other options for a policy that is there already; parameters must not depend on them."""
+        self.options = dataclasses.replace(self.options, **changes)
 
     @classmethod
     def works_with(cls, host: str) -> bool:

@@ -9,8 +9,10 @@ is treated on its own.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -19,11 +21,13 @@ from torch import Tensor
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.foreground import foreground_loss, foreground_targets
 from focus_detr.models.layers import Layers
+from focus_detr.models.options import check_keep_ratio, check_ranges
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.encoder import encoder_layers
 from focus_detr.models.policies.scoring import ForegroundSelector, category_priority
 from focus_detr.models.policies.selection import plan_tokens
 from focus_detr.models.proposals import Proposals
+from focus_detr.models.registry import read_options
 from focus_detr.structures.budget import Budget, Share
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
@@ -36,15 +40,32 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class FocusOptions:
-    """Parts of the paper that can be left out, to see what each is worth."""
+class ForegroundOptions:
+    """What can be told to a policy that keeps a foreground, in a cascade; parts of the paper can be left out,
+    to see what each is worth."""
 
+    cascade: tuple[float, ...] = (1.0, 0.8, 0.6, 0.6, 0.4, 0.2)
+    """Share of the foreground each encoder layer works on, one a layer, not increasing."""
+    num_fine_tokens: int = 300
+    """Tokens that take part in self-attention in each encoder layer (paper: k)."""
+    foreground_ranges: tuple[float, ...] = ()
+    """Upper bounds in pixels of the object sizes that each level but the last answers for; 64, 128, 256, ...
+    when empty."""
+    foreground_loss_coefficient: float = 1.5
     top_down: bool = True
     """Scores of a level modulate those of the next finer one; otherwise each level is scored by itself."""
     dual_attention: bool = True
     """Fine-grained tokens attend to one another; otherwise there is deformable attention alone."""
     category_score: bool = True
     """Fine-grained tokens have the best category times foreground score; otherwise foreground score alone."""
+
+
+@dataclass(frozen=True)
+class FocusOptions(ForegroundOptions):
+    """What can be told to the focus policy."""
+
+    keep_ratio: float = 0.5
+    """Share of tokens kept as foreground, as in the paper."""
 
 
 @POLICIES.register("focus")
@@ -54,20 +75,24 @@ class FocusPolicy(TokenPolicy):
     needs_proposals = True
     has_keep_ratio = True
     takes_budget = True
-    options_class: ClassVar[type[FocusOptions]] = FocusOptions
-    options: FocusOptions
+    options_class: ClassVar[type[ForegroundOptions]] = FocusOptions
+    options: ForegroundOptions
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
         self.selector = ForegroundSelector(config.d_model, config.num_levels, self.options.top_down)
         self.layers = Layers(encoder_layers(config, dual=self.options.dual_attention))
-        self.num_fine_tokens = config.num_fine_tokens
+        self.num_fine_tokens = self.options.num_fine_tokens
+        self.foreground_ranges = foreground_ranges(self.options, config.num_levels)
         self.quirks = config.switches
 
     @classmethod
     def check(cls, config: FocusDetrConfig) -> None:
         super().check(config)
-        check_cascade(config)
+        options = read_options(cls.options_class, config.policy_options, "policy_options")
+        check_foreground(options, config)
+        if isinstance(options, FocusOptions):
+            check_keep_ratio(options)
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Score every token and keep the foreground."""
@@ -84,10 +109,11 @@ class FocusPolicy(TokenPolicy):
 
     def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
         """The plan that foreground logits (B,N) make."""
-        ratio: Share = self.config.keep_ratio
-        cascade: Sequence[Share] = self.config.cascade
+        assert isinstance(self.options, FocusOptions)
+        ratio: Share = self.options.keep_ratio
+        cascade: Sequence[Share] = self.options.cascade
         if budget is not None:
-            ratio, cascade = budget.cascade(ratio, self.config.cascade)
+            ratio, cascade = budget.cascade(ratio, self.options.cascade)
         return plan_tokens(
             scores,
             geometry,
@@ -150,23 +176,40 @@ class FocusPolicy(TokenPolicy):
         """The foreground selector's loss, from the boxes (spec 1.9)."""
         c, quirks, geometry = self.config, self.config.switches, memory.geometry
         assert memory.plan is not None and memory.plan.scores is not None
-        targets = foreground_targets(geometry, strides, c.foreground_ranges, labels)
+        targets = foreground_targets(geometry, strides, self.foreground_ranges, labels)
         valid = None if quirks.padded_foreground_loss else geometry.valid
         loss = foreground_loss(
             memory.plan.scores, targets, valid, c.focal_alpha, c.focal_gamma, quirks.naive_focal
         )
-        return {"loss_foreground": c.foreground_loss_coefficient * loss}
+        return {"loss_foreground": self.options.foreground_loss_coefficient * loss}
 
 
-def check_cascade(config: FocusDetrConfig) -> None:
-    """Refuse a cascade that does not fit the encoder."""
-    cascade = list(config.cascade)
+def foreground_ranges(options: ForegroundOptions, num_levels: int) -> tuple[float, ...]:
+    """Upper bounds in pixels of the object sizes that each level but the last answers for."""
+    return options.foreground_ranges or tuple(64.0 * 2**level for level in range(num_levels - 1))
+
+
+def check_foreground(options: ForegroundOptions, config: FocusDetrConfig) -> None:
+    """Refuse options that do not fit the encoder."""
+    check_ranges(
+        options,
+        "policy_options",
+        num_fine_tokens=(1, math.inf),
+        foreground_loss_coefficient=(0, math.inf),
+    )
+    cascade = list(options.cascade)
     if len(cascade) != config.encoder_layers:
         raise FocusDetrError(
             f"cascade={cascade}: needs one share for each of the {config.encoder_layers} encoder layers"
         )
     if any(not 0 < share <= 1 for share in cascade) or cascade != sorted(cascade, reverse=True):
         raise FocusDetrError(f"cascade={cascade}: shares must lie in (0, 1] and must not increase")
+    bounds = [0.0, *foreground_ranges(options, config.num_levels)]
+    if len(bounds) != config.num_levels or any(b <= a for a, b in pairwise(bounds)):
+        raise FocusDetrError(
+            f"foreground_ranges={bounds[1:]}: needs {config.num_levels - 1} increasing positive bounds, one "
+            f"for each of the {config.num_levels} levels but the last"
+        )
 
 
 def plan_scores(plan: TokenPlan, geometry: Geometry, padded: bool) -> Tensor:

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.layers import Layers
+from focus_detr.models.options import check_keep_ratio
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.full_attention import attend, full_attention_layers
 from focus_detr.models.policies.selection import share
 from focus_detr.models.precision import FullMLP
 from focus_detr.models.proposals import Proposals
+from focus_detr.models.registry import read_options
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
@@ -31,8 +33,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PollAndPoolOptions:
-    """What else PnP-DETR's recipe has."""
+    """What can be told to PnP-DETR's policy."""
 
+    keep_ratio: float = 0.5
+    """Share of tokens that are polled."""
     abstract_tokens: int = 30
     """Tokens that stand for all that is not polled."""
     training_keep_ratio: tuple[float, ...] = (1 / 3, 0.8)
@@ -42,7 +46,7 @@ class PollAndPoolOptions:
 
 @POLICIES.register("poll-and-pool")
 class PollAndPoolPolicy(TokenPolicy):
-    """Polls the ``keep_ratio`` of tokens with the best scores; ``cascade`` is not used."""
+    """Polls the ``keep_ratio`` of tokens with the best scores."""
 
     single_scale = True
     options_class = PollAndPoolOptions
@@ -62,7 +66,8 @@ class PollAndPoolPolicy(TokenPolicy):
     @classmethod
     def check(cls, config: FocusDetrConfig) -> None:
         super().check(config)
-        options = PollAndPoolOptions(**config.policy_options)
+        options: PollAndPoolOptions = read_options(cls.options_class, config.policy_options, "policy_options")
+        check_keep_ratio(options)
         bounds = options.training_keep_ratio
         if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= 1:
             raise FocusDetrError(
@@ -91,7 +96,7 @@ class PollAndPoolPolicy(TokenPolicy):
 
     def _ratio(self) -> float:
         if not self.training:
-            return self.config.keep_ratio
+            return self.options.keep_ratio
         low, high = self.options.training_keep_ratio
         return low + (high - low) * torch.rand(()).item()
 

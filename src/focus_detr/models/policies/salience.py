@@ -19,7 +19,7 @@ from transformers import initialization as init
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.salience import salience_loss, salience_targets
 from focus_detr.models.policies.base import POLICIES
-from focus_detr.models.policies.focus import FocusOptions, FocusPolicy
+from focus_detr.models.policies.focus import FocusPolicy, ForegroundOptions
 from focus_detr.models.policies.selection import plan_by_quotas
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.budget import Budget, Share, exact, scaled
@@ -35,8 +35,8 @@ _CELLS = 200  # rows and columns that have an embedding of their own, as release
 
 
 @dataclass(frozen=True)
-class SalienceOptions(FocusOptions):
-    """The focus policy's options, and those of Salience-DETR."""
+class SalienceOptions(ForegroundOptions):
+    """The focus policy's options but for ``keep_ratio``, and those of Salience-DETR."""
 
     level_quotas: tuple[float, ...] = (0.4, 0.8, 1.0, 1.0)
     """Share of each level's tokens that may be kept, fine to coarse; takes the place of ``keep_ratio``."""
@@ -72,12 +72,12 @@ class SaliencePolicy(FocusPolicy):
 
     def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
         quotas: Sequence[Share] = self.options.level_quotas
-        cascade: Sequence[Share] = self.config.cascade
+        cascade: Sequence[Share] = self.options.cascade
         if budget is not None:
             # A level has four times the tokens of the next coarser one, whatever the image, but for rounding.
             tokens = [4**level for level in reversed(range(len(quotas)))]
             own = sum(exact(q) * n for q, n in zip(quotas, tokens, strict=True)) / sum(tokens)
-            first, cascade = budget.cascade(own, self.config.cascade)
+            first, cascade = budget.cascade(own, self.options.cascade)
             quotas = scaled(quotas, first, tokens)
         return plan_by_quotas(
             scores,
@@ -111,10 +111,10 @@ class SaliencePolicy(FocusPolicy):
         """The salience of tokens, from the boxes."""
         c, geometry = self.config, memory.geometry
         assert memory.plan is not None and memory.plan.scores is not None
-        targets = salience_targets(geometry, c.foreground_ranges, labels)
+        targets = salience_targets(geometry, self.foreground_ranges, labels)
         valid = None if self.quirks.padded_foreground_loss else geometry.valid
         loss = salience_loss(memory.plan.scores, targets, valid, c.focal_alpha, c.focal_gamma)
-        return {"loss_foreground": c.foreground_loss_coefficient * loss}
+        return {"loss_foreground": self.options.foreground_loss_coefficient * loss}
 
 
 class BackgroundEmbedding(nn.Module):

@@ -18,11 +18,13 @@ from focus_detr.models.heads.boxes import BoxHead
 from focus_detr.models.heads.classes import ClassHead
 from focus_detr.models.layers import Layers
 from focus_detr.models.objective import objective_of
+from focus_detr.models.options import check_keep_ratio
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.encoder import encoder_layers
 from focus_detr.models.policies.scoring import TokenScorer
 from focus_detr.models.policies.selection import plan_tokens
 from focus_detr.models.proposals import Proposals
+from focus_detr.models.registry import read_options
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
@@ -36,8 +38,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SparseOptions:
-    """What else Sparse DETR's recipe has."""
+    """What can be told to Sparse DETR's policy."""
 
+    keep_ratio: float = 0.5
+    """Share of tokens that every layer works on."""
     auxiliary_losses: bool = True
     """Every encoder layer but the last predicts objects from its tokens, and is taught by them."""
     score_loss_coefficient: float = 1.0
@@ -45,7 +49,7 @@ class SparseOptions:
 
 @POLICIES.register("sparse")
 class SparsePolicy(TokenPolicy):
-    """Keeps the ``keep_ratio`` of tokens that the decoder is likely to look at; ``cascade`` is not used."""
+    """Keeps the ``keep_ratio`` of tokens that the decoder is likely to look at."""
 
     options_class = SparseOptions
     options: SparseOptions
@@ -66,6 +70,11 @@ class SparsePolicy(TokenPolicy):
         self.criterion = objective_of(c, eps=1e-12).criterion
         self.quirks = c.switches
 
+    @classmethod
+    def check(cls, config: FocusDetrConfig) -> None:
+        super().check(config)
+        check_keep_ratio(read_options(cls.options_class, config.policy_options, "policy_options"))
+
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Score all tokens of all levels at once, and keep the best."""
         assert self.proposals is not None
@@ -77,7 +86,7 @@ class SparsePolicy(TokenPolicy):
         return plan_tokens(
             scores,
             geometry,
-            self.config.keep_ratio if budget is None else budget.share,
+            self.options.keep_ratio if budget is None else budget.share,
             (1.0,) * len(self.layers),
             batch_counts=self.quirks.batch_counts,
             batch_fill=self.quirks.batch_fill,
