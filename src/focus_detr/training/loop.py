@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -12,7 +13,6 @@ from typing import Any, NoReturn, cast
 import torch
 from accelerate import Accelerator
 from accelerate.utils import send_to_device
-from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
@@ -20,6 +20,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.training.checkpoints import replaced_folder
 from focus_detr.training.ema import build_ema
 from focus_detr.training.evaluating import Evaluator, evaluate_together
+from focus_detr.training.failures import MicroBatch, not_finite
 from focus_detr.training.interruption import Interruption, in_worker, interruptions
 from focus_detr.training.means import Means
 from focus_detr.training.monitoring import Callback
@@ -30,6 +31,8 @@ from focus_detr.training.sampling import EpochBatchSampler, PlainDataLoader
 from focus_detr.training.saving import Checkpointer, save_quietly
 from focus_detr.training.state import TrainingState
 from focus_detr.training.tasks import Step, Task
+
+logger = logging.getLogger(__name__)
 
 _AUTOCAST = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -170,7 +173,7 @@ class TrainingLoop:
         """One optimiser step."""
         state = self.state
         step = Step(state.step, state.total_steps, self._generator(state.step))
-        seen: list[tuple[list[int], Tensor, dict[str, Tensor]]] = []
+        seen: list[MicroBatch] = []
         for number, batch in enumerate(batches, 1):
             image_ids = [int(label["image_id"]) for label in batch["labels"]]
             batch = send_to_device(batch, self.device, non_blocking=True)
@@ -186,7 +189,7 @@ class TrainingLoop:
                     loss, parts = self.task(self.model, batch, step)
                 self.scaler.scale(loss / len(batches)).backward()
             parts = {name: part.detach() for name, part in parts.items()}
-            seen.append((image_ids, loss.detach(), parts))
+            seen.append(MicroBatch(image_ids, loss.detach(), parts))
             self.means.add({"loss": loss.detach(), **parts})
 
         self.scaler.unscale_(self.optimizer)
@@ -194,7 +197,7 @@ class TrainingLoop:
         norm = torch.as_tensor(self.accelerator.clip_grad_norm_(self.model.parameters(), limit))
         # fp16's loss scaling overflows now and then and skips the step; elsewhere it ruins the weights.
         good_norm = norm.isfinite() | self.scaler.is_enabled()
-        good_loss = torch.stack([loss.isfinite().all() for _, loss, _ in seen]).all()
+        good_loss = torch.stack([each.loss.isfinite().all() for each in seen]).all()
         # The step's one wait for the device.
         losses_good, gradient_good = torch.stack([good_loss, good_norm.to(good_loss.device)]).tolist()
         bad_loss, bad_gradient, stopping = anywhere(
@@ -218,6 +221,7 @@ class TrainingLoop:
         if stopping:
             self._log_losses()
             self.save_checkpoint()
+            logger.info("interrupted after step %s; resume goes on from there", state.step)
             interruption.end()
 
     def _autocast(self) -> torch.autocast:
@@ -227,27 +231,14 @@ class TrainingLoop:
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
 
-    def _stop(self, what: str, seen: list[tuple[list[int], Tensor, dict[str, Tensor]]]) -> NoReturn:
+    def _stop(self, what: str, seen: list[MicroBatch]) -> NoReturn:
         """Save what can be saved, and say which images and loss parts were at fault."""
-        guilty = [each for each in seen if not bool(each[1].isfinite().all())] if what == "the loss" else seen
-        images = [
-            f"{image_id} ({self.image_paths.get(image_id, 'path unknown')})"
-            for image_ids, _, _ in guilty
-            for image_id in image_ids
-        ]
-        values = [f"{name}={float(part):.6g}" for _, _, parts in guilty for name, part in parts.items()]
         finite = all(bool(parameter.isfinite().all()) for parameter in self.plain_model.parameters())
+        saved = None
         if not any(anywhere(self.accelerator, not finite)):
             self.save_checkpoint()
-            saved = f"The weights before this step are in {self.checkpointer.folder(self.state)}."
-        else:
-            saved = "The weights were not finite any more; earlier checkpoints are kept."
-        raise FocusDetrError(
-            f"{what} is not finite at step {self.state.step}; images: "
-            f"{', '.join(images) or 'those of another process'}"
-            f"{'; loss parts: ' + ', '.join(values) if values and what == 'the loss' else ''}. {saved} "
-            "Look at these images and their boxes, lower learning_rate, or use precision: fp32."
-        )
+            saved = self.checkpointer.folder(self.state)
+        raise FocusDetrError(not_finite(what, self.state.step, seen, self.image_paths, saved))
 
     # Logging and evaluation
 

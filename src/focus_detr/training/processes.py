@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
-from accelerate.utils import gather_object
+from accelerate.utils import DistributedType, gather_object
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.training.recipe import Recipe
@@ -25,10 +25,17 @@ def join_processes(use_cpu: bool = False) -> Accelerator:
     if not state.use_distributed:
         # Accelerate keeps the first device a process asked for; the next run may want another.
         state.device = torch.device("cpu") if use_cpu else state.default_device
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=use_cpu,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
     )
+    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
+        # The loop would train, but averages and checkpoints see the shard of one process alone.
+        raise FocusDetrError(
+            f"{accelerator.distributed_type.value}: models in shards cannot be averaged and saved yet; "
+            "start the processes by torchrun, each with the whole model"
+        )
+    return accelerator
 
 
 def check_share(recipe: Recipe, processes: int) -> None:

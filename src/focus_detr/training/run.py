@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
@@ -18,6 +16,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.models.plugins import import_plugins, trusting_plugins
 from focus_detr.training.checkpoints import way_out
 from focus_detr.training.evaluating import CocoEvaluator, Evaluator
+from focus_detr.training.failures import memory_advice
 from focus_detr.training.origin import refuse_other_data, write_origin
 from focus_detr.training.processes import check_share, join_processes
 from focus_detr.training.randomness import own_surroundings
@@ -38,7 +37,6 @@ from focus_detr.training.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
-    from focus_detr.training.loop import TrainingLoop
 
 logger = logging.getLogger(__name__)
 
@@ -185,7 +183,7 @@ def _train(
     else:
         if checkpoint is None:
             set_seed(recipe.seed)
-        with memory_advice(loop):
+        with memory_advice(recipe, loop):
             loop.run()
     loop.save_trained_model(output / "last")
     best = output / "best"
@@ -204,35 +202,3 @@ def _draw_samples(dataset: Any, path: Path) -> None:
     from focus_detr.pictures.samples import sample_grid
 
     sample_grid(dataset, path)
-
-
-@contextmanager
-def memory_advice(loop: TrainingLoop) -> Iterator[None]:
-    """Where memory runs out within it, say what of the recipe to lower."""
-    try:
-        yield
-    except RuntimeError as error:
-        if not _is_out_of_memory(error):
-            raise
-        recipe = loop.recipe
-        ran_out = f"memory ran out on {loop.device} ({str(error).splitlines()[0]})"
-        if loop.evaluating:
-            raise FocusDetrError(
-                f"{ran_out} in the evaluation after step {loop.state.step}. Lower eval_batch_size, now "
-                f"{recipe.evaluated_together}, which changes no number: resume with "
-                "--set eval_batch_size=1, say"
-            ) from error
-        raise FocusDetrError(
-            f"{ran_out}. Lower what a step "
-            f"needs: gradient_accumulation above {recipe.gradient_accumulation} (the same batch in smaller "
-            f"parts), batch_size below {recipe.batch_size}, gradient_checkpointing: true (now "
-            f"{str(recipe.gradient_checkpointing).lower()}), precision: bf16 (now {recipe.precision}), "
-            f"shortest_edge and longest_edge below {recipe.shortest_edge} and {recipe.longest_edge}"
-        ) from error
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    words = str(error).lower()
-    return (
-        isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "not enough memory" in words
-    )
