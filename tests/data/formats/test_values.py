@@ -52,7 +52,7 @@ def test_an_annotation_whose_id_is_none_is_a_problem(tmp_path: Path, key: str, v
     dataset = load_dataset(tmp_path, on_problem="ignore")
     wanted = {"image_id": "unknown-image", "category_id": "unknown-class", "id": "bad-id"}[key]
     assert _kinds(dataset) == ([] if key == "id" and value is None else [wanted])
-    assert sum(dataset.class_counts().values()) == (5 if key == "id" else 4)
+    assert sum(dataset.class_counts().values()) == (5 if key == "id" else 4) and len(dataset) == 3
     if dataset.problems:
         assert "instances_train.json" in dataset.problems[0].file
         assert re.search(r"first (is )?annotations\[0\]", dataset.problems[0].message)

@@ -6,12 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from focus_detr.data.formats.coco_boxes import box_around, given_box
 from focus_detr.data.formats.source import Fault, Names, ProblemLog, RawBox, RawImage, Tally
-from focus_detr.data.formats.values import id_key, is_fraction, number, positive, shown_value
+from focus_detr.data.formats.values import id_key, is_fraction, positive, shown_value
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import in_line
-
-_Box = tuple[float, float, float, float]
 
 _COPY = Fault(
     "duplicate-annotation-id",
@@ -40,7 +39,8 @@ _ORPHAN = Fault(
 _NO_BOX = Fault(
     "bad-box",
     "error",
-    "{count} annotations have no 'bbox' of four numbers [x, y, width, height], nor a polygon",
+    "{count} annotations have no 'bbox' of four numbers [x, y, width, height], nor a polygon or "
+    "mask that can be read",
     "Correct or remove them.",
 )
 _FRACTIONS = Fault(
@@ -49,11 +49,24 @@ _FRACTIONS = Fault(
     "{count} boxes lie within 0..1, as if given in fractions of the image, and were left out",
     "COCO boxes are pixels: multiply x and width by the image's width, y and height by its height.",
 )
-_FROM_POLYGON = Fault(
+_FROM_SHAPE = Fault(
     "box-from-polygon",
     "warning",
-    "{count} annotations have no 'bbox'; the box around their polygon is used",
+    "{count} annotations have no 'bbox'; the box around their polygon or mask is used",
     "Add the bbox.",
+)
+_NO_IMAGE_ID = Fault(
+    "unknown-image",
+    "error",
+    "{count} annotations have no 'image_id' that is a number or text, and may be of any image",
+    "Correct or remove them.",
+)
+_DOUBTFUL = Fault(
+    "doubtful-background",
+    "error",
+    "{count} images without objects were left out, since annotations without a usable 'image_id' may be "
+    "theirs",
+    "Correct or remove those annotations.",
 )
 _CROWD = Fault(
     "bad-iscrowd",
@@ -72,28 +85,37 @@ def attach_objects(
 ) -> None:
     """Gives every image its boxes. `images` and `stands_for` go by `id_key`.
 
-    Raises `FocusDetrError` where most boxes are fractions.
+    Where annotations do not say whose they are, images without objects are taken out of `images`: one of them
+    may have objects, and as background it would teach the opposite.
+
+    Raises `FocusDetrError` where most boxes are fractions, or no annotation names an image that is listed.
     """
     tally = Tally(file, log)
     unknown = Names()
     seen: dict[str, tuple[Any, ...]] = {}
-    boxes = fractions = 0
+    boxes = fractions = placed = 0
+    homeless, astray = False, ""
     for position, annotation in enumerate(annotations):
         example = f"annotations[{position}]"
         if not isinstance(annotation, dict):
-            tally.add(_NO_BOX, example)
+            tally.add(_NO_IMAGE_ID, example)
+            homeless = True
             continue
         image_key, category_key = id_key(annotation.get("image_id")), id_key(annotation.get("category_id"))
         image = images.get(image_key or "")
-        box = _given_box(annotation.get("bbox"))
+        box = given_box(annotation.get("bbox"))
         identity = (image_key, category_key, box)
         if _repeats(annotation.get("id"), identity, seen, tally, example):
             continue
-        if box is None and (box := _box_around(annotation.get("segmentation"))) is not None:
-            tally.add(_FROM_POLYGON, example)
+        if box is None and (box := box_around(annotation.get("segmentation"))) is not None:
+            tally.add(_FROM_SHAPE, example)
         category = stands_for.get(category_key or "")
         boxes += box is not None
-        if image is None:
+        if image_key is None:
+            tally.add(_NO_IMAGE_ID, f"{example} (image {shown_value(annotation.get('image_id'))})")
+            homeless = True
+        elif image is None:
+            astray = astray or shown_value(annotation.get("image_id"))
             tally.add(_ORPHAN, f"{example} (image {shown_value(annotation.get('image_id'))})")
         elif box is None:
             tally.add(_NO_BOX, example)
@@ -107,11 +129,21 @@ def attach_objects(
             if crowd is None:
                 tally.add(_CROWD, example)
             image.boxes.append(RawBox(box, category, bool(crowd), positive(annotation.get("area"))))
+            placed += 1
             continue
         if image is not None:
             image.lost += 1
+            placed += 1
     if fractions > boxes / 2:
         raise FocusDetrError(f"{file}: {fractions} of {boxes} boxes lie within 0..1. {_FRACTIONS.fix}")
+    if astray and not placed:
+        raise FocusDetrError(
+            f"{file}: none of its annotations names an image that is listed: {astray} is an image_id, "
+            f"{in_line(next(iter(images), 'none'), 60)} an id of 'images'. Make them agree."
+        )
+    if homeless:
+        for key in [key for key, image in images.items() if not image.boxes and not image.lost]:
+            tally.add(_DOUBTFUL, in_line(images.pop(key).path.name, 120))
     tally.report()
     if unknown:
         log.add(
@@ -140,30 +172,6 @@ def _repeats(
         tally.add(_SHARED_ID, f"{example} (id {in_line(key, 40)})")
     seen[key] = identity
     return False
-
-
-def _given_box(value: Any) -> _Box | None:
-    """xyxy of a `bbox` of four numbers."""
-    if not isinstance(value, list) or len(value) != 4:
-        return None
-    x, y, width, height = (number(item) for item in value)
-    if x is None or y is None or width is None or height is None:
-        return None
-    return x, y, x + width, y + height
-
-
-def _box_around(segmentation: Any) -> _Box | None:
-    """xyxy around the polygons of a segmentation, [[x1, y1, x2, y2, ...], ...]; None for masks and others."""
-    polygons = segmentation if isinstance(segmentation, list) else []
-    rings = polygons if all(isinstance(ring, list) for ring in polygons) else [polygons]
-    xs = [number(value) for ring in rings for value in ring[0::2]]
-    ys = [number(value) for ring in rings for value in ring[1::2]]
-    if len(xs) < 3 or len(xs) != len(ys):
-        return None
-    found_x, found_y = [x for x in xs if x is not None], [y for y in ys if y is not None]
-    if len(found_x) < len(xs) or len(found_y) < len(ys):
-        return None
-    return min(found_x), min(found_y), max(found_x), max(found_y)
 
 
 def _flag(value: Any) -> bool | None:
