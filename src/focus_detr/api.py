@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.folders import from_home
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -139,7 +140,7 @@ class FocusDetr:
 
     def save(self, folder: str | Path) -> Path:
         """Write the model and its image processor to a folder that `FocusDetr(folder)` reads."""
-        source = self._trained()
+        source, target = self._trained(), Path(from_home(folder))
         if source.is_file():
             raise FocusDetrError(
                 f"{source}: an exported model is one file already; copy that, or save the one "
@@ -151,9 +152,9 @@ class FocusDetr:
             model: Any = load_model(source, "auto", trust_plugins=self.trust_plugins)  # the form that trains
         else:
             model = self.predictor.model
-        model.save_pretrained(folder)
-        self.predictor.processor.save_pretrained(folder)
-        return Path(folder)
+        model.save_pretrained(target)
+        self.predictor.processor.save_pretrained(target)
+        return target
 
     def __getstate__(self) -> dict[str, Any]:
         # By its name: the process that it travels to reads the weights from their file, on its own device.

@@ -1,20 +1,30 @@
-"""Folders to write to, looked at before the work whose results they are to hold."""
+"""Paths as people write them, and folders to write to, looked at before the work whose results they hold."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 from focus_detr.errors import FocusDetrError
+
+
+def from_home(path: Any) -> Any:
+    """A path that may begin with ``~``, which a shell expands in some places only; all else as it is."""
+    if isinstance(path, str | Path) and str(path).startswith("~"):
+        return type(path)(os.path.expanduser(path))
+    return path
 
 
 def writable_folder(path: str | os.PathLike[str], option: str = "output") -> Path:
     """``path``, which is a folder that can be written to, or can become one; it is not made here.
 
+    ``~`` at its beginning is the home folder.
+
     Raises:
         FocusDetrError: it is a file, lies inside a file, or its place cannot be written to.
     """
-    folder = Path(path)
+    folder = from_home(Path(path))
     for place in (folder, *folder.parents):
         if not os.path.lexists(place):
             continue

@@ -121,6 +121,13 @@ def test_evaluate_scores_the_split_asked_for_and_writes_the_report(data, tiny_mo
     assert run(*arguments).stdout.startswith("data, split 'test'")
 
 
+def test_paths_of_the_home_folder(data, tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert run("check", "~/data", "--split", "train").exit_code == 0
+    run("evaluate", tiny_model, "~/data", "--split", "train", "--device", "cpu", "--output", "~/report")
+    assert (tmp_path / "report" / "metrics.json").is_file()
+
+
 def test_evaluate_deploys_where_asked(data, tiny_model, monkeypatch):
     from focus_detr.deploy import deploy
 

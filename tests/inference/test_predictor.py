@@ -32,6 +32,14 @@ def test_threshold_comes_from_the_call_then_the_model_then_the_default():
     assert len(next(predictor().predict(image, threshold=1))) == 0
 
 
+@pytest.mark.parametrize(
+    ("option", "meant"), [("treshold", "threshold"), ("time_out", "timeout"), ("clases", "classes")]
+)
+def test_a_misspelt_option_is_named_at_once(option, meant):
+    with pytest.raises(FocusDetrError, match=f"unknown option '{option}' .did you mean '{meant}'"):
+        predictor().predict(picture(**BOTH), **{option: 0.5})
+
+
 @pytest.mark.parametrize("deployed", [False, True])
 def test_a_budget_reaches_the_model_with_each_batch(deployed):
     model = small_model(dtype=torch.float32)

@@ -11,6 +11,7 @@ import typer
 from focus_detr.cli.options import DeviceOption, TrustOption
 from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.errors import FocusDetrError
+from focus_detr.folders import from_home, writable_folder
 
 
 def benchmark(
@@ -66,6 +67,7 @@ def benchmark(
     if not models:
         raise FocusDetrError("which MODEL? Give a bundled name, a folder, a preset or an exported file")
     sizes = [_parse_size(text) for text in size or []]
+    csv, plot = (_checked_file(name, file) for name, file in (("--csv", csv), ("--plot", plot)))
     _check_picture(plot)
 
     from focus_detr.benchmarking import benchmark as run
@@ -89,6 +91,18 @@ def _parse_size(text: str) -> tuple[int, int]:
     if not found:
         raise FocusDetrError(f"--size {text!r}: must be HEIGHTxWIDTH in pixels, as in 800x1066")
     return int(found[1]), int(found[2])
+
+
+def _checked_file(option: str, file: Path | None) -> Path | None:
+    """A file to write, or the error for it before minutes are spent on what it is to hold."""
+    if file is None:
+        return None
+    file = from_home(file)
+    writable_folder(file.parent, option)
+    if file.is_dir():
+        raise FocusDetrError(f"{option} {file}: is a folder; give the name of the file to write")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return file
 
 
 def _check_picture(plot: Path | None) -> None:

@@ -48,13 +48,23 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
-        if not equals or not key.strip():
+        key = key.strip()
+        if not equals or not key:
             raise FocusDetrError(f"--set {pair!r}: must be key=value, as in --set epochs=20")
+        clash = next((other for other in settings if _clash(key, other)), None)
+        if clash is not None:
+            both = "twice" if clash == key else f"and {clash!r}, which it is a part of or holds"
+            raise FocusDetrError(f"--set {pair!r}: {key!r} is set {both}; leave one out")
         try:
-            settings[key.strip()] = yaml.safe_load(value)
+            settings[key] = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise FocusDetrError(f"--set {pair!r}: the value is not YAML ({error})") from error
     return settings
+
+
+def _clash(key: str, other: str) -> bool:
+    """Whether two settings are one, or one lies inside the other (`model` and `model.num_queries`)."""
+    return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 
 
 def split_names(text: str | None) -> list[str] | None:

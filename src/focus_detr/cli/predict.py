@@ -77,7 +77,7 @@ def predict(
         if given and output is None:
             raise FocusDetrError(f"{option}: needs a folder to write to; add --output DIR")
     if output is not None:
-        output = writable_folder(output.expanduser(), "--output")
+        output = writable_folder(output, "--output")
         if images or heatmap:
             keep_sources(sources, output)
 

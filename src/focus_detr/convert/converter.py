@@ -19,7 +19,7 @@ from focus_detr.convert.layouts import Layout, detect_layout
 from focus_detr.convert.report import ConversionReport
 from focus_detr.convert.rules import apply_rules
 from focus_detr.errors import FocusDetrError
-from focus_detr.folders import writable_folder
+from focus_detr.folders import from_home, writable_folder
 from focus_detr.models.backbones.catalogue import backbone_config, image_normalization
 from focus_detr.models.configuration import FocusDetrConfig
 from focus_detr.models.hosts import HOSTS
@@ -63,6 +63,7 @@ def convert_checkpoint(
     output = writable_folder(output)
     if (output / "model.safetensors").exists() and not overwrite:
         raise FocusDetrError(f"{output}: holds a model already; choose another folder, or overwrite=True")
+    path = from_home(path)
     source = str(path)
     foreign, settings = open_model(path)
     layout = detect_layout(foreign, source)
@@ -80,7 +81,7 @@ def convert_checkpoint(
 
     if class_names is None and settings:
         class_names = layout.read_class_names(settings)
-    names = _class_names(class_names, _rows(state, layout, source), num_labels, source)
+    names = _class_names(from_home(class_names), _rows(state, layout, source), num_labels, source)
     encoding = {
         "position_temperature": layout.temperature if temperature is None else temperature,
         "position_offset": layout.offset if offset is None else offset,

@@ -59,7 +59,7 @@ def evaluate(
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
     if output is not None:
-        writable_folder(output)
+        output = writable_folder(output)
     predictor = (
         model
         if isinstance(model, Predictor)

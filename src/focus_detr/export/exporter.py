@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.folders import writable_folder
+from focus_detr.folders import from_home, writable_folder
 
 if TYPE_CHECKING:
     from focus_detr.images.processor import FocusDetrImageProcessor
@@ -64,7 +64,7 @@ def export(
     Raises:
         FocusDetrError: an option cannot be used, or a package is missing (extra `export`).
     """
-    path = Path(output)
+    path = from_home(Path(output))
     if path.suffix != suffix_of(format):
         raise FocusDetrError(f"{path}: the name of a file of format {format!r} ends in {_SUFFIXES[format]}")
     if path.is_dir():

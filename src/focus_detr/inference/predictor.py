@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,7 @@ from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.results import BadImage, Detections, resolve_classes
-from focus_detr.inference.sources.files import NamedImage, Sources, expand_sources
+from focus_detr.inference.sources.files import Limits, NamedImage, Sources, expand_sources
 from focus_detr.structures.budget import Budget
 
 logger = logging.getLogger(__name__)
@@ -167,6 +168,7 @@ class Predictor:
 
         Raises `FocusDetrError` at once when options cannot be used or there is no image at all.
         """
+        Limits.of(limits, (name for name in signature(self.predict).parameters if name != "limits"))
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
         threshold = self.threshold if threshold is None else _checked_threshold(threshold)

@@ -13,6 +13,7 @@ from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.folders import from_home
 from focus_detr.models.plugins import import_plugins, trusting_plugins
 from focus_detr.training.checkpoints import way_out
 from focus_detr.training.evaluating import CocoEvaluator, Evaluator
@@ -26,7 +27,6 @@ from focus_detr.training.setup import (
     check_precision,
     choose_model,
     choose_recipe,
-    from_home,
     load_evaluation_data,
     load_training_data,
     newest_checkpoint,

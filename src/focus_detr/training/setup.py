@@ -49,13 +49,6 @@ def check_precision(recipe: Recipe, device: torch.device) -> None:
         raise FocusDetrError("precision='fp16': needs a GPU; on a CPU train with fp32 or bf16")
 
 
-def from_home(path: Any) -> Any:
-    """A path that may begin with ``~``, which a shell expands in some places only; all else as it is."""
-    if isinstance(path, str | Path) and str(path).startswith("~"):
-        return type(path)(os.path.expanduser(path))
-    return path
-
-
 def choose_model(
     model: str | Path | PreTrainedModel | None, output: str | Path | None, resume: bool
 ) -> str | Path | PreTrainedModel:

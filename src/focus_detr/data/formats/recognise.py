@@ -25,6 +25,7 @@ from focus_detr.data.formats.searching import folders_in, odd_files_in, refuse_s
 from focus_detr.data.formats.source import ProblemLog, Source
 from focus_detr.data.records import UNNUMBERED, Problem, Record
 from focus_detr.errors import FocusDetrError, UnknownSplitError
+from focus_detr.folders import from_home
 from focus_detr.printable import listed
 
 logger = logging.getLogger(__name__)
@@ -75,7 +76,7 @@ def load_dataset(
     Raises:
         FocusDetrError: no such data set, split or class; files that cannot be read as the format they claim.
     """
-    root = Path(path)
+    root = from_home(Path(path))
     _check_arguments(root, format, on_problem, check_images)
     found_format, reader, splits = _find(root, format)
     handles = _resolve(split, splits, root)
@@ -110,8 +111,9 @@ def load_dataset(
 
 def list_splits(path: str | Path, format: Format | None = None) -> list[str]:
     """Names of the splits `load_dataset` can load from `path`."""
-    _check_arguments(Path(path), format, "ignore", None)
-    return list(_find(Path(path), format)[2])
+    root = from_home(Path(path))
+    _check_arguments(root, format, "ignore", None)
+    return list(_find(root, format)[2])
 
 
 def _check_arguments(root: Path, format: str | None, on_problem: OnProblem, check_images: str | None) -> None:

@@ -8,7 +8,7 @@ import itertools
 import os
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from focus_detr.data.formats.searching import files_below, is_image_file
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.images.reading import MAX_PIXELS, read_image, to_rgb
 from focus_detr.inference.results import BadImage
 
@@ -62,6 +62,17 @@ class Limits:
     max_pixels: int = MAX_PIXELS
     private_redirects: bool = False
 
+    @classmethod
+    def of(cls, options: Mapping[str, Any], others: Iterable[str] = ()) -> Limits:
+        """Raises `FocusDetrError` for an option that is none, and may be a misspelt one of ``others``."""
+        names = [field.name for field in fields(cls)]
+        for name in options:
+            if name not in names:
+                known = [*others, *names]
+                hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
+                raise FocusDetrError(f"unknown option {name!r}{hint}")
+        return cls(**options)
+
     def __post_init__(self) -> None:
         for name in ("timeout", "max_megabytes", "max_pixels"):
             value = getattr(self, name)
@@ -81,7 +92,7 @@ def expand_sources(sources: Sources, **limits: Any) -> Iterator[NamedImage | Bad
     A source with nothing behind it gives a `BadImage`. Raises `FocusDetrError` at once if there
     is nothing else.
     """
-    items = _expand(sources, Limits(**limits))
+    items = _expand(sources, Limits.of(limits))
     first: list[NamedImage | BadImage] = []
     for item in items:
         first.append(item)
