@@ -40,18 +40,17 @@ def test_detections(relative):
 
 
 @torch.no_grad()
-def test_detections_at_another_ratio(relative, monkeypatch):
+def test_detections_at_another_ratio(relative):
     name, model, tensors, report = relative
     if name != "pnp_detr_r50":
         pytest.skip("one ratio in this fixture")
     golden = {key[6:]: value for key, value in tensors.items() if key.startswith("eval1.")}
     golden["image"] = tensors["eval0.image"]
-    monkeypatch.setattr(model.config, "keep_ratio", golden["sample_ratio"].item())
-    check_detections(model.eval(), golden)
+    check_detections(model.eval(), golden, budget=golden["sample_ratio"].item())
 
 
-def check_detections(model, golden):
-    output = model(normalised(golden["image"])[None])
+def check_detections(model, golden, budget=None):
+    output = model(normalised(golden["image"])[None], budget=budget)
     if "sample_reg_loss" in golden:
         score = output.plan.scores.gather(1, output.plan.indices).sigmoid().mean()
         close(score, golden["sample_reg_loss"].squeeze())
