@@ -53,7 +53,7 @@ def case(
 
 def results(function, args: Case) -> list[torch.Tensor]:
     out = function(*args)
-    grad = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view_as(out)
+    grad = torch.linspace(-1, 1, out.numel(), dtype=out.dtype, device=out.device).view_as(out)
     return [out, *torch.autograd.grad(out, (args.value, args.locations, args.weights), grad)]
 
 

@@ -17,12 +17,18 @@ def sorted_by_top_k() -> AbstractContextManager[None]:
     return _by_top_k.to(True)
 
 
+@torch.compiler.assume_constant_result
+def _exported_as_top_k() -> bool:
+    # Compilers of torch before 2.13 cannot look into a context variable: a graph keeps what held at tracing.
+    return _by_top_k.get()
+
+
 def descending(scores: Tensor, count: int) -> Tensor:
     """Indices (B,count) of the best of scores (B,N).
 
     Equal scores keep their order, so that padding, which comes between tokens, changes nothing.
     """
-    if torch.compiler.is_exporting() and _by_top_k.get():
+    if torch.compiler.is_exporting() and _exported_as_top_k():
         return scores.topk(count, dim=1).indices
     return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :count]
 
