@@ -19,8 +19,9 @@ from safetensors.torch import load_file, save_file
 
 from focus_detr import FocusDetrConfig, FocusDetrImageProcessor, resolve_model
 from focus_detr.evaluation import EvaluationReport, evaluate
+from focus_detr.models.backbones.catalogue import image_normalization
 
-PRETRAINED = Path(__file__).parents[1] / "src" / "focus_detr" / "pretrained"
+BUNDLED = Path(__file__).parents[1] / "src" / "focus_detr" / "zoo" / "bundled"
 
 
 def main() -> None:
@@ -37,7 +38,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="folder, instead of the package's")
     arguments = parser.parse_args()
 
-    folder = arguments.output or PRETRAINED / arguments.name
+    folder = arguments.output or BUNDLED / arguments.name
     copy_in_half_precision(resolve_model(arguments.run), folder)
     config = FocusDetrConfig.from_pretrained(folder)
     config.score_threshold = evaluate(folder, arguments.data, split=arguments.threshold_split).threshold
@@ -78,11 +79,28 @@ def card(
         images=report.metrics.images,
         classes=classes,
         recall=", ".join(f"{value:.3f}" for value in recall) or "every token is kept",
+        pixels=said_of_pixels(config, FocusDetrImageProcessor.from_pretrained(folder)),
         threshold=f"{config.score_threshold:.2f}",
         megabytes=f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}",
         epochs=recipe.get("epochs"),
         seed=recipe.get("seed"),
         recipe=recipe.get("name"),
+    )
+
+
+def said_of_pixels(config: FocusDetrConfig, processor: FocusDetrImageProcessor) -> str:
+    """How pixels are normalised, and whether the backbone's weights were trained so."""
+    used = processor.image_mean, processor.image_std
+    known = image_normalization(config.backbone_config)
+    mean, std, known_mean, known_std = (
+        ", ".join(f"{value:.3f}" for value in each) for each in (*used, *known)
+    )
+    if (mean, std) == (known_mean, known_std):
+        return f"Pixels have mean {mean} and deviation {std}, those of the backbone's weights."
+    return (
+        f"Trained and used with pixels of mean {mean} and deviation {std}; the backbone's weights\n"
+        f"know a mean of {known_mean} and a deviation of {known_std}. The figures stand until it is\n"
+        "trained anew."
     )
 
 
