@@ -143,3 +143,16 @@ def test_order_depends_on_epoch_and_seed():
     assert order(0, 1) == order(0, 1)
     assert order(0, 1) != order(0, 2)
     assert order(0, 1) != order(1, 1)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(images=st.integers(1, 60), micro=st.integers(1, 6), accumulation=st.integers(1, 4))
+def test_micro_batches_of_a_step_are_its_batch_in_parts(images, micro, accumulation):
+    class Shaped(list):
+        shapes = property(lambda self: self)
+
+    dataset = Shaped([(24, -24, 16)[i % 3] for i in range(images)])
+    parts = list(EpochBatchSampler(dataset, micro, 7, accumulation=accumulation))
+    assert all(len(part) <= micro for part in parts)
+    steps = [sum(parts[i : i + accumulation], []) for i in range(0, len(parts), accumulation)]
+    assert steps == list(EpochBatchSampler(dataset, micro * accumulation, 7))

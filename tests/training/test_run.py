@@ -107,8 +107,7 @@ def test_best_model_and_early_stopping(tiny_data, tmp_path):
 
 def test_accumulation_divides_the_memory_not_the_batch(tiny_data, tmp_path):
     still = tiny_detector(noise=0.0)
-    # A micro-batch draws a scale of its own.
-    overrides = {"epochs": 1, "learning_rate": 1e-9, "batch_size": 10, "augmentation": "none"}
+    overrides = {"epochs": 1, "learning_rate": 1e-9, "batch_size": 10}
     run(tiny_data, tmp_path / "one", still, overrides=overrides)
     run(tiny_data, tmp_path / "two", tiny_detector(0.0), overrides={**overrides, "gradient_accumulation": 2})
     one, two = (list(losses(tmp_path / name).values()) for name in ("one", "two"))

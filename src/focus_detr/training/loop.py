@@ -81,6 +81,7 @@ class TrainingLoop:
             recipe.seed,
             accelerator.process_index,
             accelerator.num_processes,
+            recipe.gradient_accumulation,
         )
         steps_per_epoch = math.ceil(len(self.sampler) / recipe.gradient_accumulation)
         total = recipe.max_steps or steps_per_epoch * (recipe.epochs or 1)

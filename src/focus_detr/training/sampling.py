@@ -11,27 +11,37 @@ from torch.utils.data import DataLoader, Sampler
 from focus_detr.data.transforms.dataset import Place
 from focus_detr.errors import FocusDetrError
 
-# Batches whose images are sorted by shape together: enough to find each its like, too few to order an epoch.
+# Steps whose images are sorted by shape together: enough to find each its like, too few to order an epoch.
 _SORTED = 16
 
 
 class EpochBatchSampler(Sampler[list[Place]]):
     """Batches of one process's share of each epoch's shuffled images.
 
-    The shuffled images are cut into micro-batches of ``batch_size``, and each of those into one share per
-    process; so every image is seen once an epoch and a step sees the same images however many processes share
-    it. Images left over that cannot give every process one are left out of that epoch.
+    The shuffled images are cut into steps, those into ``accumulation`` micro-batches of ``batch_size``, and
+    each of those into one share per process; so every image is seen once an epoch and a step sees the same
+    images however many processes and micro-batches share it. Images left over that cannot give every process
+    one are left out of that epoch.
 
     Where the data set knows the ``shapes`` of its images, those of one shape come together: a few batches'
-    worth of shuffled images at a time are sorted by shape, and the batches shuffled again. A batch draws one
+    worth of shuffled images at a time are sorted by shape, and the steps shuffled again. A step draws one
     scale for all its images (see `Place`), so that they pass through the backbone together.
 
     Args:
         dataset: has a length, and ``set_epoch(epoch)`` where its augmentation depends on the epoch.
         batch_size: images of a micro-batch over all processes.
+        accumulation: micro-batches of a step.
     """
 
-    def __init__(self, dataset: Any, batch_size: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        dataset: Any,
+        batch_size: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulation: int = 1,
+    ) -> None:
         if batch_size < world_size or len(dataset) < world_size:
             raise FocusDetrError(
                 f"{world_size} processes need a micro-batch and a data set of as many images at least, "
@@ -40,6 +50,7 @@ class EpochBatchSampler(Sampler[list[Place]]):
         self.dataset = dataset
         self.batch_size = batch_size
         self.seed, self.rank, self.world_size = seed, rank, world_size
+        self.accumulation = accumulation
         self.epoch = 0
         shapes = getattr(dataset, "shapes", None)
         self.shapes = None if shapes is None else np.asarray(shapes)
@@ -56,18 +67,20 @@ class EpochBatchSampler(Sampler[list[Place]]):
     def __iter__(self) -> Iterator[list[Place]]:
         rng = np.random.default_rng([self.seed, self.epoch])
         order = rng.permutation(len(self.dataset))
+        step = self.batch_size * self.accumulation
         if self.shapes is not None:
-            chunk = self.batch_size * _SORTED
+            chunk = step * _SORTED
             chunks = np.split(order, range(chunk, len(order), chunk))
             order = np.concatenate([some[np.argsort(self.shapes[some], kind="stable")] for some in chunks])
-        starts = np.arange(len(self)) * self.batch_size
-        # A smaller last batch stays the last.
-        whole = len(order) // self.batch_size
+        starts = np.arange(0, len(order), step)
+        # A smaller last step stays the last.
+        whole = len(order) // step
         starts[:whole] = rng.permutation(starts[:whole])
-        for number, start in enumerate(starts):
-            batch = order[start : start + self.batch_size]
+        order = np.concatenate([order[start : start + step] for start in starts])
+        for number in range(len(self)):
+            batch = order[number * self.batch_size : (number + 1) * self.batch_size]
             share = np.array_split(batch, self.world_size)[self.rank]
-            yield [Place(int(index), number) for index in share]
+            yield [Place(int(index), number // self.accumulation) for index in share]
 
 
 class PlainDataLoader(DataLoader):

@@ -21,7 +21,8 @@ _OF_BATCHES = 1
 
 
 class Place(NamedTuple):
-    """An item of a data set as one of a batch: its number in the set, and that of the batch in its epoch."""
+    """An item of a data set as one of a batch (that of a step: its micro-batches are one): its number in the
+    set, and that of the batch in its epoch."""
 
     item: int
     batch: int
