@@ -1,5 +1,6 @@
 """A checkpoint's files: one that is damaged, foreign or missing is named, with the way to go on."""
 
+import pickle
 import re
 import shutil
 from pathlib import Path
@@ -73,6 +74,19 @@ def test_a_file_of_another_run_is_named(name, killed, tiny_data, tmp_path):
         resume(tiny_data, output)
 
 
+def test_a_file_that_would_run_code_is_refused_without_the_advice_to_let_it(killed, tiny_data, tmp_path):
+    output, ran = shutil.copytree(killed, tmp_path / "run"), tmp_path / "ran"
+
+    class Code:
+        def __reduce__(self):
+            return Path.touch, (ran,)
+
+    (output / "checkpoints" / "checkpoint-4" / "ema.pt").write_bytes(pickle.dumps(Code(), protocol=2))
+    with pytest.raises(FocusDetrError, match=r"checkpoint-4/ema.pt: .*could run code") as refused:
+        resume(tiny_data, output)
+    assert "weights_only" not in str(refused.value) and not ran.exists()
+
+
 def test_the_way_that_is_told_leads_on(killed, tiny_data, tmp_path):
     output = shutil.copytree(killed, tmp_path / "run")
     shutil.rmtree(output / "checkpoints" / "checkpoint-4")
@@ -89,7 +103,7 @@ def test_without_an_earlier_checkpoint_the_way_leads_to_the_beginning(killed, ti
         resume(tiny_data, output)
 
 
-@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "preprocessor_config.json"])
 def test_a_named_models_own_files_are_named_too(name, tiny_data, tmp_path):
     recipe = {"max_steps": 1, "epochs": None, "batch_size": 2, "workers": 0, "eval_split": None}
     recipe |= {"shortest_edge": 32, "longest_edge": 32, "augmentation": "none"}
@@ -97,5 +111,5 @@ def test_a_named_models_own_files_are_named_too(name, tiny_data, tmp_path):
     train(tiny_data, model="focus-detr-nano", recipe=recipe, **options)
     checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint-1"
     (checkpoint / name).write_bytes((checkpoint / name).read_bytes()[:50])
-    with pytest.raises(FocusDetrError, match=rf"checkpoint-1.*{re.escape(name)}(.|\n)*Delete the folder"):
+    with pytest.raises(FocusDetrError, match=rf"checkpoint-1.*{re.escape(name)}(.|\n)*\. Delete the folder"):
         train(tiny_data, resume=True, **options)

@@ -140,11 +140,11 @@ def _train(
         import_plugins(recipe.plugins, (TASKS,))
         try:
             detector, report = build_model(model, checkpoint, recipe, dataset)
+            processor = build_image_processor(processor_folder(checkpoint, output) or model, recipe)
         except FocusDetrError as error:
             if checkpoint is None or str(checkpoint) not in str(error):
                 raise
-            raise FocusDetrError(f"{error} {way_out(checkpoint)}") from error
-        processor = build_image_processor(processor_folder(checkpoint, output) or model, recipe)
+            raise FocusDetrError(f"{str(error).removesuffix('.')}. {way_out(checkpoint)}") from error
     if evaluator is None and eval_dataset is not None:
         evaluator = CocoEvaluator(eval_dataset, processor, recipe.evaluated_together, recipe.workers)
 

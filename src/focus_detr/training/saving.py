@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, Protocol, cast
 
 import torch
@@ -128,6 +129,8 @@ def read_state(part: Stateful, file: Path) -> None:
             _check_shapes(part)
     except Exception as error:  # a damaged file may fail in any way
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        if isinstance(error, UnpicklingError):  # torch's own words advise to let it run
+            reason = "it holds more than tensors and numbers, which could run code, or is no file of torch"
         raise FocusDetrError(
             f"{file}: missing, damaged, or not of this run ({reason}). {way_out(file.parent)}"
         ) from error
