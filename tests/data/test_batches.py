@@ -83,7 +83,7 @@ def test_collator_resizes_like_the_processor_only_when_asked(dataset: DetectionD
 
 def test_an_image_without_objects_gives_empty_labels(dataset: DetectionDataset) -> None:
     sample = dataset[0]
-    sample.boxes_xyxy, sample.labels = sample.boxes_xyxy[:0], sample.labels[:0]
+    sample.instances = sample.instances[:0]
     (label,) = Collator(FocusDetrImageProcessor(size=SIZE))([sample])["labels"]
     assert label["boxes"].shape == (0, 4) and label["class_labels"].shape == (0,)
 

@@ -5,10 +5,12 @@ import pytest
 
 from focus_detr.data.coverage import box_coverage
 from focus_detr.data.records import Record
+from focus_detr.structures.instances import Instances
 
 
 def record(boxes, **fields):
-    return Record(Path("a.jpg"), 0, np.asarray(boxes, np.float32).reshape(-1, 4), **fields)
+    boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+    return Record(Path("a.jpg"), 0, Instances(boxes, np.zeros(len(boxes), np.int64)), **fields)
 
 
 def test_what_two_boxes_share_counts_once_and_pictures_count_alike():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ from focus_detr.data.transforms.geometric import (
 )
 from focus_detr.data.transforms.mosaic import Mosaic
 from focus_detr.errors import FocusDetrError
+from focus_detr.structures.instances import Instances
 
 SIZE = {"shortest_edge": 60, "longest_edge": 100}
 RED, BLUE = (255, 0, 0), (0, 0, 255)
@@ -35,8 +37,8 @@ def painted(width: int = 80, height: int = 60, box: tuple[int, int, int, int] = 
     """Grey, with a red rectangle that the only box encloses exactly."""
     image = Image.new("RGB", (width, height), (114, 114, 114))
     image.paste(RED, box)
-    boxes = np.asarray([box], dtype=np.float32)
-    return Sample(image, boxes, np.array([1]), 5, Path("a.png"), (height, width), boxes.copy())
+    objects = Instances(np.asarray([box], dtype=np.float32), np.array([1]))
+    return Sample(image, objects, 5, Path("a.png"), (height, width), objects.copy())
 
 
 def red_extent(image: Image.Image) -> list[int] | None:
@@ -165,7 +167,7 @@ def test_mosaic_boxes_enclose_their_colours(seed: int) -> None:
     """Four pictures, some with a blue object: every box is full of one colour, to its very edges."""
     blue = painted(50, 90, (5, 5, 45, 85))
     blue.image.paste(BLUE, (5, 5, 45, 85))
-    blue.labels = np.array([2])
+    blue.instances = replace(blue.instances, labels=np.array([2]))
     made = Mosaic(SIZE, others=[painted(), blue])(painted(), Draws.alone(seed))
     assert made.image.size == (80, 60) and (made.image_id, made.orig_size) == (5, (60, 80))
     pixels = np.asarray(made.image).astype(int)

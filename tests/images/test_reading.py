@@ -18,6 +18,7 @@ from focus_detr.data import DetectionDataset
 from focus_detr.data.records import Record
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import eight_bits, image_header, read_image, resized_size, to_rgb
+from focus_detr.structures.instances import Instances
 from helpers.tiny_datasets import write_image
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -242,6 +243,7 @@ def test_boxes_in_fractions_are_of_the_picture_as_decoded(tmp_path: Path) -> Non
     """A header may state another size than the picture decodes to, as those of some TIFF files do."""
     path = write_image(tmp_path / "a.png", 40, 20)
     boxes = np.float32([[0.25, 0.5, 0.75, 1]])
-    record = Record(path, 1, boxes=boxes, labels=np.zeros(1, np.int64), relative=True, known_size=(80, 20))
+    objects = Instances(boxes, np.zeros(1, np.int64))
+    record = Record(path, 1, objects, relative=True, known_size=(80, 20))
     sample = DetectionDataset([record], ["cell"], [1])[0]
     assert sample.boxes_xyxy.tolist() == [[10, 10, 30, 20]] and record.size == (40, 20)

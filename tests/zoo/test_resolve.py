@@ -9,6 +9,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation import evaluate, evaluate_batches
 from focus_detr.inference import Predictor
 from focus_detr.pictures.heatmap import draw_heatmap
+from focus_detr.structures.instances import Instances
 from helpers.fake_detector import picture
 
 
@@ -46,7 +47,7 @@ def test_evaluation_reports_what_the_selection_keeps(predictor, images, tmp_path
     for number, image in enumerate(images):
         image.save(tmp_path / f"{number}.png")
         boxes = np.array([[2, 2, 22, 30]], dtype=np.float32)
-        records.append(Record(tmp_path / f"{number}.png", number, boxes, np.array([0])))
+        records.append(Record(tmp_path / f"{number}.png", number, Instances(boxes, np.array([0]))))
     names = list(predictor.class_names)
     dataset = DetectionDataset(records, names, list(range(len(names))), name="noise", split="val")
     report = evaluate(predictor, dataset, batch_size=3, output=tmp_path / "out", progress=False)

@@ -16,6 +16,7 @@ from focus_detr.data.records import UNNUMBERED, Record, Severity
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import ImageHeader, image_header, read_image
 from focus_detr.printable import in_line
+from focus_detr.structures.instances import Instances, clip_to
 
 ImageCheck = Literal["none", "headers", "decode"]
 
@@ -70,14 +71,6 @@ def clean_records(
             "Add the class or ignore this.",
         )
     return records
-
-
-def clip_to(boxes: np.ndarray, size: tuple[float, float]) -> tuple[np.ndarray, np.ndarray]:
-    """Boxes (T,4) xyxy clipped to (width, height), and which of them (T,) still have an area."""
-    width, height = size
-    clipped = np.clip(boxes, 0, np.asarray([width, height, width, height], dtype=boxes.dtype))
-    kept = (clipped[:, 2] > clipped[:, 0]) & (clipped[:, 3] > clipped[:, 1])
-    return clipped, kept
 
 
 def _is_there(image: RawImage, log: ProblemLog) -> bool:
@@ -186,31 +179,22 @@ def _fault(box: RawBox, image: RawImage, size: tuple[int, int] | None) -> str | 
 def _record(
     image: RawImage, size: tuple[int, int] | None, boxes: list[RawBox], label_of: Mapping[int, int | None]
 ) -> Record:
-    objects = [box for box in boxes if not box.crowd]
-    crowds = [box for box in boxes if box.crowd]
     limits = _limits(image, size)
 
-    def coordinates(group: list[RawBox]) -> np.ndarray:
-        return clip_to(np.array([box.xyxy for box in group], dtype=np.float64).reshape(-1, 4), limits)[
-            0
-        ].astype(np.float32)
-
-    def labels(group: list[RawBox]) -> np.ndarray:
-        return np.array([label_of[box.category] for box in group], dtype=np.int64)
-
-    def areas(group: list[RawBox]) -> np.ndarray | None:
-        known = [box.area for box in group if box.area is not None]
-        return np.array(known, dtype=np.float64) if len(known) == len(group) > 0 else None
+    def instances(group: list[RawBox]) -> Instances:
+        boxes = np.array([box.xyxy for box in group], dtype=np.float64).reshape(-1, 4)
+        areas = [box.area for box in group if box.area is not None]
+        return Instances(
+            boxes_xyxy=clip_to(boxes, limits)[0].astype(np.float32),
+            labels=np.array([label_of[box.category] for box in group], dtype=np.int64),
+            areas=np.array(areas, dtype=np.float64) if len(areas) == len(group) > 0 else None,
+        )
 
     return Record(
         path=image.path,
         image_id=UNNUMBERED if image.image_id is None else image.image_id,
-        boxes=coordinates(objects),
-        labels=labels(objects),
-        ignored=coordinates(crowds),
-        ignored_labels=labels(crowds),
-        areas=areas(objects),
-        ignored_areas=areas(crowds),
+        stated=instances([box for box in boxes if not box.crowd]),
+        stated_crowds=instances([box for box in boxes if box.crowd]),
         relative=image.relative,
         known_size=size,
     )

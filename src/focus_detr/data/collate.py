@@ -22,8 +22,8 @@ class Collator:
 
     Returns `pixel_values` (B,3,H,W) float32, `pixel_mask` (B,H,W) uint8 with 1 for image, and `labels`, a
     list of dicts: `class_labels` (T,) int64, `boxes` (T,4) float32 boxes_cxcywh, `size` (2,) height and
-    width before padding, `orig_size` (2,) height and width of the image file, `image_id` (1,), and
-    `noise_seed` (1,) where the sample has one.
+    width before padding, `orig_size` (2,) height and width of the image file, `image_id` (1,), `noise_seed`
+    (1,) where the sample has one, and whatever else its `Instances` know, by the field's name.
     """
 
     def __init__(self, image_processor: FocusDetrImageProcessor, do_resize: bool = False) -> None:
@@ -41,15 +41,19 @@ class Collator:
 
 
 def _labels(sample: Sample, size: torch.Tensor) -> dict[str, torch.Tensor]:
-    fractions = sample.boxes_xyxy / np.asarray(sample.image.size * 2, dtype=np.float32)
+    facts = sample.instances.known()
+    fractions = facts.pop("boxes_xyxy") / np.asarray(sample.image.size * 2, dtype=np.float32)
     low, high = fractions[:, :2], fractions[:, 2:]
     labels = {
-        "class_labels": torch.from_numpy(sample.labels.astype(np.int64)),
+        "class_labels": torch.from_numpy(facts.pop("labels").astype(np.int64)),
         "boxes": torch.from_numpy(np.concatenate([(low + high) / 2, high - low], axis=1).astype(np.float32)),
         "size": size,
         "orig_size": torch.tensor(sample.orig_size),
         "image_id": torch.tensor([sample.image_id]),
     }
+    for name, values in facts.items():
+        # Not every accelerator has doubles.
+        labels[name] = torch.from_numpy(values.astype(np.float32) if values.dtype == np.float64 else values)
     if sample.noise_seed is not None:
         labels["noise_seed"] = torch.tensor([sample.noise_seed])
     return labels

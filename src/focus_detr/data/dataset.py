@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
-from focus_detr.data.cleaning import clip_to
 from focus_detr.data.records import Problem, Record, Sample, Severity
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import read_image
@@ -74,21 +73,17 @@ class DetectionDataset(Dataset[Sample]):
         image = read_image(record.path)
         # Fractions are of the picture as it is decoded, whatever its header says.
         record.known_size = image.size if record.relative else record.known_size or image.size
-        boxes, labels, ignored = record.boxes_xyxy, record.labels, record.ignored_xyxy
+        instances, crowds = record.instances.copy(), record.crowds.copy()
         if record.known_size != image.size:
             self._report_size(index, image.size)
-            boxes, kept = clip_to(boxes, image.size)
-            boxes, labels = boxes[kept], labels[kept]
-            ignored, kept = clip_to(ignored, image.size)
-            ignored = ignored[kept]
+            instances, crowds = instances.moved(image.size), crowds.moved(image.size)
         return Sample(
             image=image,
-            boxes_xyxy=boxes.copy(),
-            labels=labels.copy(),
+            instances=instances,
             image_id=record.image_id,
             path=record.path,
             orig_size=(image.height, image.width),
-            ignored=ignored.copy(),
+            crowds=crowds,
         )
 
     def _report_size(self, index: int, size: tuple[int, int]) -> None:
@@ -126,20 +121,16 @@ class DetectionDataset(Dataset[Sample]):
             images.append(
                 {"id": record.image_id, "file_name": str(record.path), "width": width, "height": height}
             )
-            groups = (
-                (record.boxes_xyxy, record.labels, record.areas, 0),
-                (record.ignored_xyxy, record.ignored_labels, record.ignored_areas, 1),
-            )
-            for boxes, labels, areas, crowd in groups:
-                for position, (left, top, right, bottom) in enumerate(boxes.tolist()):
+            for group, crowd in ((record.instances, 0), (record.crowds, 1)):
+                for position, (left, top, right, bottom) in enumerate(group.boxes_xyxy.tolist()):
                     box_area = (right - left) * (bottom - top)
                     annotations.append(
                         {
                             "id": len(annotations) + 1,
                             "image_id": record.image_id,
-                            "category_id": self.category_ids[labels[position]],
+                            "category_id": self.category_ids[group.labels[position]],
                             "bbox": [left, top, right - left, bottom - top],
-                            "area": box_area if areas is None else float(areas[position]),
+                            "area": box_area if group.areas is None else float(group.areas[position]),
                             "iscrowd": crowd,
                         }
                     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +11,7 @@ from PIL import Image
 
 from focus_detr.images.reading import image_header
 from focus_detr.printable import in_line
+from focus_detr.structures.instances import Instances
 
 Severity = Literal["warning", "error"]
 UNNUMBERED = -1
@@ -35,33 +36,21 @@ class Problem:
         return f"{self.severity} [{self.kind}] {where}: {what}. {in_line(self.fix, 300)}"
 
 
-def no_boxes() -> np.ndarray:
-    return np.zeros((0, 4), dtype=np.float32)
-
-
-def no_labels() -> np.ndarray:
-    return np.zeros(0, dtype=np.int64)
-
-
 @dataclass
 class Record:
-    """One image of a data set and its boxes, without pixels.
+    """One image of a data set and its objects, without pixels.
 
-    `boxes (T,4)` are xyxy, in pixels of the upright (EXIF applied) image, or in fractions of its width and
-    height when `relative`; `boxes_xyxy` is always pixels. `ignored (I,4)` are crowd regions: evaluation
-    neither rewards nor punishes what is found there, training never sees them. `areas` (T,) and
-    `ignored_areas` (I,) are the source's own areas in square pixels (COCO: of the mask), where it gives them.
+    `stated` are the objects and `stated_crowds` the crowd regions as the source gives them: in pixels of the
+    upright (EXIF applied) image, or in fractions of its width and height when `relative`; `instances` and
+    `crowds` are the same, always in pixels. In crowd regions evaluation neither rewards nor punishes what is
+    found, training never sees them.
     `size` is (width, height) in pixels, read from the image file when the source does not say.
     """
 
     path: Path
     image_id: int
-    boxes: np.ndarray = field(default_factory=no_boxes)
-    labels: np.ndarray = field(default_factory=no_labels)
-    ignored: np.ndarray = field(default_factory=no_boxes)
-    ignored_labels: np.ndarray = field(default_factory=no_labels)
-    areas: np.ndarray | None = None
-    ignored_areas: np.ndarray | None = None
+    stated: Instances = field(default_factory=Instances.empty)
+    stated_crowds: Instances = field(default_factory=Instances.empty)
     relative: bool = False
     known_size: tuple[int, int] | None = None
 
@@ -72,33 +61,64 @@ class Record:
         return self.known_size
 
     @property
-    def boxes_xyxy(self) -> np.ndarray:
-        return self._in_pixels(self.boxes)
+    def instances(self) -> Instances:
+        return self._in_pixels(self.stated)
 
     @property
-    def ignored_xyxy(self) -> np.ndarray:
-        return self._in_pixels(self.ignored)
+    def crowds(self) -> Instances:
+        return self._in_pixels(self.stated_crowds)
 
-    def _in_pixels(self, boxes: np.ndarray) -> np.ndarray:
+    @property
+    def boxes(self) -> np.ndarray:
+        """(T,4) xyxy as stated."""
+        return self.stated.boxes_xyxy
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.stated.labels
+
+    @property
+    def ignored(self) -> np.ndarray:
+        """(I,4) xyxy of the crowd regions, as stated."""
+        return self.stated_crowds.boxes_xyxy
+
+    @property
+    def boxes_xyxy(self) -> np.ndarray:
+        return self.instances.boxes_xyxy
+
+    def _in_pixels(self, stated: Instances) -> Instances:
         if not self.relative:
-            return boxes
-        return (boxes * np.asarray(self.size * 2, dtype=np.float32)).astype(np.float32)
+            return stated
+        boxes = stated.boxes_xyxy * np.asarray(self.size * 2, dtype=np.float32)
+        return replace(stated, boxes_xyxy=boxes.astype(np.float32))
 
 
 @dataclass
 class Sample:
     """One image with its objects, as transforms pass it on.
 
-    `boxes_xyxy (T,4)` float32 pixels of `image` as it is now, `labels (T,)` int64, `ignored (I,4)` crowd
-    regions, `orig_size` (height, width) of the image as read, before any transform.
+    `instances` and `crowds` (regions, see `Record`) in pixels of `image` as it is now, `orig_size` (height,
+    width) of the image as read, before any transform.
     `noise_seed` starts the noise of the denoising queries made from the objects; None leaves it to torch.
     """
 
     image: Image.Image
-    boxes_xyxy: np.ndarray
-    labels: np.ndarray
+    instances: Instances
     image_id: int
     path: Path
     orig_size: tuple[int, int]
-    ignored: np.ndarray = field(default_factory=no_boxes)
+    crowds: Instances = field(default_factory=Instances.empty)
     noise_seed: int | None = None
+
+    @property
+    def boxes_xyxy(self) -> np.ndarray:
+        return self.instances.boxes_xyxy
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.instances.labels
+
+    @property
+    def ignored(self) -> np.ndarray:
+        """(I,4) boxes_xyxy of the crowd regions."""
+        return self.crowds.boxes_xyxy

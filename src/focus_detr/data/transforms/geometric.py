@@ -9,7 +9,6 @@ from typing import Protocol
 import numpy as np
 from PIL import Image, ImageEnhance
 
-from focus_detr.data.cleaning import clip_to
 from focus_detr.data.records import Sample
 from focus_detr.data.transforms.draws import Draws
 
@@ -48,7 +47,7 @@ class HorizontalFlip:
         if draws.own.random() >= self.probability:
             return sample
         flipped = sample.image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-        return move_boxes(sample, flipped, scale=(-1, 1), shift=(sample.image.width, 0))
+        return move_objects(sample, flipped, scale=(-1, 1), shift=(sample.image.width, 0))
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ class VerticalFlip:
         if draws.own.random() >= self.probability:
             return sample
         flipped = sample.image.transpose(Image.Transpose.FLIP_TOP_BOTTOM)
-        return move_boxes(sample, flipped, scale=(1, -1), shift=(0, sample.image.height))
+        return move_objects(sample, flipped, scale=(1, -1), shift=(0, sample.image.height))
 
 
 @dataclass(frozen=True)
@@ -172,43 +171,30 @@ def resize(sample: Sample, height: int, width: int) -> Sample:
     if (image.width, image.height) == (width, height):
         return sample
     scale = (width / image.width, height / image.height)
-    return move_boxes(sample, image.resize((width, height), Image.Resampling.BILINEAR), scale=scale)
+    return move_objects(sample, image.resize((width, height), Image.Resampling.BILINEAR), scale=scale)
 
 
 def random_window(
     sample: Sample, height: int, width: int, rng: np.random.Generator, min_visible: float = 0.0
 ) -> Sample:
-    """A crop of (height, width) pixels from anywhere. See `move_boxes` for `min_visible`."""
+    """A crop of (height, width) pixels from anywhere. See `move_objects` for `min_visible`."""
     top = int(rng.integers(sample.image.height - height + 1))
     left = int(rng.integers(sample.image.width - width + 1))
     window = sample.image.crop((left, top, left + width, top + height))
-    return move_boxes(sample, window, shift=(-left, -top), min_visible=min_visible)
+    return move_objects(sample, window, shift=(-left, -top), min_visible=min_visible)
 
 
-def move_boxes(
+def move_objects(
     sample: Sample,
     image: Image.Image,
     scale: tuple[float, float] = (1, 1),
     shift: tuple[float, float] = (0, 0),
     min_visible: float = 0.0,
 ) -> Sample:
-    """The sample with a new image, in which x has become scale * x + shift.
-
-    Boxes are clipped to it; those left empty, or with less than the share `min_visible` of their area, go.
-    """
-    moved = _affine(sample.boxes_xyxy, scale, shift)
-    boxes, kept = clip_to(moved, image.size)
-    kept &= _areas(boxes) >= min_visible * _areas(moved)
-    ignored, kept_ignored = clip_to(_affine(sample.ignored, scale, shift), image.size)
+    """The sample with a new image, in which x has become scale * x + shift. See `Instances.moved`."""
     return replace(
-        sample, image=image, boxes_xyxy=boxes[kept], labels=sample.labels[kept], ignored=ignored[kept_ignored]
+        sample,
+        image=image,
+        instances=sample.instances.moved(image.size, scale, shift, min_visible),
+        crowds=sample.crowds.moved(image.size, scale, shift),
     )
-
-
-def _affine(boxes: np.ndarray, scale: tuple[float, float], shift: tuple[float, float]) -> np.ndarray:
-    corners = boxes.reshape(-1, 2, 2) * np.asarray(scale, np.float32) + np.asarray(shift, np.float32)
-    return np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1).astype(np.float32)
-
-
-def _areas(boxes: np.ndarray) -> np.ndarray:
-    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])

@@ -10,9 +10,10 @@ from PIL import Image
 
 from focus_detr.data.records import Sample
 from focus_detr.data.transforms.draws import Draws
-from focus_detr.data.transforms.geometric import random_window, resize
+from focus_detr.data.transforms.geometric import move_objects, random_window, resize
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import target_size
+from focus_detr.structures.instances import Instances
 
 _GREY = (114, 114, 114)
 
@@ -59,16 +60,12 @@ class Mosaic:
             if right > left and bottom > top:
                 part = self._window(part, right - left, bottom - top, rng)
                 canvas.paste(part.image, (left, top))
-                offset = np.asarray([left, top, left, top], dtype=np.float32)
-                parts.append(
-                    replace(part, boxes_xyxy=part.boxes_xyxy + offset, ignored=part.ignored + offset)
-                )
+                parts.append(move_objects(part, canvas, shift=(left, top)))
         return replace(
             sample,
             image=canvas,
-            boxes_xyxy=np.concatenate([part.boxes_xyxy for part in parts]),
-            labels=np.concatenate([part.labels for part in parts]),
-            ignored=np.concatenate([part.ignored for part in parts]),
+            instances=Instances.concatenate([part.instances for part in parts]),
+            crowds=Instances.concatenate([part.crowds for part in parts]),
         )
 
     def _window(self, part: Sample, width: int, height: int, rng: np.random.Generator) -> Sample:
