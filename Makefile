@@ -3,11 +3,11 @@
 BIN := .venv/bin
 SETUP := pyproject.toml constraints.txt scripts/install.sh $(wildcard setup.py)
 
-.PHONY: help demo test fuzz gpu gpu-dry-run lint types format docs clean
+.PHONY: help demo test test-all fuzz gpu gpu-dry-run lint types format docs clean
 
 help:
 	@echo "make demo    detect blood cells in the example pictures; writes outputs/demo"
-	@echo "make test    run the tests"
+	@echo "make test    run the tests, but for the long ones     make test-all   with them"
 	@echo "make gpu     all that only a GPU can show    make gpu-dry-run   the same code, tiny, on a CPU"
 	@echo "make fuzz    break data sets at random and read them, MINUTES=30"
 	@echo "make lint    check style and formatting        make format   apply them"
@@ -26,6 +26,9 @@ demo: .venv/.installed
 	$(BIN)/focus-detr predict blood-cells examples/blood-cells --output outputs/demo
 
 test: .venv/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} -m "not slow" $(ARGS)
+
+test-all: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} $(ARGS)
 
 # On a machine with a GPU, installed with TORCH_INDEX= (see README): minutes, and one file of results.

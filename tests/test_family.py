@@ -12,17 +12,9 @@ from transformers import ResNetConfig
 from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, FocusDetrImageProcessor, Predictor
 from focus_detr.evaluation.tokens import ForegroundRecall
 from focus_detr.export import export, load_exported
-from focus_detr.models.hosts import HOSTS
 from focus_detr.models.options import in_place
-from focus_detr.models.policies import POLICIES
 from focus_detr.pictures.heatmap import draw_heatmap
-
-PAIRS = [
-    (host, policy)
-    for policy in POLICIES.names()
-    for host in HOSTS.names()
-    if POLICIES[policy].works_with(host)
-]
+from helpers.pairs import PAIRS, PARAMETERS
 
 
 def one_output(backbone):
@@ -108,7 +100,7 @@ class Run:
         return losses
 
 
-@pytest.fixture(scope="module", params=PAIRS, ids=["-".join(pair) for pair in PAIRS])
+@pytest.fixture(scope="module", params=PARAMETERS)
 def run(request):
     return Run(new_model(*request.param))
 

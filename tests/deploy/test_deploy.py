@@ -18,7 +18,7 @@ from focus_detr.models.backbones.catalogue import backbone_config
 from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.options import in_place
-from focus_detr.models.policies import POLICIES
+from helpers.pairs import PARAMETERS
 
 STAGES = ["stage2", "stage3", "stage4"]
 SHAPE = {"embedding_size": 8, "hidden_sizes": [16, 16, 24, 32], "out_features": STAGES}
@@ -87,16 +87,9 @@ def test_same_answers(backbone, size):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize(
-    ("host", "policy"),
-    [
-        (host, policy)
-        for policy in POLICIES.names()
-        for host in HOSTS.names()
-        if POLICIES[policy].works_with(host)
-    ],
-)
-def test_same_answers_of_every_host_and_policy(host, policy):
+@pytest.mark.parametrize("pair", PARAMETERS)
+def test_same_answers_of_every_host_and_policy(pair):
+    host, policy = pair
     single = HOSTS[host].single_scale
     model = detector(
         "coarse" if single else "bottleneck",

@@ -26,7 +26,9 @@ SIZE = (192, 256)
 FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}
 
 
-@pytest.fixture(scope="module", params=FORMATS)
+@pytest.fixture(
+    scope="module", params=["onnx", pytest.param("openvino", marks=pytest.mark.slow), "torch-export"]
+)
 def exported(request, tmp_path_factory):
     """The bundled model for two images of one size at a time, in each format."""
     path = tmp_path_factory.mktemp(request.param) / FORMATS[request.param]

@@ -297,6 +297,14 @@ def test_a_score_of_just_the_threshold_reaches_it():
     assert found["scores"].tolist() == [0.5]
 
 
+def test_a_score_of_zero_is_no_detection_at_any_threshold():
+    """Queries beyond the tokens of a small image of a batch have it."""
+    logits = torch.tensor([[[torch.finfo(torch.float32).min], [-9.0]]])
+    outputs = {"logits": logits, "pred_boxes": torch.full((1, 2, 4), 0.5)}
+    (found,) = FocusDetrImageProcessor().post_process_object_detection(outputs, threshold=0.0)
+    assert len(found["scores"]) == 1 and found["scores"] > 0
+
+
 def test_the_mask_takes_a_byte_a_pixel():
     """As int64 it was two fifths of what is copied to a GPU."""
     batch = FocusDetrImageProcessor(size=32)([picture(40, 30), picture(30, 40)])

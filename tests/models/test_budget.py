@@ -47,7 +47,7 @@ def test_a_larger_budget_works_on_no_fewer_tokens_in_any_layer(policy):
 @torch.no_grad()
 def test_the_mean_layer_works_on_the_share_asked_for(policy):
     model = small_model(**POLICIES[policy])
-    picture = image(640, 800)[None]
+    picture = image(320, 400)[None]
     for budget in BUDGETS:
         output = model(picture, budget=budget)
         tokens = sum(height * width for height, width in output.spatial_shapes)

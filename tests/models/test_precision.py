@@ -9,21 +9,15 @@ from torch import nn
 from focus_detr import FocusDetrForObjectDetection
 from focus_detr.deploy.deploy import deploy
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.hosts import HOSTS
-from focus_detr.models.policies import POLICIES
 from focus_detr.models.precision import FullLinear, FullMLP, float_dtype, full_precision_parts
 from focus_detr.models.proposals import Proposals
 from focus_detr.structures.geometry import Geometry
+from helpers.pairs import PARAMETERS
 from helpers.small_models import DETR, SWIN, batch, image, labels, small_model
 
 TWO_STAGE = {"host_options": {"two_stage": True, "box_refinement": True}}
 HOST_FIELDS = {"detr": DETR, "deformable-detr": TWO_STAGE}
 CASES = {
-    f"{host}-{policy}": {"host": host, "token_policy": policy, **HOST_FIELDS.get(host, {})}
-    for policy in POLICIES.names()
-    for host in HOSTS.names()
-    if POLICIES[policy].works_with(host)
-} | {
     "learned-queries": {"host": "deformable-detr", "token_policy": "dense"},
     "key-aware": {"token_policy": "interleaved", "policy_options": {"key_aware": True}},
     "swin": {"backbone": SWIN},
@@ -40,9 +34,12 @@ HALVES = (torch.bfloat16, torch.float16)
 SIZES = [(64, 96), (72, 64)]
 
 
-@pytest.fixture(params=CASES)
+@pytest.fixture(params=[*PARAMETERS, *CASES])
 def model(request):
-    return small_model(dtype=torch.float32, **CASES[request.param])
+    if request.param in CASES:
+        return small_model(dtype=torch.float32, **CASES[request.param])
+    host, policy = request.param
+    return small_model(dtype=torch.float32, host=host, token_policy=policy, **HOST_FIELDS.get(host, {}))
 
 
 @pytest.fixture

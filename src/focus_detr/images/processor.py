@@ -170,7 +170,8 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         centre, extent = boxes.gather(1, query[..., None].expand(-1, -1, 4)).split(2, dim=-1)
         corners = torch.cat([centre - extent / 2, centre + extent / 2], dim=-1).clamp(0, 1)
         pixels = corners * sizes.flip(1).repeat(1, 2)[:, None]
-        kept = (scores >= threshold) & (pixels[..., 2:] > pixels[..., :2]).all(dim=-1)
+        # A score of zero is no detection at any threshold: queries that fill up an image's set have it.
+        kept = (scores >= threshold) & (scores > 0) & (pixels[..., 2:] > pixels[..., :2]).all(dim=-1)
         results = [
             {"scores": scores[i, keep], "labels": labels[i, keep], "boxes": pixels[i, keep]}
             for i, keep in enumerate(kept)

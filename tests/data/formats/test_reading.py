@@ -81,12 +81,12 @@ def test_larger_files_than_labels_ever_are_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "labels.txt"
     with open(file, "wb") as stream:
         stream.truncate(200 * 2**20)
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(UnreadableFileError, match="larger than 8 MB"):
         read_lines(file)
     with pytest.raises(UnreadableFileError, match="larger than 8 MB"):
         read_xml(file)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -64,19 +64,19 @@ def test_links_out_to_the_machine_are_not_followed(tmp_path: Path) -> None:
     write_image(tmp_path / "images" / "0.png")
     for name, target in (("root", "/"), ("proc", "/proc"), ("dev", "/dev")):
         (tmp_path / "images" / name).symlink_to(target)
-    begun = time.perf_counter()
+    begun = time.process_time()
     assert _names(tmp_path / "images") == ["0.png"]
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 @pytest.mark.parametrize("place", ["/", "/proc", "/proc/self", "/sys", "//"])
 def test_folders_of_the_system_are_refused_at_once(tmp_path: Path, place: str) -> None:
-    begun = time.perf_counter()
+    begun = time.process_time()
     with pytest.raises(FocusDetrError, match="folder of the system"):
         load_dataset(write_yolo(tmp_path, f"train: {place}\nnames: [cat, dog]\n"))
     with pytest.raises(FocusDetrError, match="folder of the system"):
         load_dataset(place)
-    assert time.perf_counter() - begun < 1
+    assert time.process_time() - begun < 1
 
 
 def test_a_path_above_the_data_set_that_ends_at_the_root_is_refused(tmp_path: Path) -> None:

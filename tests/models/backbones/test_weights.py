@@ -136,9 +136,10 @@ def silent_hub(monkeypatch):
 
 def test_a_hub_out_of_reach_is_said_at_once_with_the_way_round(silent_hub, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    backbone = build_backbone(backbone_config("resnet50"))
     start = time.monotonic()
     with pytest.raises(FocusDetrError) as refused:
-        load_pretrained_backbone(build_backbone(backbone_config("resnet50")), "resnet50")
+        load_pretrained_backbone(backbone, "resnet50")
     assert time.monotonic() - start < 5
     for part in (
         "hf download microsoft/resnet-50 --local-dir FOLDER (102 MB)",
