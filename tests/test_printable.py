@@ -1,6 +1,6 @@
 import pytest
 
-from focus_detr.printable import in_line, listed, percent, printable, unicode_name
+from focus_detr.printable import finite, in_line, listed, percent, printable, unicode_name
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,8 @@ def test_of_many_names_the_first_are_listed():
 )
 def test_shares_have_two_significant_digits(share, shown):
     assert percent(share) == shown
+
+
+def test_values_are_such_that_json_can_hold_them():
+    value = {1: [float("nan"), (float("inf"), 2.5)], "deep": {"b": -float("inf")}, "kept": [True, None, "x"]}
+    assert finite(value) == {"1": [None, [None, 2.5]], "deep": {"b": None}, "kept": [True, None, "x"]}

@@ -1,9 +1,11 @@
-"""Text from files, names and servers, made fit to be shown: no control characters, no end without bound."""
+"""What is shown and written, made fit for it: text without control characters, values without NaN."""
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable
+from typing import Any
 
 _LONGEST = 2000
 _KEPT = "\n\t"
@@ -56,3 +58,12 @@ def unicode_name(name: str) -> str:
         return os.fsencode(name).decode("utf-8", "backslashreplace")
     except UnicodeEncodeError:  # surrogates that stand for no byte, as "\ud800" in a JSON file
         return name.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def finite(value: Any) -> Any:
+    """``value`` as JSON can hold it: None for NaN and infinity, lists for tuples, text for keys."""
+    if isinstance(value, dict):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

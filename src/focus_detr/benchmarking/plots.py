@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from focus_detr.pictures.palette import CURVES
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -13,7 +15,6 @@ if TYPE_CHECKING:
     from focus_detr.benchmarking.report import Row
 
 _INK, _FAINT = "#1f2933", "#e4e7eb"
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#6a51a3")
 
 File = str | os.PathLike[str]
 
@@ -38,7 +39,7 @@ def plot_against_time(rows: Sequence[Row], file: File) -> None:
         known = sorted(
             ((x, y, row) for x, y, row in points if y is not None), key=lambda point: (point[1], point[0])
         )
-        color = _COLORS[place % len(_COLORS)]
+        color = CURVES[place % len(CURVES)]
         axes.plot([x for x, _, _ in known], [y for _, y, _ in known], "o-", color=color, label=model)
         for x, y, row in known:
             note = row.size if row.keep_ratio is None else f"{row.size} keep {row.keep_ratio:g}"

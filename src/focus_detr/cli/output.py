@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from focus_detr.printable import printable
+from focus_detr.printable import finite, printable
 
 _PAGE = 100_000
 """Characters of the longest text that is printed whole: tables of many classes, tracebacks."""
@@ -20,7 +20,7 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and
 
 def print_json(value: Any) -> None:
     """One JSON document on one line; NaN and infinity, which JSON lacks, become null."""
-    typer.echo(json.dumps(_finite(value), default=str, allow_nan=False))
+    typer.echo(json.dumps(finite(value), default=str, allow_nan=False))
 
 
 def say(message: str) -> None:
@@ -48,13 +48,3 @@ class PrintableFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return printable(super().format(record), longest=_PAGE)
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
-    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
-        return None
-    return value

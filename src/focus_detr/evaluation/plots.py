@@ -10,6 +10,7 @@ import numpy as np
 
 from focus_detr.evaluation.coco import CocoMetrics
 from focus_detr.evaluation.curves import F1Curve
+from focus_detr.pictures.palette import CURVES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -17,10 +18,6 @@ if TYPE_CHECKING:
 
 _NAMED_CLASSES = 10
 _INK, _FAINT = "#1f2933", "#c5ced6"
-_COLORS = (
-    "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00",
-    "#56b4e9", "#8c564b", "#6a51a3", "#7f7f7f", "#b5bd00",
-)  # fmt: skip
 
 File = str | os.PathLike[str]
 
@@ -36,7 +33,7 @@ def plot_precision_recall(metrics: CocoMetrics, file: File) -> None:
         axes.plot(
             recall,
             metrics.precision[row],
-            color=_FAINT if many else _COLORS[place % len(_COLORS)],
+            color=_FAINT if many else CURVES[place % len(CURVES)],
             linewidth=0.8 if many else 1.6,
             label=None if many else f"{item.name}  {item.ap50:.3f}",
         )
@@ -57,7 +54,7 @@ def plot_f1(curves: Sequence[F1Curve], file: File) -> None:
     pooled, classes = curves[0], [curve for curve in curves[1:] if curve.objects]
     many = len(classes) > _NAMED_CLASSES
     for place, curve in enumerate(classes):
-        color = _FAINT if many else _COLORS[place % len(_COLORS)]
+        color = _FAINT if many else CURVES[place % len(CURVES)]
         label = None if many else f"{curve.name}  {_best(curve)}"
         _steps(axes, curve, color=color, linewidth=0.8 if many else 1.6, label=label)
     if pooled.best_threshold is None:

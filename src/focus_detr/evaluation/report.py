@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from focus_detr.evaluation import plots
 from focus_detr.evaluation.coco import CocoMetrics
 from focus_detr.evaluation.curves import F1Curve
 from focus_detr.evaluation.tables import Cell, table
+from focus_detr.printable import finite
 
 if TYPE_CHECKING:
     from focus_detr.inference import BadImage
@@ -58,7 +58,7 @@ class EvaluationReport:
     def to_dict(self) -> dict[str, Any]:
         """All but predictions and curves as plain values; None where there was nothing to measure."""
         classes = zip(self.metrics.per_class, self.f1[1:], strict=True)
-        return _plain(
+        return finite(
             {
                 "data": self.data,
                 "split": self.split,
@@ -159,12 +159,3 @@ def _best_f1(curve: F1Curve) -> dict[str, float | None] | None:
         return None
     measures = {"f1": curve.f1, "precision": curve.precision, "recall": curve.recall}
     return {"threshold": curve.best_threshold, **{name: float(v[curve.best]) for name, v in measures.items()}}
-
-
-def _plain(value: Any) -> Any:
-    # JSON has no NaN.
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
@@ -10,31 +9,15 @@ from functools import lru_cache
 from PIL import Image, ImageDraw, ImageFont
 
 from focus_detr.inference.results import Detections
+from focus_detr.pictures.palette import Color, class_color, ink_on
 
-Color = tuple[int, int, int]
 Rectangle = tuple[float, float, float, float]
 
 _SMALLEST_SIDE = 480
 """Smaller images are enlarged before drawing, or labels would cover what they name."""
 _LONGEST_SIDE = 60_000
 """Larger images are shrunk: JPEG holds 65,535 pixels a side, some of them for the legend."""
-_PALETTE: tuple[Color, ...] = (
-    (230, 57, 70), (0, 150, 136), (255, 183, 3), (58, 134, 255), (155, 93, 229), (120, 190, 33),
-    (251, 111, 146), (0, 187, 249), (244, 124, 32), (38, 70, 183), (177, 112, 61), (0, 104, 71),
-)  # fmt: skip
 _INK, _PAPER, _RULE = (31, 41, 51), (255, 255, 255), (226, 231, 236)
-
-
-def class_color(label: int) -> Color:
-    """The colour of a class: a hand-picked one for the first twelve, then hues as far apart as can be."""
-    if label < len(_PALETTE):
-        return _PALETTE[label]
-    step = label - len(_PALETTE)
-    # The golden ratio spreads any number of hues evenly.
-    hue = (0.08 + step * 0.618034) % 1
-    lightness, saturation = (0.42, 0.58, 0.34)[step % 3], (0.85, 0.65)[step % 2]
-    red, green, blue = colorsys.hls_to_rgb(hue, lightness, saturation)
-    return round(255 * red), round(255 * green), round(255 * blue)
 
 
 def draw_detections(
@@ -136,11 +119,6 @@ def text_font(size: float) -> ImageFont.FreeTypeFont:
     return ImageFont.load_default(round(size))  # type: ignore[return-value]
 
 
-def _text_color(background: Color) -> Color:
-    red, green, blue = background
-    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else (255, 255, 255)
-
-
 def _outline(
     drawing: ImageDraw.ImageDraw, size: tuple[int, int], box: Rectangle, color: Color, unit: float
 ) -> None:
@@ -185,7 +163,7 @@ def _tag(
         if fits and not any(_overlap(tag, other) for other in taken):
             taken.append(tag)
             drawing.rectangle(tag, fill=color)
-            drawing.text((x + pad, y + height / 2), text, fill=_text_color(color), font=font, anchor="lm")
+            drawing.text((x + pad, y + height / 2), text, fill=ink_on(color), font=font, anchor="lm")
             return
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import colorsys
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont
@@ -11,8 +10,8 @@ from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.records import Sample
 from focus_detr.data.transforms.dataset import TransformedDataset
 from focus_detr.errors import FocusDetrError
+from focus_detr.pictures.palette import class_color, ink_on
 
-_GOLDEN_RATIO = 0.618034
 _BACKGROUND = (40, 40, 40)
 
 
@@ -43,12 +42,6 @@ def sample_grid(
     return path
 
 
-def class_colour(label: int) -> tuple[int, int, int]:
-    """A bright colour for each class; neighbouring labels are far apart on the colour circle."""
-    red, green, blue = colorsys.hsv_to_rgb(label * _GOLDEN_RATIO % 1, 0.9 if label % 2 else 0.65, 1.0)
-    return round(red * 255), round(green * 255), round(blue * 255)
-
-
 def _draw(sample: Sample, names: list[str], cell: int) -> Image.Image:
     scale = (cell - 2) / max(sample.image.size)
     width, height = (max(1, round(side * scale)) for side in sample.image.size)
@@ -59,13 +52,12 @@ def _draw(sample: Sample, names: list[str], cell: int) -> Image.Image:
         canvas.rectangle(tuple(box.tolist()), outline="white")
     objects = list(zip((sample.boxes_xyxy * scale).tolist(), sample.labels.tolist(), strict=True))
     for box, label in objects:
-        canvas.rectangle(tuple(box), outline=class_colour(label), width=2)
+        canvas.rectangle(tuple(box), outline=class_color(label), width=2)
     for (left, top, _, _), label in objects:
-        colour = class_colour(label)
+        color = class_color(label)
         _, _, text_right, text_bottom = canvas.textbbox((0, 0), names[label], font=font)
         # Above its box where there is room, so that small objects stay visible.
         bottom = top if top > text_bottom + 2 else top + text_bottom + 2
-        canvas.rectangle((left, bottom - text_bottom - 2, left + text_right + 4, bottom), fill=colour)
-        ink = "black" if colour[0] * 0.3 + colour[1] * 0.59 + colour[2] * 0.11 > 128 else "white"
-        canvas.text((left + 2, bottom - text_bottom - 1), names[label], fill=ink, font=font)
+        canvas.rectangle((left, bottom - text_bottom - 2, left + text_right + 4, bottom), fill=color)
+        canvas.text((left + 2, bottom - text_bottom - 1), names[label], fill=ink_on(color), font=font)
     return image
