@@ -2,17 +2,25 @@
 
 BIN := .venv/bin
 SETUP := pyproject.toml constraints.txt scripts/install.sh $(wildcard setup.py)
+OLDEST := .venv-oldest
+# Where the project meets what it depends on; all else is tested with the newest versions alone.
+EXPORT := tests/export/test_export.py
+OLDEST_TESTS := tests/test_package.py tests/test_hub.py tests/images/test_processor.py tests/images/test_reading.py \
+	tests/zoo tests/inference tests/models/test_configuration.py tests/models/test_detector.py tests/models/backbones \
+	tests/training/test_run.py tests/evaluation/test_coco.py $(EXPORT)::test_it_detects_what_the_model_detects \
+	$(EXPORT)::test_int8_keeps_its_tokens_and_finds_the_objects
 
-.PHONY: help demo test test-all fuzz gpu gpu-dry-run lint types format docs clean
+.PHONY: help demo test test-all test-oldest fuzz gpu gpu-dry-run lint types format docs clean
 
 help:
 	@echo "make demo    detect blood cells in the example pictures; writes outputs/demo"
 	@echo "make test    run the tests, but for the long ones     make test-all   with them"
+	@echo "make test-oldest     run those that dependencies matter to, with the oldest versions declared"
 	@echo "make gpu     all that only a GPU can show    make gpu-dry-run   the same code, tiny, on a CPU"
 	@echo "make fuzz    break data sets at random and read them, MINUTES=30"
 	@echo "make lint    check style and formatting        make format   apply them"
 	@echo "make types   check types                       make docs     write docs/cli.md anew"
-	@echo "make clean   remove .venv, build products and caches"
+	@echo "make clean   remove .venv, .venv-oldest, build products and caches"
 
 .venv/.installed: $(SETUP)
 	scripts/install.sh
@@ -30,6 +38,13 @@ test: .venv/.installed-dev
 
 test-all: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} $(ARGS)
+
+$(OLDEST)/.installed: $(SETUP) constraints-oldest.txt
+	VENV=$(OLDEST) CONSTRAINTS=constraints-oldest.txt scripts/install.sh test
+	@touch $@
+
+test-oldest: $(OLDEST)/.installed
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $${PYTEST_WORKERS:-2} $(OLDEST_TESTS) $(ARGS)
 
 # On a machine with a GPU, installed with TORCH_INDEX= (see README): minutes, and one file of results.
 gpu: .venv/.installed-dev
@@ -58,5 +73,5 @@ docs: .venv/.installed-dev
 	$(BIN)/python scripts/write_cli_reference.py
 
 clean:
-	rm -rf .venv build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(OLDEST) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +

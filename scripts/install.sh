@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Makes .venv and installs the project there, in place, with the versions of constraints.txt.
+# Makes a virtual environment and installs the project there, in place, with pinned versions.
 #
 #   scripts/install.sh [EXTRA]     EXTRA is one of the extras of pyproject.toml, such as dev
 #
+# VENV         the environment's folder: .venv unless told
+# CONSTRAINTS  the file of versions: constraints.txt unless told, or constraints-oldest.txt
 # PYTHON       the interpreter to use: 3.11 or newer
 # TORCH_INDEX  where to look for torch first: PyTorch's CPU builds unless told. Empty, or out of reach: where pip
 #              is configured to look, which is PyPI, whose build for Linux is the one for NVIDIA GPUs.
@@ -10,6 +12,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 extra=${1:-}
+venv=${VENV:-.venv}
+constraints=${CONSTRAINTS:-constraints.txt}
 torch_index=${TORCH_INDEX-https://download.pytorch.org/whl/cpu}
 
 find_python() {
@@ -24,27 +28,27 @@ find_python() {
     exit 2
 }
 
-if [ ! -x .venv/bin/python ]; then
+if [ ! -x "$venv/bin/python" ]; then
     python=$(find_python)
-    "$python" -m venv .venv
+    "$python" -m venv "$venv"
 fi
 
-# By the environment rather than -c: only so it reaches the isolated environments of builds too.
-# As an address, because pip splits the variable at spaces.
-PIP_CONSTRAINT=$(.venv/bin/python -c 'import pathlib; print(pathlib.Path("constraints.txt").resolve().as_uri())')
-export PIP_CONSTRAINT
-
 reachable() {
-    .venv/bin/python - "$1" <<'PYTHON' 2>/dev/null
+    "$venv/bin/python" - "$1" <<'PYTHON' 2>/dev/null
 import sys, urllib.request
 urllib.request.urlopen(sys.argv[1].rstrip("/") + "/torch/", timeout=10).close()
 PYTHON
 }
 
+# By the environment rather than -c: only so it reaches the isolated environments of builds too.
+# As an address, because pip splits the variable at spaces.
+PIP_CONSTRAINT=$("$venv/bin/python" -c 'import pathlib, sys; print(pathlib.Path(sys.argv[1]).resolve().as_uri())' "$constraints")
+export PIP_CONSTRAINT
+
 # torch alone from its own index, so that no other package is ever looked for there.
 if [ -n "$torch_index" ] && reachable "$torch_index"; then
-    .venv/bin/python -m pip install --extra-index-url "$torch_index" torch
+    "$venv/bin/python" -m pip install --extra-index-url "$torch_index" torch
 else
-    .venv/bin/python -m pip install torch
+    "$venv/bin/python" -m pip install torch
 fi
-.venv/bin/python -m pip install --editable ".${extra:+[$extra]}"
+"$venv/bin/python" -m pip install --editable ".${extra:+[$extra]}"

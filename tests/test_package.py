@@ -7,6 +7,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import focus_detr
 from focus_detr.errors import FocusDetrError
@@ -35,13 +38,31 @@ def test_every_public_name_is_listed_and_an_unknown_one_refused():
 
 
 def test_every_dependency_is_pinned():
+    names = {canonicalize_name(each.name) for each in requirements()}
+    assert names <= pins("constraints.txt").keys()
+
+
+def test_the_oldest_versions_tested_are_the_oldest_declared():
+    """A bound that is not the pin would be a promise that nobody tries."""
+    oldest, newest = pins("constraints-oldest.txt"), pins("constraints.txt")
+    for each in requirements(without="dev"):
+        name = canonicalize_name(each.name)
+        lowest = [bound.version for bound in each.specifier if bound.operator in (">=", "==")]
+        assert lowest and oldest[name] == Version(lowest[0]), each
+        assert oldest[name] in each.specifier and newest[name] in each.specifier, each
+
+
+def requirements(without: str = "") -> list[Requirement]:
+    """What pyproject.toml asks for, in itself and in its extras, but for itself."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + [
-        item for extra in project["optional-dependencies"].values() for item in extra
-    ]
-    names = {re.match(r"[\w.-]+", item).group().lower().replace("_", "-") for item in wanted} - {"focus-detr"}
-    pins = re.findall(r"^([\w.-]+)==", (ROOT / "constraints.txt").read_text(), flags=re.MULTILINE)
-    assert names <= set(pins)
+    extras = [items for extra, items in project["optional-dependencies"].items() if extra != without]
+    wanted = [Requirement(item) for items in [project["dependencies"], *extras] for item in items]
+    return [each for each in wanted if each.name != "focus-detr"]
+
+
+def pins(file: str) -> dict[str, Version]:
+    lines = re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / file).read_text(), flags=re.MULTILINE)
+    return {name: Version(version) for name, version in lines}
 
 
 def test_a_model_is_found_as_a_folder(tmp_path):

@@ -38,7 +38,8 @@ class Neck(nn.Module):
         self.projections = nn.ModuleList(lateral + extra)
 
     def forward(self, features: list[Tensor]) -> list[Tensor]:
-        levels = [project(feature) for project, feature in zip(self.projections, features, strict=False)]
+        lateral = self.projections[: self.num_backbone_levels]
+        levels = [project(feature) for project, feature in zip(lateral, features, strict=True)]
         source = features[-1]
         for project in self.projections[self.num_backbone_levels :]:
             levels.append(project(source))
