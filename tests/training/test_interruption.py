@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from focus_detr.training.interruption import interruptions
+from focus_detr.training.interruption import in_worker, interruptions
 from helpers.tiny_training import finish, losses, start
 
 
@@ -45,3 +45,16 @@ def test_threads_other_than_the_main_one_handle_no_signals():
     thread.start()
     thread.join()
     assert seen == [None]
+
+
+@pytest.mark.skipif(not hasattr(signal, "alarm"), reason="no signals to groups of processes here")
+def test_a_loaders_process_outlives_a_signal_to_the_whole_group_for_a_while():
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        in_worker(0)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+        assert 0 < signal.alarm(0) <= 120  # seconds until the process ends all the same
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -45,7 +45,20 @@ def interruptions() -> Iterator[Interruption]:
             signal.signal(number, handler if handler is not None else signal.SIG_DFL)
 
 
+# Seconds that a data loader's process lives on after SIGTERM: longer than any step it still feeds.
+_GRACE = 120
+
+
 def in_worker(worker: int) -> None:
-    """For a data loader's processes, which inherit the handlers: the training process ends them itself."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    """For a data loader's processes, which inherit the handlers: the training process ends them itself.
+
+    Both signals often go to a whole group of processes (Ctrl-C, `timeout`, systemd), and a worker that obeyed
+    would take its pictures from the step under way, and with them the checkpoint.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end_later if hasattr(signal, "alarm") else signal.SIG_DFL)
+
+
+def _end_later(number: int, frame: FrameType | None) -> None:
+    # Not ignored for good: whoever waits for the process must not wait for ever.
+    signal.alarm(_GRACE)
