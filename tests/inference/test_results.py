@@ -1,11 +1,13 @@
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference import BadImage, Detections, write_coco, write_csv, write_jsonl
+from focus_detr.structures.instances import Instances
 
 NAMES = ("cat", "dog", "猫")
 
@@ -14,7 +16,20 @@ def detections(count: int = 3, path: str = "a.jpg", **kwargs) -> Detections:
     boxes = np.array([[1, 2, 11, 22], [0, 0, 5, 5], [3, 3, 4, 6]], dtype=np.float32)[:count]
     scores = np.array([0.9, 0.5, 0.25], dtype=np.float32)[:count]
     labels = np.array([2, 0, 2])[:count]
-    return Detections(path, boxes, scores, labels, NAMES, (48, 64), **kwargs)
+    return Detections(path, Instances(boxes, labels, scores), NAMES, (48, 64), **kwargs)
+
+
+def test_a_fact_of_an_object_stays_with_it_through_a_filter():
+    found = detections()
+    known = replace(found, instances=replace(found.instances, areas=np.array([7.0, 8.0, 9.0])))
+    assert known.filter(classes="猫").instances.areas.tolist() == [7, 9]
+    assert known.filter(threshold=0.5).instances.areas.tolist() == [7, 8]
+    assert known.to_dict() == found.to_dict()
+
+
+def test_objects_without_scores_are_no_detections():
+    with pytest.raises(FocusDetrError, match="a.jpg.*scores"):
+        Detections("a.jpg", Instances.empty(), NAMES, (48, 64))
 
 
 def test_an_image_without_objects_is_a_result():

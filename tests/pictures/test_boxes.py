@@ -5,15 +5,15 @@ from PIL import Image
 from focus_detr.inference import Detections
 from focus_detr.pictures.boxes import contact_sheet, draw_detections
 from focus_detr.pictures.palette import class_color
+from focus_detr.structures.instances import Instances
 
 NAMES = [f"class {label}" for label in range(30)]
 
 
 def detections(boxes, labels, size):
     scores = np.linspace(0.9, 0.4, len(labels), dtype=np.float32)
-    return Detections(
-        "a", np.array(boxes, np.float32).reshape(-1, 4), scores, np.array(labels, int), NAMES, size
-    )
+    objects = Instances(np.array(boxes, np.float32).reshape(-1, 4), np.array(labels, int), scores)
+    return Detections("a", objects, NAMES, size)
 
 
 def count(image, color):
@@ -101,9 +101,8 @@ def test_contact_sheet():
 
 @pytest.mark.parametrize("size", [(70_000, 2), (3, 66_000), (1, 1)])
 def test_a_picture_of_any_shape_can_be_drawn_and_kept(size, tmp_path):
-    found = Detections(
-        "a", np.float32([[0, 0, *size]]), np.float32([0.9]), np.int64([0]), ["cell"], size[::-1]
-    )
+    objects = Instances(np.float32([[0, 0, *size]]), np.int64([0]), np.float32([0.9]))
+    found = Detections("a", objects, ["cell"], size[::-1])
     drawn = draw_detections(Image.new("RGB", size), found)
     drawn.save(tmp_path / "drawn.jpg")
     assert max(drawn.size) <= 65_535

@@ -54,9 +54,9 @@ def f1_curves(ground_truth: Mapping[str, Any], predictions: Sequence[Mapping[str
     for image in images_of(ground_truth, predictions):
         right, counts = true_positives(image)
         scores.append(image.scores[counts])
-        labels.append(image.found_labels[counts])
+        labels.append(image.found.labels[counts])
         correct.append(right[counts])
-        truth.append(image.labels)
+        truth.append(image.objects.labels)
     score, label, right = np.concatenate(scores), np.concatenate(labels), np.concatenate(correct)
     objects = np.bincount(np.concatenate(truth), minlength=len(ground_truth["categories"]))
     curves = [_curve("all", score, right, int(objects.sum()))]

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import numpy as np
+
+from focus_detr.structures.instances import Instances
 
 
 @dataclass(frozen=True)
 class ImageBoxes:
-    """The objects and the detections of one image, best detection first. Boxes are (T,4) xyxy pixels."""
+    """The objects and crowd regions of one image, and what was found, best first, with scores; in float64."""
 
-    boxes: np.ndarray
-    labels: np.ndarray
-    crowds: np.ndarray
-    crowd_labels: np.ndarray
-    found: np.ndarray
-    found_labels: np.ndarray
-    scores: np.ndarray
+    objects: Instances
+    crowds: Instances
+    found: Instances
+
+    @property
+    def scores(self) -> np.ndarray:
+        return cast(np.ndarray, self.found.scores)
 
 
 def images_of(
@@ -39,19 +41,18 @@ def images_of(
     for image in ground_truth["images"]:
         best = sorted(found[image["id"]], key=lambda item: -item["score"])
         yield ImageBoxes(
-            *_boxes_and_labels(objects[image["id"]], label_of),
-            *_boxes_and_labels(crowds[image["id"]], label_of),
-            *_boxes_and_labels(best, label_of),
-            np.array([item["score"] for item in best], dtype=np.float64),
+            objects=_instances(objects[image["id"]], label_of),
+            crowds=_instances(crowds[image["id"]], label_of),
+            found=replace(
+                _instances(best, label_of), scores=np.array([item["score"] for item in best], np.float64)
+            ),
         )
 
 
-def _boxes_and_labels(
-    items: Sequence[Mapping[str, Any]], label_of: Mapping[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
+def _instances(items: Sequence[Mapping[str, Any]], label_of: Mapping[int, int]) -> Instances:
     boxes = np.array([item["bbox"] for item in items], dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
-    return boxes, np.array([label_of[item["category_id"]] for item in items], dtype=np.int64)
+    return Instances(boxes, np.array([label_of[item["category_id"]] for item in items], dtype=np.int64))
 
 
 def overlaps(first: np.ndarray, second: np.ndarray, crowd: bool = False) -> np.ndarray:
@@ -72,15 +73,15 @@ def true_positives(image: ImageBoxes, iou: float = 0.5) -> tuple[np.ndarray, np.
     """
     correct = np.zeros(len(image.scores), dtype=bool)
     counts = np.ones(len(image.scores), dtype=bool)
-    overlap = overlaps(image.found, image.boxes)
-    in_crowd = overlaps(image.found, image.crowds, crowd=True)
-    free = np.ones(len(image.boxes), dtype=bool)
-    for index, label in enumerate(image.found_labels):
-        candidates = np.where(free & (image.labels == label), overlap[index], -1.0)
+    overlap = overlaps(image.found.boxes_xyxy, image.objects.boxes_xyxy)
+    in_crowd = overlaps(image.found.boxes_xyxy, image.crowds.boxes_xyxy, crowd=True)
+    free = np.ones(len(image.objects), dtype=bool)
+    for index, label in enumerate(image.found.labels):
+        candidates = np.where(free & (image.objects.labels == label), overlap[index], -1.0)
         if candidates.size and candidates.max() >= iou:
             free[candidates.argmax()] = False
             correct[index] = True
-        elif (in_crowd[index][image.crowd_labels == label] >= iou).any():
+        elif (in_crowd[index][image.crowds.labels == label] >= iou).any():
             counts[index] = False
     return correct, counts
 
@@ -91,9 +92,9 @@ def pairs(image: ImageBoxes, threshold: float, iou: float = 0.5) -> Iterator[tup
     Partners are taken one to one where boxes overlap by `iou` or more whatever their classes: first those of
     one class, then those that overlap most, so that a right detection is never called a confusion.
     """
-    kept = np.flatnonzero(image.scores >= threshold)
-    overlap = overlaps(image.found[kept], image.boxes)
-    same = image.found_labels[kept][:, None] == image.labels[None]
+    found, objects = image.found[image.scores >= threshold], image.objects
+    overlap = overlaps(found.boxes_xyxy, objects.boxes_xyxy)
+    same = found.labels[:, None] == objects.labels[None]
     rows, columns = np.nonzero(overlap >= iou)
     order = np.lexsort((-overlap[rows, columns], ~same[rows, columns]))
     used_rows, used_columns = set(), set()
@@ -101,10 +102,10 @@ def pairs(image: ImageBoxes, threshold: float, iou: float = 0.5) -> Iterator[tup
         if row not in used_rows and column not in used_columns:
             used_rows.add(row)
             used_columns.add(column)
-            yield int(image.labels[column]), int(image.found_labels[kept[row]])
-    in_crowd = overlaps(image.found[kept], image.crowds, crowd=True).max(axis=1, initial=0.0)
-    for row in set(range(len(kept))) - used_rows:
+            yield int(objects.labels[column]), int(found.labels[row])
+    in_crowd = overlaps(found.boxes_xyxy, image.crowds.boxes_xyxy, crowd=True).max(axis=1, initial=0.0)
+    for row in set(range(len(found))) - used_rows:
         if in_crowd[row] < iou:
-            yield None, int(image.found_labels[kept[row]])
-    for column in set(range(len(image.boxes))) - used_columns:
-        yield int(image.labels[column]), None
+            yield None, int(found.labels[row])
+    for column in set(range(len(objects))) - used_columns:
+        yield int(objects.labels[column]), None

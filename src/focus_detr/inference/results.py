@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from PIL import Image
 
 from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.printable import printable, unicode_name
+from focus_detr.structures.instances import Instances
 
 if TYPE_CHECKING:
     import supervision
@@ -35,9 +36,8 @@ class Detections:
 
     Attributes:
         path: file, URL or name of the image.
-        boxes_xyxy: (T,4) float32, pixels of the original (upright) image.
-        scores: (T,) float32, 0..1.
-        labels: (T,) int64, positions in `names`.
+        instances: the objects, with scores, in pixels of the original (upright) image; labels are positions
+            in `names`.
         names: the model's class names, by label.
         image_size: (height, width) of the original image in pixels.
         image_id: the data set's id of the image, where there is one.
@@ -45,9 +45,7 @@ class Detections:
     """
 
     path: str
-    boxes_xyxy: np.ndarray
-    scores: np.ndarray
-    labels: np.ndarray
+    instances: Instances
     names: Sequence[str]
     image_size: tuple[int, int]
     image_id: int | None = None
@@ -60,15 +58,36 @@ class Detections:
         """From what `post_process_object_detection` gives for one image."""
         return cls(
             path=path,
-            boxes_xyxy=objects["boxes"].detach().float().cpu().numpy().reshape(-1, 4),
-            scores=objects["scores"].detach().float().cpu().numpy(),
-            labels=objects["labels"].detach().long().cpu().numpy(),
+            instances=Instances(
+                boxes_xyxy=objects["boxes"].detach().float().cpu().numpy().reshape(-1, 4),
+                labels=objects["labels"].detach().long().cpu().numpy(),
+                scores=objects["scores"].detach().float().cpu().numpy(),
+            ),
             names=names,
             image_size=image_size,
         )
 
+    def __post_init__(self) -> None:
+        if self.instances.scores is None:
+            raise FocusDetrError(f"{self.path}: detections need scores, which these objects have not")
+
     def __len__(self) -> int:
-        return len(self.scores)
+        return len(self.instances)
+
+    @property
+    def boxes_xyxy(self) -> np.ndarray:
+        """(T,4) float32, pixels of the original (upright) image."""
+        return self.instances.boxes_xyxy
+
+    @property
+    def scores(self) -> np.ndarray:
+        """(T,) float32, 0..1."""
+        return cast(np.ndarray, self.instances.scores)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(T,) int64, positions in `names`."""
+        return self.instances.labels
 
     @property
     def class_names(self) -> list[str]:
@@ -84,9 +103,7 @@ class Detections:
             keep &= self.scores >= threshold
         if classes is not None:
             keep &= np.isin(self.labels, resolve_classes(classes, self.names))
-        return replace(
-            self, boxes_xyxy=self.boxes_xyxy[keep], scores=self.scores[keep], labels=self.labels[keep]
-        )
+        return replace(self, instances=self.instances[keep])
 
     def counts(self) -> dict[str, int]:
         """Objects of each class found, in the order of the model's classes."""
