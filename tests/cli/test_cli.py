@@ -68,7 +68,7 @@ def test_presets_prints_names_and_one_whole_configuration():
     assert json.loads(run("presets", "--json").output) == list_presets()
     said = run("presets", "dino-r50", "--set", "token_policy=sparse", "--set", "keep_ratio=0.2", "--json")
     shown = json.loads(said.output)
-    assert (shown["token_policy"], shown["keep_ratio"]) == ("sparse", 0.2)
+    assert (shown["token_policy"], shown["policy_options"]["keep_ratio"]) == ("sparse", 0.2)
     assert json.loads(run("presets", "focus-detr-lite0", "--json").output)["model_type"] == "focus_detr"
     shown = yaml.safe_load(run("presets", "focus-detr-lite0").output)
     assert shown["model_type"] == "focus_detr" and "id2label" not in shown
