@@ -39,7 +39,8 @@ def model(request):
     if request.param in CASES:
         return small_model(dtype=torch.float32, **CASES[request.param])
     host, policy = request.param
-    return small_model(dtype=torch.float32, host=host, token_policy=policy, **HOST_FIELDS.get(host, {}))
+    fields = {**HOST_FIELDS.get(host, {}), "host": host, "token_policy": policy}
+    return small_model(dtype=torch.float32, **fields)
 
 
 @pytest.fixture
