@@ -9,10 +9,12 @@ from focus_detr.models.backbones.backbone import backbone_config
 from helpers.small_models import DETR, SWIN, batch, image, small_model
 
 LITE = backbone_config("efficientnet-lite0")
+YOLOX = backbone_config("yolox-nano")
 MODELS = {
     "resnet": lambda: small_model(),
     "swin": lambda: small_model(SWIN),
     "lite": lambda: small_model(LITE),
+    "yolox": lambda: small_model(YOLOX),
     "dense": lambda: small_model(token_policy="dense"),
     "interleaved": lambda: small_model(token_policy="interleaved"),
     "interleaved, key-aware": lambda: small_model(

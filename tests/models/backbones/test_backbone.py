@@ -38,6 +38,7 @@ CHANNELS = {
     "efficientnet-lite0": [40, 112, 320],
     "efficientnet-lite1": [40, 112, 320],
     "efficientnet-lite2": [48, 120, 352],
+    "yolox-nano": [128, 128, 128],
 }
 
 
@@ -57,7 +58,7 @@ def test_channels_and_strides_of_every_preset(name):
     assert [x.shape[2:] for x in maps] == [(8, 12), (4, 6), (2, 3)]
 
 
-@pytest.mark.parametrize("name", ["resnet50", "swin-tiny-224", "efficientnet-lite0"])
+@pytest.mark.parametrize("name", ["resnet50", "swin-tiny-224", "efficientnet-lite0", "yolox-nano"])
 def test_a_backbone_gives_as_many_of_its_coarsest_maps_as_asked(name):
     for outputs in (1, 2, 4):
         with torch.device("meta"):
@@ -68,7 +69,7 @@ def test_a_backbone_gives_as_many_of_its_coarsest_maps_as_asked(name):
         backbone_config(name, 5)
 
 
-@pytest.mark.parametrize("name", ["resnet50", "swin-tiny-224", "efficientnet-lite0"])
+@pytest.mark.parametrize("name", ["resnet50", "swin-tiny-224", "efficientnet-lite0", "yolox-nano"])
 @pytest.mark.parametrize("size", [(64, 64), (65, 97), (33, 31), (1, 1)])
 def test_any_size_gives_ceil_of_size_by_stride(name, size):
     backbone = build_backbone(small(name)).eval()
@@ -79,7 +80,7 @@ def test_any_size_gives_ceil_of_size_by_stride(name, size):
         assert x.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["resnet50", "swin-tiny-224", "efficientnet-lite0"])
+@pytest.mark.parametrize("name", ["resnet50", "swin-tiny-224", "efficientnet-lite0", "yolox-nano"])
 def test_training_leaves_buffers_alone_and_reaches_all_but_the_stem(name):
     backbone = build_backbone(small(name)).train()
     before = {key: value.clone() for key, value in backbone.named_buffers()}

