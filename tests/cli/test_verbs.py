@@ -181,8 +181,10 @@ def test_convert_passes_its_options_on(monkeypatch):
         return SimpleNamespace(to_dict=lambda: {"layout": "x"})
 
     monkeypatch.setattr(focus_detr.convert, "convert_checkpoint", convert_checkpoint, raising=False)
-    result = run("convert", "a.pth", "--output", "out", "--temperature", "20", "--offset", "0", "--json")
+    given = ["--temperature", "20", "--offset", "0", "--set", "high_levels=2"]
+    result = run("convert", "a.pth", "--output", "out", *given, "--json")
     assert json.loads(result.stdout) == {"layout": "x"}
     arguments, options = calls.pop()
     assert arguments == (Path("a.pth"), Path("out"))
     assert (options["temperature"], options["offset"], options["overwrite"]) == (20.0, 0.0, False)
+    assert options["policy_options"] == {"high_levels": 2}

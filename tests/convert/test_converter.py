@@ -99,6 +99,27 @@ def test_original_dino(tmp_path):
     assert any("91 -> 80" in note for note in report.notes)
 
 
+def test_lite_dino(tmp_path):
+    from focus_detr import FocusDetrConfig
+
+    path = save(tmp_path, detrex_state("lite_dino_r50"))
+    report = convert_checkpoint(path, tmp_path / "model")
+    value, by = report.settings["high_levels"]
+    assert value == 3 and by == "default of lite-dino (original); the checkpoint does not say"
+    config = FocusDetrConfig.from_pretrained(tmp_path / "model")
+    assert (config.position_temperature, config.num_points, config.num_labels) == (20.0, 4, 80)
+    assert (config.token_policy, config.encoder_layers) == ("interleaved", 6)
+    key_aware = {"key_aware": True, "own_keys": False}
+    assert config.policy_options == {**key_aware, "high_levels": 3, "blocks": 3, "small_ffn": True}
+    assert config.host_options.items() >= key_aware.items()
+
+    report = convert_checkpoint(path, tmp_path / "two", policy_options={"high_levels": 2})
+    assert report.settings["high_levels"] == (2, "given")
+    assert FocusDetrConfig.from_pretrained(tmp_path / "two").policy_options["high_levels"] == 2
+    with pytest.raises(FocusDetrError, match="unknown key 'high_level'"):
+        convert_checkpoint(path, tmp_path / "three", policy_options={"high_level": 2})
+
+
 @pytest.fixture(scope="module")
 def detrex_dino():
     return detrex_state("dino_r50")

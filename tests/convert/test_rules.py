@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection
-from focus_detr.convert import deformable, detr, detrex, dino
+from focus_detr.convert import deformable, detr, detrex, dino, lite_dino
 from focus_detr.convert.backbones import detect_backbone
 from focus_detr.convert.coco import COCO_CATEGORY_IDS
 from focus_detr.convert.layouts import detect_layout
@@ -269,6 +269,39 @@ def test_every_dn_deformable_key_is_accounted_for():
     assert all(reason.startswith("copy of bbox_embed") for reason in result.dropped.values())
     layout = detect_layout(state, "dn")
     assert (layout.host, layout.token_policy) == ("dn-deformable-detr", "dense")
+
+
+@pytest.mark.parametrize("key_aware", [True, False])
+def test_every_key_of_lite_dino_is_accounted_for(key_aware):
+    state = detrex_state("lite_dino_r50" if key_aware else "lite_dino_r50_plain")
+    layout = detect_layout(state, "lite")
+    assert (layout.name, layout.token_policy) == ("lite-dino (original)", "interleaved")
+    attention = {"key_aware": key_aware, "own_keys": False}
+    assert layout.host_options(state) == attention
+    assert layout.policy_options(state) == {**attention, "small_ffn": True, "blocks": 3}
+    result = apply_rules(state, layout.rules(state), "lite")
+    assert result.unknown == [] and set(result.names) | set(result.dropped) == set(state)
+    assert len(result.dropped) == (0 if key_aware else 24)  # query_proj, which only keys ask for
+    layer = "encoder.layers.3"
+    assert result.names[f"transformer.{layer}.linear22.bias"] == [f"{layer}.low_ffn.linear2.bias"]
+    assert result.names[f"transformer.{layer}.norm22.bias"] == [f"{layer}.low_ffn_norm.bias"]
+
+
+def test_variants_of_lite_dino_show_in_their_tensors():
+    state = detrex_state("lite_dino_r50")
+    low = re.compile(r".*\.layers\.\d\.(linear12|linear22|norm22)\..*")
+    one_block = {key: value for key, value in state.items() if not low.fullmatch(key) or ".layers.5." in key}
+    assert lite_dino.policy_options(one_block)["blocks"] == 1  # H3L1-(6+1)x1
+    without = {key: value for key, value in state.items() if not low.fullmatch(key)}
+    said = lite_dino.policy_options(without)
+    assert not said["small_ffn"] and "blocks" not in said
+    for key in list(state):
+        if ".query_proj." in key:
+            state[key.replace(".query_proj.", ".key_proj.")] = state[key]
+    assert lite_dino.host_options(state) == {"key_aware": True, "own_keys": True}
+    result = apply_rules(state, lite_dino.rules(state), "lite")
+    name = "transformer.decoder.layers.2.cross_attn.key_proj.bias"
+    assert result.names[name] == ["host.decoder.layers.2.cross_attention.key_proj.bias"]
 
 
 @pytest.mark.parametrize("pnp", [True, False])

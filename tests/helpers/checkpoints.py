@@ -25,12 +25,12 @@ def checkpoint(name, folder):
 _cache = {}
 
 
-def original_model(name, tmp_path_factory, **settings):
+def original_model(name, tmp_path_factory, num_labels=None, **settings):
     """(name, model in float64, tensors of the original, conversion report); the last one is kept."""
     if name not in _cache:
         folder = tmp_path_factory.mktemp(name)
         path = checkpoint(name, folder)
-        report = convert_checkpoint(path, folder / "model")
+        report = convert_checkpoint(path, folder / "model", num_labels=num_labels)
         path.unlink()
         model = FocusDetrForObjectDetection.from_pretrained(folder / "model", dtype=torch.float64, **settings)
         _cache.clear()
@@ -38,16 +38,26 @@ def original_model(name, tmp_path_factory, **settings):
     return _cache[name]
 
 
-def training_batch(golden, normalised):
+def padded(images, multiple=1):
+    """Pixels and mask of images, padded right and below to sides that ``multiple`` divides."""
+    height, width = (-(-max(image.shape[side] for image in images) // multiple) * multiple for side in (1, 2))
+    pixels = torch.zeros(len(images), 3, height, width, dtype=torch.float64)
+    mask = torch.zeros(len(images), height, width, dtype=torch.long)
+    for i, image in enumerate(images):
+        pixels[i, :, : image.shape[1], : image.shape[2]], mask[i, : image.shape[1], : image.shape[2]] = (
+            image,
+            1,
+        )
+    return pixels, mask
+
+
+def training_batch(golden, normalised, multiple=1):
     """Pixels, mask and labels of a fixture's two images, which ``normalised`` makes input of."""
     images = [normalised(golden[f"image_{i}"]) for i in range(2)]
-    height, width = (max(image.shape[side] for image in images) for side in (1, 2))
-    pixels = torch.zeros(2, 3, height, width, dtype=torch.float64)
-    mask = torch.zeros(2, height, width, dtype=torch.long)
+    pixels, mask = padded(images, multiple)
     labels = []
     for i, image in enumerate(images):
         h, w = image.shape[1:]
-        pixels[i, :, :h, :w], mask[i, :h, :w] = image, 1
         boxes = xyxy_to_cxcywh(golden[f"boxes_{i}"]) / torch.tensor([w, h, w, h])
         labels.append({"class_labels": golden[f"labels_{i}"], "boxes": boxes, "size": torch.tensor([h, w])})
     return pixels, mask, labels

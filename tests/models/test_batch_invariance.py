@@ -18,7 +18,9 @@ MODELS = {
     "dense": lambda: small_model(token_policy="dense"),
     "interleaved": lambda: small_model(token_policy="interleaved"),
     "interleaved, key-aware": lambda: small_model(
-        token_policy="interleaved", policy_options={"high_levels": 2, "blocks": 1, "key_aware": True}
+        token_policy="interleaved",
+        policy_options={"high_levels": 2, "blocks": 1, "key_aware": True},
+        host_options={"key_aware": True, "own_keys": False},
     ),
     "salience": lambda: small_model(token_policy="salience"),
     "sparse": lambda: small_model(token_policy="sparse"),

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ def convert_checkpoint(
     offset: float | None = None,
     num_labels: int | None = None,
     class_names: Sequence[str] | str | Path | None = None,
+    policy_options: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> ConversionReport:
     """Convert a checkpoint of Focus-DETR or a relative (see `layouts`) into a model folder.
@@ -55,6 +56,8 @@ def convert_checkpoint(
         num_labels: the classes expected; None takes what the tensors show, and COCO's 80 for the 91 rows of
             the original DINO.
         class_names: one a label, or a text file with one a line; None names COCO's for 80 classes.
+        policy_options: what the checkpoint does not say of its token policy, as ``{"high_levels": 2}`` of
+            Lite-DETR's H2L2 (default: 3).
         overwrite: replace a model that is in ``output`` already.
 
     Raises:
@@ -88,7 +91,7 @@ def convert_checkpoint(
     }
     options = {
         "host_options": layout.host_options(foreign),
-        "policy_options": layout.policy_options(foreign),
+        "policy_options": layout.unsaid | layout.policy_options(foreign) | dict(policy_options or {}),
     }
     backbone_settings = given.pop("backbone_config", None) or backbone_config(
         found, _backbone_levels(state, source)
@@ -98,7 +101,9 @@ def convert_checkpoint(
     _check_complete(state, config, source)
     _save(state, config, output)
     default = f"default of {layout.name}; the checkpoint does not say"
-    chosen_by = [default if given is None else "given" for given in (temperature, offset)]
+    unsaid = {name: (value, default) for name, value in {**encoding, **layout.unsaid}.items()}
+    said = {"position_temperature": temperature, "position_offset": offset, **(policy_options or {})}
+    unsaid |= {name: (value, "given") for name, value in said.items() if value is not None}
     return ConversionReport(
         source=source,
         output=str(output),
@@ -107,7 +112,7 @@ def convert_checkpoint(
         parts=_parts(state),
         renamed=renaming.names,
         dropped=renaming.dropped,
-        settings={name: (encoding[name], by) for name, by in zip(encoding, chosen_by, strict=True)},
+        settings=unsaid,
         notes=[*renaming.notes, *notes],
     )
 
@@ -168,10 +173,10 @@ def _config(
         fields["num_levels"], fields["d_model"] = 1, len(_tensor(state, "host.decoder.norm.weight", source))
     else:
         levels, fields["d_model"] = _tensor(state, "level_embedding", source).shape
-        weights = _tensor(state, "encoder.layers.0.deformable_attention.attention_weights.weight", source)
+        offsets = _tensor(state, "encoder.layers.0.deformable_attention.sampling_offsets.weight", source)
         fields["num_levels"], fields["num_points"] = (
             levels,
-            len(weights) // (fields["attention_heads"] * levels),
+            len(offsets) // (2 * fields["attention_heads"] * levels),
         )
     if "host.query_position.weight" in state:
         fields["num_queries"] = len(state["host.query_position.weight"])

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from focus_detr.convert import deformable, detr, detrex, dino, transformers_deformable
+from focus_detr.convert import deformable, detr, detrex, dino, lite_dino, transformers_deformable
 from focus_detr.convert.rules import Rule
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.configuration import Quirks
@@ -26,6 +26,8 @@ class Layout:
     trains_first_stage: bool = True  # of a ResNet
     host_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
     policy_options: Callable[[dict[str, Tensor]], dict[str, Any]] = lambda state: {}
+    # Options of the policy that no tensor shows, as in the release whose weights are best known.
+    unsaid: dict[str, Any] = field(default_factory=dict)
     adapt: Callable[[dict[str, Tensor], int | None], tuple[dict[str, Tensor], list[str]]] = (
         lambda state, num_labels: (state, [])
     )
@@ -61,6 +63,15 @@ _DINO = Layout(
     _quirks("frozen_values", "unmasked_evaluation"),
     trains_first_stage=False,
     adapt=dino.adapt,
+)
+_LITE_DINO = replace(
+    _DINO,
+    name="lite-dino (original)",
+    rules=lite_dino.rules,
+    token_policy="interleaved",
+    host_options=lite_dino.host_options,
+    policy_options=lite_dino.policy_options,
+    unsaid={"high_levels": 3},
 )
 _DEFORMABLE = Layout(
     "deformable-detr (original)",
@@ -151,7 +162,7 @@ def detect_layout(state: dict[str, Tensor], source: str) -> Layout:
         FocusDetrError: none that is known.
     """
     if dino.is_dino(state):
-        return _DINO
+        return _LITE_DINO if lite_dino.is_lite(state) else _DINO
     if detrex.is_detrex(state):
         if detrex.is_dn_deformable(state):
             return _DETREX_DN
@@ -166,7 +177,7 @@ def detect_layout(state: dict[str, Tensor], source: str) -> Layout:
         return _PNP if detr.is_pnp(state) else _DETR
     raise FocusDetrError(
         f"{source}: not a checkpoint of Focus-DETR or DN-Deformable-DETR (detrex), two-stage DINO (detrex, "
-        "original), Deformable DETR (detrex, original, transformers), Sparse DETR, DETR or PnP-DETR "
-        "(original); "
+        "original), Deformable DETR (detrex, original, transformers), Sparse DETR, Lite-DETR on DINO, DETR "
+        "or PnP-DETR (original); "
         f"its keys begin {', '.join(list(state)[:3])}"
     )

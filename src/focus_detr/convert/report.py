@@ -10,7 +10,7 @@ class ConversionReport:
 
     Attributes:
         source, output: the checkpoint read and the model folder written.
-        layout: ``focus-detr (detrex)``, ``dino (detrex)`` or ``dino (original)``.
+        layout: as `layouts` names it: ``focus-detr (detrex)``, ``dino (original)``, ...
         backbone: name of the backbone preset.
         parts: for each part of the model, its tensors and their values, counted.
         renamed: old name to the new names it became.

@@ -14,6 +14,8 @@ from transformers import initialization as init
 from focus_detr.ops import multi_scale_deformable_attention
 from focus_detr.structures.geometry import table
 
+Samples = tuple[Tensor, Tensor]  # locations (B,Q,h,L,P,2) on the canvas and weights (B,Q,h,L,P)
+
 
 class Attention(nn.Module):
     """Multi-head attention; who attends to what is its subclasses' matter."""
@@ -88,7 +90,14 @@ class DeformableAttention(nn.Module):
         self, queries: Tensor, references: Tensor, value: Tensor, shapes: list[tuple[int, int]]
     ) -> Tensor:
         """queries (B,Q,C) about references (B,Q,L,2) points or (B,Q,L,4) boxes_cxcywh, on the canvas."""
-        return self.gather(value, shapes, *self.sample(queries, references, shapes))
+        return self.attend(queries, references, value, shapes)[0]
+
+    def attend(
+        self, queries: Tensor, references: Tensor, value: Tensor, shapes: list[tuple[int, int]]
+    ) -> tuple[Tensor, Samples]:
+        """What queries (B,Q,C) find, (B,Q,C), and where they looked."""
+        samples = self.sample(queries, references, shapes)
+        return self.gather(value, shapes, *samples), samples
 
     def sample(
         self, queries: Tensor, references: Tensor, shapes: list[tuple[int, int]]

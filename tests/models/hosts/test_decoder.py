@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from focus_detr.models.attention import DeformableAttention
 from focus_detr.models.heads.boxes import locate
 from focus_detr.models.heads.classes import classify
 from focus_detr.models.hosts.decoder import Decoder, DecoderLayer, self_attention_mask
@@ -18,7 +19,10 @@ PADDED = Geometry.padded(SHAPES, torch.tensor([[[4, 6], [2, 3]], [[3, 4], [2, 2]
 @pytest.fixture
 def decoder():
     torch.manual_seed(0)
-    layers = [DecoderLayer(CHANNELS, 2, len(SHAPES), 2, 24, 0.0) for _ in range(LAYERS)]
+    layers = [
+        DecoderLayer(CHANNELS, 2, DeformableAttention(CHANNELS, 2, len(SHAPES), 2), 24, 0.0)
+        for _ in range(LAYERS)
+    ]
     made = Decoder(layers, CHANNELS, CLASSES).double()
     with torch.no_grad():
         for parameter in made.parameters():

@@ -6,7 +6,7 @@ import torch
 from focus_detr.deploy.deploy import deploy
 from focus_detr.deploy.precision import to_half_precision
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.policies.key_aware import KeyAwareAttention, sample_points
+from focus_detr.models.key_aware import KeyAwareAttention, sample_points
 from focus_detr.ops.reference import grid_sample as deformable_reference
 from focus_detr.structures.geometry import flatten_levels
 from focus_detr.structures.tokens import Tokens
@@ -90,10 +90,11 @@ def test_counts_of_a_batch_are_each_image_s_own():
     assert plan.valid_counts.tolist() == [[16, 16, 256], [8, 8, 100]]
 
 
+@pytest.mark.parametrize("own_keys", [True, False])
 @torch.no_grad()
-def test_key_aware_attention_is_attention_to_sampled_keys():
+def test_key_aware_attention_is_attention_to_sampled_keys(own_keys):
     torch.manual_seed(0)
-    attention = KeyAwareAttention(16, 2, 2, 3).double()
+    attention = KeyAwareAttention(16, 2, 2, 3, own_keys).double()
     for parameter in attention.parameters():
         parameter.normal_(0, 0.3)
     shapes = [(4, 5), (2, 3)]
@@ -102,9 +103,10 @@ def test_key_aware_attention_is_attention_to_sampled_keys():
     valid = torch.ones(1, 26, dtype=torch.bool)
     valid[:, 3] = False
     value = attention.project(memory, valid)
-    found = attention(queries, references, value, shapes)
-    locations = attention.locate(queries, references, shapes)
-    key = attention.key_proj(memory).masked_fill(~valid[..., None], 0).unflatten(-1, (2, 8))
+    found, (locations, said) = attention.attend(queries, references, value, shapes)
+    torch.testing.assert_close(locations, attention.locate(queries, references, shapes), rtol=0, atol=0)
+    project = attention.key_proj if own_keys else attention.value_proj
+    key = project(memory).masked_fill(~valid[..., None], 0).unflatten(-1, (2, 8))
     query = attention.query_proj(queries).unflatten(-1, (2, 8))
     logits = torch.empty(1, 4, 2, 2, 3).double()
     for level in range(2):
@@ -115,6 +117,7 @@ def test_key_aware_attention_is_attention_to_sampled_keys():
             sampled = deformable_reference(key, shapes, locations, weight).unflatten(-1, (2, 8))
             logits[:, :, :, level, point] = (query * sampled).sum(-1) / 8**0.5
     weights = logits.flatten(-2).softmax(-1).unflatten(-1, (2, 3))
+    torch.testing.assert_close(said, weights, rtol=0, atol=1e-12)
     mixed = deformable_reference(value[..., :8], shapes, locations, weights)
     torch.testing.assert_close(found, attention.output_proj(mixed), rtol=0, atol=1e-12)
 
@@ -149,9 +152,20 @@ def test_unusable_options_are_refused(options, message):
         small_config(token_policy="interleaved", policy_options=options)
 
 
+def test_the_decoder_can_be_key_aware_too():
+    model = small_model(token_policy="interleaved", host_options={"key_aware": True, "own_keys": False})
+    attention = [name for name in model.state_dict() if "cross_attention." in name]
+    assert any("query_proj" in name for name in attention)
+    assert not any("key_proj" in name or "attention_weights" in name for name in attention)
+    assert not any("query_proj" in name for name in model.state_dict() if name.startswith("encoder."))
+
+
 @torch.no_grad()
 def test_deployed_it_answers_alike():
-    model = small_model(token_policy="interleaved", policy_options={"key_aware": True}, dtype=torch.float32)
+    key_aware = {"key_aware": True, "own_keys": False}
+    model = small_model(
+        token_policy="interleaved", policy_options=key_aware, host_options=key_aware, dtype=torch.float32
+    )
     deployed = deploy(model)
     picture = PICTURE.float()
     torch.testing.assert_close(deployed(picture).pred_boxes, model(picture).pred_boxes, rtol=0, atol=1e-4)

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, SelfAttention
+from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, Samples, SelfAttention
 from focus_detr.models.heads.boxes import BoxHead, refine_boxes
 from focus_detr.models.heads.classes import ClassHead
+from focus_detr.models.key_aware import KeyAwareOptions, sampling_attention
 from focus_detr.models.layers import Layers
 from focus_detr.models.position import box_positions
 from focus_detr.structures.geometry import Geometry
@@ -22,19 +23,17 @@ from focus_detr.structures.memory import DecoderOutput
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
 
-Samples = tuple[Tensor, Tensor]  # locations (B,Q,h,L,P,2) on the canvas and weights (B,Q,h,L,P)
-
 
 class DecoderLayer(GradientCheckpointingLayer):
     """Self-attention among queries, deformable attention to the memory, feed-forward."""
 
     def __init__(
-        self, channels: int, heads: int, levels: int, points: int, hidden: int, dropout: float
+        self, channels: int, heads: int, cross_attention: DeformableAttention, hidden: int, dropout: float
     ) -> None:
         super().__init__()
         self.self_attention = SelfAttention(channels, heads, dropout)
         self.self_attention_norm = nn.LayerNorm(channels)
-        self.cross_attention = DeformableAttention(channels, heads, levels, points)
+        self.cross_attention = cross_attention
         self.cross_attention_norm = nn.LayerNorm(channels)
         self.ffn = FeedForward(channels, hidden, dropout)
         self.ffn_norm = nn.LayerNorm(channels)
@@ -52,10 +51,9 @@ class DecoderLayer(GradientCheckpointingLayer):
         """queries, positions (B,Q,C), references (B,Q,L,4), value (B,N,h,C/h) -> (B,Q,C), where it looked."""
         attended = self.self_attention(queries, positions, allowed)
         queries = self.self_attention_norm(queries + self.dropout(attended))
-        locations, weights = self.cross_attention.sample(queries + positions, references, shapes)
-        sampled = self.cross_attention.gather(value, shapes, locations, weights)
-        queries = self.cross_attention_norm(queries + self.dropout(sampled))
-        return self.ffn_norm(queries + self.dropout(self.ffn(queries))), (locations, weights)
+        found, samples = self.cross_attention.attend(queries + positions, references, value, shapes)
+        queries = self.cross_attention_norm(queries + self.dropout(found))
+        return self.ffn_norm(queries + self.dropout(self.ffn(queries))), samples
 
 
 class Decoder(nn.Module):
@@ -116,11 +114,13 @@ class Decoder(nn.Module):
         return output
 
 
-def decoder_layers(config: FocusDetrConfig) -> list[DecoderLayer]:
-    """As many layers as ``config`` says."""
-    c = config
+def decoder_layers(config: FocusDetrConfig, options: KeyAwareOptions | None = None) -> list[DecoderLayer]:
+    """As many layers as ``config`` says; ``options`` say how they weigh what they sample of the memory."""
+    c, options = config, options or KeyAwareOptions()
     return [
-        DecoderLayer(c.d_model, c.attention_heads, c.num_levels, c.num_points, c.decoder_ffn_dim, c.dropout)
+        DecoderLayer(
+            c.d_model, c.attention_heads, sampling_attention(c, options), c.decoder_ffn_dim, c.dropout
+        )
         for _ in range(c.decoder_layers)
     ]
 

@@ -16,6 +16,7 @@ from focus_detr.models.heads.classes import classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import Decoder, decoder_layers, self_attention_mask
 from focus_detr.models.hosts.denoising import NoiseOptions, check_noise, contrastive_denoising
+from focus_detr.models.key_aware import KeyAwareOptions
 from focus_detr.models.objective import objective_of
 from focus_detr.models.options import check_ranges
 from focus_detr.models.proposals import Proposals
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DinoOptions(NoiseOptions):
+class DinoOptions(NoiseOptions, KeyAwareOptions):
     """What can be told to DINO."""
 
     denoising_queries: int = 100
@@ -48,7 +49,7 @@ class DinoHost(Host):
         assert c.num_labels is not None  # filled in by the configuration
         self.query_content = nn.Embedding(c.num_queries, c.d_model)
         self.label_embedding = nn.Embedding(c.num_labels, c.d_model)
-        self.decoder = Decoder(decoder_layers(c), c.d_model, c.num_labels)
+        self.decoder = Decoder(decoder_layers(c, self.options), c.d_model, c.num_labels)
         self.objective = objective_of(c)
         self.quirks = c.switches
 

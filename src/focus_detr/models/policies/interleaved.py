@@ -16,10 +16,10 @@ from torch import Tensor, nn
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.attention import FeedForward
+from focus_detr.models.key_aware import KeyAwareOptions, sampling_attention
 from focus_detr.models.layers import Layers
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.encoder import EncoderLayer
-from focus_detr.models.policies.key_aware import KeyAwareAttention
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
 from focus_detr.structures.budget import Budget
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class InterleavedOptions:
+class InterleavedOptions(KeyAwareOptions):
     """What is high-level, and how often the rest is updated."""
 
     high_levels: int = 3
@@ -42,8 +42,6 @@ class InterleavedOptions:
     """Runs of equally many layers, the last of which works on all tokens."""
     small_ffn: bool = True
     """Low-level tokens have a feed-forward network of their own, as wide as a token."""
-    key_aware: bool = False
-    """Attention weights from sampled keys; slower, and no other computation for the rest."""
 
 
 @POLICIES.register("interleaved")
@@ -115,9 +113,7 @@ class InterleavedLayer(EncoderLayer):
             c.d_model, c.attention_heads, c.num_levels, c.num_points, c.encoder_ffn_dim, c.dropout, False
         )
         if options.key_aware:
-            self.deformable_attention = KeyAwareAttention(
-                c.d_model, c.attention_heads, c.num_levels, c.num_points
-            )
+            self.deformable_attention = sampling_attention(c, options)
         self.low_levels = low_levels if options.small_ffn else 0
         if self.low_levels:
             self.low_ffn = FeedForward(c.d_model, c.d_model, c.dropout)
