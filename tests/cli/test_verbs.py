@@ -188,3 +188,15 @@ def test_convert_passes_its_options_on(monkeypatch):
     assert arguments == (Path("a.pth"), Path("out"))
     assert (options["temperature"], options["offset"], options["overwrite"]) == (20.0, 0.0, False)
     assert options["policy_options"] == {"high_levels": 2}
+
+
+def test_compare_takes_what_evaluate_wrote_of_several_runs(data, tiny_model, tmp_path):
+    for name in ("one", "two"):
+        report = ["--split", "train", "--output", tmp_path / name]
+        run("evaluate", tiny_model, data, "--device", "cpu", *report)
+    sides = ["--a", tmp_path / "one", "--b", tmp_path / "two"]
+    found = json.loads(run("compare", *sides, "--json").stdout)
+    assert (found["images"], found["runs"], found["measures"]["AP"]["difference"]) == (2, 1, 0)
+    assert "2 runs a side" in run("compare", *sides, *sides, "--draws", "200").stdout
+    with pytest.raises(FocusDetrError, match="1 runs of a and 2 of b"):
+        run("compare", *sides, "--b", tmp_path / "one")

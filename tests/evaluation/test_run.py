@@ -12,7 +12,7 @@ from focus_detr.inference import Predictor
 from helpers.fake_detector import CLASS_NAMES, FakeModel, picture, plain_processor
 
 RED, GREEN = (4, 4, 20, 12), (30, 20, 60, 44)
-FILES = {"metrics.json", "predictions.json", "per_class.csv", "report.txt"}
+FILES = {"metrics.json", "predictions.json", "ground_truth.json", "per_class.csv", "report.txt"}
 FILES |= {"precision_recall.png", "f1.png", "confusion_matrix.png"}
 
 

@@ -13,6 +13,7 @@ import typer
 from focus_detr import __version__
 from focus_detr.cli.benchmark import benchmark
 from focus_detr.cli.check import check
+from focus_detr.cli.compare import compare
 from focus_detr.cli.convert import convert
 from focus_detr.cli.evaluate import evaluate
 from focus_detr.cli.export import export
@@ -46,7 +47,7 @@ def _root(
     """Focus-DETR: object detection that looks closely only where objects are."""
 
 
-for _verb in (predict, train, evaluate, check, convert, export, models, presets, recipes, benchmark):
+for _verb in (predict, train, evaluate, compare, check, convert, export, models, presets, recipes, benchmark):
     app.command()(_verb)
 
 

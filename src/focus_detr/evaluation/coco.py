@@ -14,7 +14,7 @@ MAX_DETECTIONS = (1, 10, 100, 300)
 """Detections an image that recall is given for. Average precision uses 100, as pycocotools does."""
 _AP_DETECTIONS = MAX_DETECTIONS.index(100)
 _SIZES = ("all", "small", "medium", "large")
-_IOU = np.linspace(0.5, 0.95, 10)
+IOU = np.linspace(0.5, 0.95, 10)
 
 Predictions = Sequence[Mapping[str, Any]]
 
@@ -101,22 +101,30 @@ def coco_metrics(ground_truth: Mapping[str, Any], predictions: Predictions) -> C
 
 
 def _accumulate(ground_truth: Mapping[str, Any], predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+    shape = (len(IOU), 101, len(ground_truth["categories"]), len(_SIZES), len(MAX_DETECTIONS))
+    if not ground_truth["images"] or not ground_truth["categories"]:
+        return np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0)
+    evaluation = coco_evaluation(ground_truth, predictions, MAX_DETECTIONS)
+    evaluation.accumulate()
+    precision = np.asarray(evaluation.eval["precision"]).reshape(shape)
+    return precision, np.asarray(evaluation.eval["recall"]).reshape(shape[0], *shape[2:])
+
+
+def coco_evaluation(
+    ground_truth: Mapping[str, Any], predictions: Predictions, max_detections: Sequence[int]
+) -> Any:
+    """faster-coco-eval's evaluation of every picture, not yet accumulated."""
     from faster_coco_eval import COCO
     from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
-    shape = (len(_IOU), 101, len(ground_truth["categories"]), len(_SIZES), len(MAX_DETECTIONS))
-    if not ground_truth["images"] or not ground_truth["categories"]:
-        return np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0)
     truth = _indexed(COCO(), ground_truth, ground_truth["annotations"])
     found = _indexed(
         COCO(), ground_truth, [_result(number, item) for number, item in enumerate(predictions, 1)]
     )
     evaluation = COCOeval_faster(truth, found, "bbox", print_function=_silent)
-    evaluation.params.maxDets = list(MAX_DETECTIONS)
+    evaluation.params.maxDets = list(max_detections)
     evaluation.evaluate()
-    evaluation.accumulate()
-    precision = np.asarray(evaluation.eval["precision"]).reshape(shape)
-    return precision, np.asarray(evaluation.eval["recall"]).reshape(shape[0], *shape[2:])
+    return evaluation
 
 
 def _indexed(coco: Any, ground_truth: Mapping[str, Any], annotations: Sequence[Mapping[str, Any]]) -> Any:
@@ -141,7 +149,7 @@ def _silent(*_: Any) -> None:
 
 
 def _at(iou: float) -> int:
-    return int(np.argmin(np.abs(_IOU - iou)))
+    return int(np.argmin(np.abs(IOU - iou)))
 
 
 def _mean(values: np.ndarray) -> float:

@@ -38,6 +38,7 @@ class EvaluationReport:
             encoder or an exported file.
         unreadable: images that could not be read and were left out, with the reasons.
         predictions: COCO results, down to score 0.
+        ground_truth: COCO json dictionary of what was to be found.
     """
 
     data: str
@@ -49,6 +50,7 @@ class EvaluationReport:
     unreadable: list[BadImage]
     predictions: list[dict[str, Any]] = field(repr=False)
     max_detections: int
+    ground_truth: dict[str, Any] = field(repr=False)
 
     @property
     def threshold(self) -> float | None:
@@ -123,7 +125,7 @@ class EvaluationReport:
         return table(header, rows)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write metrics.json, per_class.csv, predictions.json, report.txt and the figures."""
+        """Write metrics.json, per_class.csv, predictions.json, ground_truth.json, report.txt, the figures."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         content = self.to_dict()
@@ -131,6 +133,7 @@ class EvaluationReport:
             json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8"
         )
         (folder / "predictions.json").write_text(json.dumps(self.predictions), encoding="utf-8")
+        (folder / "ground_truth.json").write_text(json.dumps(self.ground_truth), encoding="utf-8")
         (folder / "report.txt").write_text(self.summary() + "\n", encoding="utf-8")
         with open(folder / "per_class.csv", "w", newline="", encoding="utf-8") as stream:
             columns = ["name", "images", "objects", "ap", "ap50", "ap75", "ar100", "best_f1", "threshold"]

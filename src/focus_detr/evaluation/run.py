@@ -100,6 +100,7 @@ def evaluate(
         unreadable=unreadable,
         predictions=predictions,
         max_detections=predictor.max_detections,
+        ground_truth=ground_truth,
     )
     if output is not None:
         report.save(output)
