@@ -24,6 +24,19 @@ def test_boxes_are_pixels_of_the_original_image():
     np.testing.assert_allclose(found.scores, [0.9, 0.7], atol=1e-5)
 
 
+def test_boxes_of_a_picture_decoded_small_are_its_own_pixels(tmp_path, monkeypatch):
+    monkeypatch.setattr("focus_detr.images.reduced.LARGE_PIXELS", 0)
+    image = picture(1282, 962, red=(80, 80, 400, 240), green=(600, 400, 1200, 880))
+    image.save(tmp_path / "large.jpg", quality=95)
+    processor = FocusDetrImageProcessor(size=48, do_normalize=False)
+    finder = Predictor(FakeModel(), processor)
+    small, whole = (next(finder.predict(tmp_path / "large.jpg", keep_images=kept)) for kept in (False, True))
+    assert small.image_size == whole.image_size == (962, 1282)
+    assert whole.image.size == (1282, 962)  # what is drawn on is the picture itself
+    np.testing.assert_allclose(small.boxes_xyxy, whole.boxes_xyxy, atol=0.01)
+    np.testing.assert_allclose(small.boxes_xyxy, [(80, 80, 400, 240), (600, 400, 1200, 880)], atol=1.5 * 20)
+
+
 def test_threshold_comes_from_the_call_then_the_model_then_the_default():
     image = picture(**BOTH)
     assert len(next(predictor().predict(image))) == 2

@@ -190,10 +190,12 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         own = {name: getattr(self, name) for name in FocusDetrImageProcessorKwargs.__annotations__}
         return type(self)(**{**own, **overrides})
 
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that an image of this size is resized to."""
+        return target_size(height, width, self.size) if self.do_resize else (height, width)
+
     def _resized(self, image: Image.Image) -> Image.Image:
-        if not self.do_resize:
-            return image
-        height, width = target_size(image.height, image.width, self.size)
+        height, width = self.size_of(image.height, image.width)
         if (width, height) == image.size:
             return image
         return image.resize((width, height), Image.Resampling.BILINEAR)

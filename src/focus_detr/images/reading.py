@@ -26,7 +26,7 @@ _BAND_PIXELS = 1 << 20
 _OVERSHOOT, _DARK = 1.5, 32.0
 _PROGRAMS = {"EPS"}  # read by starting another program
 _WIDTH_TAG, _HEIGHT_TAG, _ORIENTATION_TAG = 0x0100, 0x0101, 0x0112
-_QUARTER_TURNS = (5, 6, 7, 8)
+QUARTER_TURNS = (5, 6, 7, 8)
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -56,13 +56,23 @@ def read_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image
 
     Raises `FocusDetrError` naming the file when it is missing, not an image, cut short, or too large.
     """
+    with decoding(source, max_pixels) as image:
+        image.load()
+        check_pixels(image.size, max_pixels, _name(source))  # of icons, the size is known only now
+        return _upright_rgb(image)
+
+
+@contextmanager
+def decoding(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The image of a file that is open while in use, at its first frame, its pixels not yet read.
+
+    Raises `FocusDetrError` as `read_image`, for what its decoder raises in the block, too.
+    """
     with _opened(source) as image:
         check_pixels(image.size, max_pixels, _name(source))
         try:
             image.seek(0)
-            image.load()
-            check_pixels(image.size, max_pixels, _name(source))  # of icons, the size is known only now
-            return _upright_rgb(image)
+            yield image
         except FocusDetrError:
             raise
         except Exception as error:  # decoders raise many kinds, from OSError to struct.error
@@ -76,9 +86,14 @@ def image_header(source: ImageSource, max_pixels: int = MAX_PIXELS) -> ImageHead
     """Size of an image from its header alone, without decoding it. Errors as `read_image`."""
     with _opened(source) as image:
         check_pixels(image.size, max_pixels, _name(source))
-        width, height = _stored_size(image)
-        turned = _orientation(image) in _QUARTER_TURNS
-        return ImageHeader((height, width) if turned else (width, height), (width, height))
+        return header_of(image)
+
+
+def header_of(image: Image.Image) -> ImageHeader:
+    """The sizes of an image whose file is open."""
+    width, height = _stored_size(image)
+    quarter = orientation(image) in QUARTER_TURNS
+    return ImageHeader((height, width) if quarter else (width, height), (width, height))
 
 
 def check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
@@ -103,7 +118,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
     16-bit grayscale is divided by 257, so that its full range becomes 0..255 and equal values stay equal
     across images. Floating point: see `eight_bits`.
     """
-    return _turned(_flat_rgb(image), _orientation(image))
+    return turned(flat_rgb(image), orientation(image))
 
 
 def eight_bits(values: np.ndarray, float_range: float | None = None) -> np.ndarray:
@@ -248,14 +263,14 @@ def _recognised(stream: IO[bytes]) -> Image.Image | None:
 
 def _upright_rgb(image: Image.Image) -> Image.Image:
     """As `to_rgb`, for an image that nobody else needs: it is let go before the RGB one is turned."""
-    page, orientation = _flat_rgb(image), _orientation(image)
+    page, stored = flat_rgb(image), orientation(image)
     if page is not image:
         image.close()
-    return _turned(page, orientation)
+    return turned(page, stored)
 
 
-def _flat_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB, as the pixels lie in the file."""
+def flat_rgb(image: Image.Image) -> Image.Image:
+    """As `to_rgb`, but as the pixels lie in the file."""
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I"):
@@ -314,8 +329,9 @@ def _as_bytes(values: np.ndarray, white: float) -> np.ndarray:
     return np.clip(finite * (255.0 / white) + 0.5, 0, 255).astype(np.uint8)
 
 
-def _turned(image: Image.Image, orientation: int) -> Image.Image:
-    turn = _TURNS.get(orientation)
+def turned(image: Image.Image, stored: int) -> Image.Image:
+    """An image as it lies in a file -> upright, by its EXIF orientation (1 to 8; others leave it)."""
+    turn = _TURNS.get(stored)
     if turn is None:
         return image
     upright = image.transpose(turn)
@@ -331,7 +347,8 @@ def _stored_size(image: Image.Image) -> tuple[int, int]:
     return (width, height) if {width, height} == set(image.size) else image.size
 
 
-def _orientation(image: Image.Image) -> int:
+def orientation(image: Image.Image) -> int:
+    """The EXIF orientation of an image whose file is open, 1 where it says none."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # broken EXIF says nothing about orientation; the pixels are still good

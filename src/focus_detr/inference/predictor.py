@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.images.reduced import SizedImage, SizeRule
 from focus_detr.inference.results import BadImage, Detections, resolve_classes
 from focus_detr.inference.sources.files import Limits, NamedImage, Sources, expand_sources
 from focus_detr.structures.budget import Budget
@@ -193,12 +194,21 @@ class Predictor:
         from tqdm import tqdm
 
         total = len(items) if isinstance(items, list) else None
+        # Kept images are wanted whole; all others need only be as good as whole at the model's size.
+        rule = None if keep_images else getattr(self.processor, "size_of", None)
         with tqdm(unit="image", total=total, disable=not progress) as bar:
-            for group in _batches(items, batch_size):
+            for group in _batches(items, batch_size, rule):
                 paths = [path for path, image in group if not isinstance(image, BadImage)]
                 images = [image for _, image in group if not isinstance(image, BadImage)]
                 found = iter(
-                    self.detect(images, threshold=threshold, classes=classes, paths=paths, budget=budget)
+                    self.detect(
+                        [each.image for each in images],
+                        threshold=threshold,
+                        classes=classes,
+                        paths=paths,
+                        budget=budget,
+                        sizes=[(each.size[1], each.size[0]) for each in images],
+                    )
                 )
                 for _, image in group:
                     bar.update()
@@ -206,7 +216,7 @@ class Predictor:
                         yield image
                     else:
                         detections = next(found)
-                        yield replace(detections, image=image) if keep_images else detections
+                        yield replace(detections, image=image.image) if keep_images else detections
 
     def detect(
         self,
@@ -216,12 +226,13 @@ class Predictor:
         classes: Sequence[str | int] | str | int | None = None,
         paths: Sequence[str] | None = None,
         budget: Budget | float | None = None,
+        sizes: Sequence[tuple[int, int]] | None = None,
     ) -> list[Detections]:
-        """The objects of RGB images that go through the model as one batch."""
+        """The objects of RGB images that go through the model as one batch; see `decode`."""
         if not images:
             return []
         outputs = self.run(images, budget)
-        return self.decode(outputs, images, threshold=threshold, classes=classes, paths=paths)
+        return self.decode(outputs, images, threshold=threshold, classes=classes, paths=paths, sizes=sizes)
 
     @torch.inference_mode()
     def run(self, images: Sequence[Image.Image], budget: Budget | float | None = None) -> Any:
@@ -257,9 +268,14 @@ class Predictor:
         threshold: float | None = None,
         classes: Sequence[str | int] | str | int | None = None,
         paths: Sequence[str] | None = None,
+        sizes: Sequence[tuple[int, int]] | None = None,
     ) -> list[Detections]:
-        """Detections of what `run` gave for the same images."""
-        sizes = [(image.height, image.width) for image in images]
+        """Detections of what `run` gave for the same images.
+
+        `sizes`: (height, width) of the pictures that the images were made smaller from, whose pixels boxes
+        are then given in; by default their own.
+        """
+        sizes = [(image.height, image.width) for image in images] if sizes is None else list(sizes)
         found = self.processor.post_process_object_detection(
             outputs,
             threshold=self.threshold if threshold is None else _checked_threshold(threshold),
@@ -276,13 +292,14 @@ class Predictor:
 
 
 def _batches(
-    items: Iterable[NamedImage | BadImage], size: int
-) -> Iterator[list[tuple[str, Image.Image | BadImage]]]:
-    """Loads images and groups them by `size`; bad ones keep their place between the others."""
-    group: list[tuple[str, Image.Image | BadImage]] = []
+    items: Iterable[NamedImage | BadImage], size: int, rule: SizeRule | None
+) -> Iterator[list[tuple[str, SizedImage | BadImage]]]:
+    """Loads images, good for use at the sizes that `rule` gives, and groups them by `size`; bad ones keep
+    their place between the others."""
+    group: list[tuple[str, SizedImage | BadImage]] = []
     ready = 0
     for item in items:
-        image = item if isinstance(item, BadImage) else item.load()
+        image = item if isinstance(item, BadImage) else item.load_for(rule)
         if isinstance(image, BadImage):
             logger.warning("%s: passed over: %s", image.path, image.reason)
             group.append((image.path, image))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,7 +19,8 @@ from PIL import Image
 
 from focus_detr.data.formats.searching import files_below, is_image_file
 from focus_detr.errors import FocusDetrError, did_you_mean
-from focus_detr.images.reading import MAX_PIXELS, read_image, to_rgb
+from focus_detr.images.reading import MAX_PIXELS, ImageSource, read_image, to_rgb
+from focus_detr.images.reduced import SizedImage, SizeRule, read_for
 from focus_detr.inference.results import BadImage
 
 Source = str | os.PathLike[str] | Image.Image | np.ndarray
@@ -28,14 +29,29 @@ Sources = Source | Iterable[Source]
 
 @dataclass(frozen=True)
 class NamedImage:
-    """An image not read yet. `load()` gives upright RGB or a `BadImage`, and never raises."""
+    """An image not read yet. Loading it gives upright RGB or a `BadImage`, and never raises.
+
+    `read_small`, where there is a shorter way to an image of the size that a rule gives, takes that way.
+    """
 
     name: str
     read: Callable[[], Image.Image]
+    read_small: Callable[[SizeRule], SizedImage] | None = None
 
     def load(self) -> Image.Image | BadImage:
+        """The whole image."""
+        loaded = self._load(self.read)
+        return loaded if isinstance(loaded, BadImage) else loaded.image
+
+    def load_for(self, rule: SizeRule | None) -> SizedImage | BadImage:
+        """The image as good as whole for use at the size that ``rule`` gives (see `read_for`)."""
+        read, small = self.read, self.read_small
+        return self._load(read if rule is None or small is None else lambda: small(rule))
+
+    def _load(self, read: Callable[[], Image.Image | SizedImage]) -> SizedImage | BadImage:
         try:
-            return self.read()
+            found = read()
+            return found if isinstance(found, SizedImage) else SizedImage(found, found.size)
         except FocusDetrError as error:
             return BadImage(self.name, str(error).removeprefix(f"{self.name}: "))
         except Exception as error:  # one bad image must not end a run of thousands
@@ -131,7 +147,7 @@ _ACCEPTED = "give file names, folders, patterns, URLs, PIL images or numpy array
 def _expand_name(name: str, limits: Limits) -> Iterator[NamedImage | BadImage]:
     scheme = name.partition("://")[0].lower() if "://" in name else ""
     if scheme in ("http", "https"):
-        yield NamedImage(name, lambda: _from_url(name, limits))
+        yield _of_stream(name, partial(_download, name, limits), limits)
         return
     local = name
     if scheme == "file":
@@ -163,12 +179,21 @@ def _expand_name(name: str, limits: Limits) -> Iterator[NamedImage | BadImage]:
     empty = True
     for file in found:
         empty = False
-        yield NamedImage(str(file), partial(read_image, file, limits.max_pixels))
+        yield _of_stream(str(file), partial(os.fspath, file), limits)
     if empty:
         yield _Nothing(name, nothing)
 
 
-def _from_url(url: str, limits: Limits) -> Image.Image:
+def _of_stream(name: str, source: Callable[[], ImageSource], limits: Limits) -> NamedImage:
+    """The image of a file, or of what is in its place once ``source`` has fetched it."""
+    return NamedImage(
+        name,
+        lambda: read_image(source(), limits.max_pixels),
+        lambda rule: read_for(source(), rule, limits.max_pixels),
+    )
+
+
+def _download(url: str, limits: Limits) -> IO[bytes]:
     from focus_detr.inference.sources.download import download
 
     content = download(
@@ -177,7 +202,7 @@ def _from_url(url: str, limits: Limits) -> Image.Image:
         max_megabytes=limits.max_megabytes,
         private_redirects=limits.private_redirects,
     )
-    return read_image(io.BytesIO(content), limits.max_pixels)
+    return io.BytesIO(content)
 
 
 def _from_image(image: Image.Image) -> Image.Image:
