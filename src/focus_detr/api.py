@@ -27,8 +27,8 @@ class FocusDetr:
             print(detections.path, detections.counts())
 
     Args:
-        name: a trained model (`list_models()`, a folder, a hub id), or a preset (`list_presets()`): a
-            configuration without weights, which has to be trained before it predicts.
+        name: a trained model (`list_models()`, a published name, a folder, a hub id), or a preset
+            (`list_presets()`): a configuration without weights, which has to be trained before it predicts.
         device: "cpu", "cuda", "mps" ...; by default a GPU where there is one.
         deploy: predict and evaluate with a copy made for speed; see `focus_detr.deploy.deploy`.
         trust_plugins: import the modules that the model's configuration names, which runs their code.

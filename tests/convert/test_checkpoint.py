@@ -85,3 +85,43 @@ def test_a_damaged_file_is_refused(tmp_path):
     (tmp_path / "c.pth").write_bytes(content[: len(content) // 2])
     with pytest.raises(FocusDetrError, match=r"c\.pth"):
         open_checkpoint(tmp_path / "c.pth")
+
+
+def test_a_path_out_of_an_archive_is_a_name_like_any_other(tmp_path):
+    torch.save({"model": STATE}, tmp_path / "c.pth")
+    (tmp_path / "inside").mkdir()
+    with zipfile.ZipFile(tmp_path / "inside" / "r.zip", "w") as archive:
+        archive.write(tmp_path / "c.pth", "../evil.pth")
+    same(open_checkpoint(tmp_path / "inside" / "r.zip"))
+    assert {path.name for path in tmp_path.rglob("*")} == {"c.pth", "inside", "r.zip"}
+
+
+def test_an_archive_that_swells_beyond_what_weights_do_is_not_opened(tmp_path):
+    with zipfile.ZipFile(tmp_path / "r.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.pth", bytes(10_000_000))
+    with pytest.raises(FocusDetrError, match=r"a\.pth would unpack from .* to 10,000,000 bytes.*not opened"):
+        open_checkpoint(tmp_path / "r.zip")
+
+
+def test_an_archive_that_says_it_is_larger_than_it_is_is_not_believed(tmp_path):
+    with zipfile.ZipFile(tmp_path / "r.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.pth", bytes(10_000_000))
+    content = bytearray((tmp_path / "r.zip").read_bytes())
+    entry = content.index(b"PK\1\2")  # of the directory at the end: 20 bytes on stands the packed size
+    content[entry + 20 : entry + 24] = (9_000_000).to_bytes(4, "little")
+    (tmp_path / "r.zip").write_bytes(content)
+    with pytest.raises(FocusDetrError, match="not opened"):
+        open_checkpoint(tmp_path / "r.zip")
+
+
+@pytest.mark.parametrize("place", ["content", "directory"])
+def test_a_damaged_archive_is_said(tmp_path, place):
+    torch.save({"model": STATE}, tmp_path / "c.pth")
+    with zipfile.ZipFile(tmp_path / "r.zip", "w") as archive:
+        archive.write(tmp_path / "c.pth", "model.pth")
+    content = bytearray((tmp_path / "r.zip").read_bytes())
+    at = 200 if place == "content" else content.rindex(b"PK\1\2")
+    content[at : at + 4] = bytes(255 - each for each in content[at : at + 4])
+    (tmp_path / "r.zip").write_bytes(content)
+    with pytest.raises(FocusDetrError, match=r"r\.zip: .*(cannot be unpacked|damaged)"):
+        open_checkpoint(tmp_path / "r.zip")

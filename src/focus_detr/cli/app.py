@@ -15,6 +15,7 @@ from focus_detr.cli.benchmark import benchmark
 from focus_detr.cli.check import check
 from focus_detr.cli.compare import compare
 from focus_detr.cli.convert import convert
+from focus_detr.cli.download import download
 from focus_detr.cli.evaluate import evaluate
 from focus_detr.cli.export import export
 from focus_detr.cli.models import models
@@ -47,7 +48,9 @@ def _root(
     """Focus-DETR: object detection that looks closely only where objects are."""
 
 
-for _verb in (predict, train, evaluate, compare, check, convert, export, models, presets, recipes, benchmark):
+for _verb in (
+    predict, train, evaluate, compare, check, convert, export, models, download, presets, recipes, benchmark,
+):  # fmt: skip
     app.command()(_verb)
 
 

@@ -11,7 +11,9 @@ from focus_detr.errors import FocusDetrError
 
 ModelArgument = Annotated[
     str,
-    typer.Argument(metavar="MODEL", help="A bundled name (see `focus-detr models`), a folder or a hub id."),
+    typer.Argument(
+        metavar="MODEL", help="A bundled or published name (see `focus-detr models`), a folder or a hub id."
+    ),
 ]
 DataArgument = Annotated[
     Path,

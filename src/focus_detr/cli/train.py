@@ -18,9 +18,9 @@ def train(
         typer.Option(
             "--model",
             "--preset",
-            help="What to start from: a trained model to fine-tune (bundled name, folder, hub id), or a "
-            "preset (see `focus-detr presets`) to train from new. If absent: focus-detr-lite0, or a resumed "
-            "run's own.",
+            help="What to start from: a trained model to fine-tune (bundled or published name, folder, hub "
+            "id), or a preset (see `focus-detr presets`) to train from new. If absent: focus-detr-lite0, or "
+            "a resumed run's own.",
         ),
     ] = None,
     recipe: Annotated[

@@ -5,6 +5,7 @@ import io
 import json
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,10 @@ from torch import Tensor
 from focus_detr.errors import FocusDetrError
 
 _WEIGHT_SUFFIXES = (".pth", ".pt")
+# Weights are noise to a compressor, which takes a tenth off them; the largest models have a few gigabytes.
+_LARGEST, _MOST_SHRUNK = 16 * 2**30, 100
+# Cut, encrypted, packed in a way that Python does not know, or no archive after all.
+_UNPACKING = (OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
 
 
 def open_model(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -59,16 +64,21 @@ def open_checkpoint(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise FocusDetrError(f"{path}: no such file; give a .pth checkpoint or a .zip that holds one")
-    if zipfile.is_zipfile(path) and not _is_torch_zip(path):
+    if _is_archive(path):
         name, content = _read_archive(path)
         return _state_dict(_load(io.BytesIO(content), f"{path} ({name})"), f"{path} ({name})")
     return _state_dict(_load(path, str(path)), str(path))
 
 
-def _is_torch_zip(path: Path) -> bool:
-    # Torch's own files are zip archives too: the pickle of the structure is always called data.pkl.
-    with zipfile.ZipFile(path) as archive:
-        return any(name == "data.pkl" or name.endswith("/data.pkl") for name in archive.namelist())
+def _is_archive(path: Path) -> bool:
+    """Whether it is a zip archive, but for torch's own, in which the structure is always called data.pkl."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return not any(name.split("/")[-1] == "data.pkl" for name in archive.namelist())
+    except _UNPACKING as error:
+        raise FocusDetrError(f"{path}: a damaged zip archive ({error})") from error
 
 
 def _read_archive(path: Path) -> tuple[str, bytes]:
@@ -81,7 +91,17 @@ def _read_archive(path: Path) -> tuple[str, bytes]:
         if len(names) != 1:
             found = ", ".join(names) or "none"
             raise FocusDetrError(f"{path}: holds {found} where one .pth is needed; unpack the one you want")
-        return names[0], archive.read(names[0])
+        entry = archive.getinfo(names[0])
+        packed = min(entry.compress_size, path.stat().st_size)
+        if entry.file_size > min(_LARGEST, _MOST_SHRUNK * packed):
+            raise FocusDetrError(
+                f"{path}: {entry.filename} would unpack from {packed:,} to {entry.file_size:,} bytes, which "
+                "no weights do; it is not opened"
+            )
+        try:
+            return entry.filename, archive.read(entry)
+        except _UNPACKING as error:
+            raise FocusDetrError(f"{path}: {entry.filename} cannot be unpacked ({error})") from error
 
 
 def _load(file: Path | io.BytesIO, source: str) -> Any:

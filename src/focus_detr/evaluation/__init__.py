@@ -1,11 +1,33 @@
 """Evaluation: how well objects are found, and whether the token selection keeps them."""
 
-from focus_detr.evaluation.batches import evaluate_batches
-from focus_detr.evaluation.coco import CocoMetrics, coco_metrics
-from focus_detr.evaluation.comparison import Comparison, compare, read_evaluated
-from focus_detr.evaluation.report import EvaluationReport
-from focus_detr.evaluation.run import evaluate
-from focus_detr.evaluation.tokens import ForegroundRecall
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from focus_detr.evaluation.batches import evaluate_batches as evaluate_batches
+    from focus_detr.evaluation.coco import CocoMetrics as CocoMetrics
+    from focus_detr.evaluation.coco import coco_metrics as coco_metrics
+    from focus_detr.evaluation.comparison import Comparison as Comparison
+    from focus_detr.evaluation.comparison import compare as compare
+    from focus_detr.evaluation.comparison import read_evaluated as read_evaluated
+    from focus_detr.evaluation.report import EvaluationReport as EvaluationReport
+    from focus_detr.evaluation.run import evaluate as evaluate
+    from focus_detr.evaluation.tokens import ForegroundRecall as ForegroundRecall
+
+# Imported when asked for: a command that prints a table needs no torch.
+_HOME = {
+    "CocoMetrics": "coco",
+    "Comparison": "comparison",
+    "EvaluationReport": "report",
+    "ForegroundRecall": "tokens",
+    "coco_metrics": "coco",
+    "compare": "comparison",
+    "evaluate": "run",
+    "evaluate_batches": "batches",
+    "read_evaluated": "comparison",
+}
 
 __all__ = [
     "CocoMetrics",
@@ -18,3 +40,9 @@ __all__ = [
     "evaluate_batches",
     "read_evaluated",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'focus_detr.evaluation' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"focus_detr.evaluation.{_HOME[name]}"), name)

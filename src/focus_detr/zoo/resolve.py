@@ -1,4 +1,4 @@
-"""Trained models by name: those inside the package, a folder, or a repository of the Hugging Face hub."""
+"""Trained models by name: those in the package, a folder, those that others published, or one of the hub."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     Args:
         name_or_path: a bundled name (`list_models()`; it goes before a folder of that name: write `./name`
             for the folder), a folder of a model or of a training run (its best model is taken, or the last
-            where none was evaluated), a file that `focus-detr export` wrote, or a hub id `owner/name`, which
-            is downloaded once and cached.
+            where none was evaluated), a file that `focus-detr export` wrote, a published name
+            (`focus-detr models`), or a hub id `owner/name`. The last two are downloaded once and cached.
 
     Raises:
-        FocusDetrError: nothing of that name, a folder without a model, or a hub out of reach.
+        FocusDetrError: nothing of that name, a folder without a model, or one that cannot be downloaded.
     """
     name = os.fspath(name_or_path)
     if name in list_models():
@@ -55,14 +55,22 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     if _HUB_ID.fullmatch(name) and not _is_meant_here(name_or_path):
         return _download(name)
     from focus_detr.zoo.presets import is_preset, list_presets
+    from focus_detr.zoo.published import find_published, list_published
+
+    if isinstance(name_or_path, str) and name in list_published():
+        from focus_detr.zoo.fetching import fetch
+
+        return fetch(find_published(name))
 
     if is_preset(name):
+        alike = next((each for each in list_published() if each.startswith(f"{name}-")), None)
         raise FocusDetrError(
             f"{name!r} is a preset: a configuration without trained weights. Train it first: "
             f"focus-detr train DATA --model {name}"
+            + (f", or take published weights: {alike}" if alike else "")
         )
     beside = sorted(str(each) for each in path.parent.iterdir()) if os.path.isdir(path.parent) else []
-    hint = did_you_mean(name, [*list_models(), *list_presets(), *beside])
+    hint = did_you_mean(name, [*list_models(), *list_presets(), *list_published(), *beside])
     raise FocusDetrError(f"model {name!r} not found{hint}. {_what_would_work()}")
 
 
@@ -99,6 +107,6 @@ def _download(hub_id: str) -> Path:
 def _what_would_work() -> str:
     bundled = ", ".join(list_models()) or "none"
     return (
-        f"A model is a bundled name ({bundled}), a folder with config.json, or a hub id owner/name; training "
-        "also starts from a preset (`focus-detr presets`)."
+        f"A model is a bundled name ({bundled}), a published one (`focus-detr models`), a folder with "
+        "config.json, or a hub id owner/name; training also starts from a preset (`focus-detr presets`)."
     )
