@@ -171,7 +171,7 @@ class Straightforward(nn.Module):
         self, queries: Queries, denoising: DenoisingQueries | None, memory: Tensor, shapes: Shapes
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Logits and boxes of every layer, denoising queries first."""
-        decoder = self.model.host.decoder
+        host, decoder = self.model.host, self.model.host.decoder
         states, reference, blocked = queries.content, queries.boxes, None
         if denoising is not None:
             blocked = ~denoising.attention_mask(states.shape[1])
@@ -189,9 +189,9 @@ class Straightforward(nn.Module):
             states = layer.cross_attention_norm(states + sampled)
             states = layer.ffn_norm(states + feed_forward(layer.ffn, states))
             normed = decoder.norm(states)
-            all_logits.append(decoder.class_heads[j](normed))
-            all_boxes.append((decoder.box_heads[j](normed) + logit(start)).sigmoid())
-            start = (decoder.box_heads[j](states) + logit(reference)).sigmoid()
+            all_logits.append(host.class_heads[j](normed))
+            all_boxes.append((host.box_heads[j](normed) + logit(start)).sigmoid())
+            start = (host.box_heads[j](states) + logit(reference)).sigmoid()
             reference = start.detach()
         return all_logits, all_boxes
 

@@ -107,10 +107,10 @@ DETREX_NAMES = {
     ),
     "transformer.decoder.layers.5.ffns.0.layers.1.weight": "host.decoder.layers.5.ffn.linear2.weight",
     "transformer.decoder.ref_point_head.layers.1.bias": "host.decoder.position_mlp.layers.1.bias",
-    "class_embed.5.weight": "host.decoder.class_heads.5.weight",
+    "class_embed.5.weight": "host.class_heads.5.weight",
     "class_embed.6.weight": "proposals.class_head.weight",
     "bbox_embed.6.layers.2.bias": "proposals.box_head.layers.2.bias",
-    "bbox_embed.0.layers.1.bias": "host.decoder.box_heads.0.layers.1.bias",
+    "bbox_embed.0.layers.1.bias": "host.box_heads.0.layers.1.bias",
     "transformer.enc_output_norm.bias": "proposals.norm.bias",
     "transformer.tgt_embed.weight": "host.query_content.weight",
     "label_enc.weight": "host.label_embedding.weight",
@@ -132,7 +132,7 @@ DINO_NAMES = {
     "transformer.decoder.layers.4.norm3.weight": "host.decoder.layers.4.ffn_norm.weight",
     "transformer.decoder.layers.4.linear2.weight": "host.decoder.layers.4.ffn.linear2.weight",
     "transformer.enc_out_bbox_embed.layers.2.weight": "proposals.box_head.layers.2.weight",
-    "class_embed.3.weight": "host.decoder.class_heads.3.weight",
+    "class_embed.3.weight": "host.class_heads.3.weight",
 }
 
 
@@ -192,7 +192,7 @@ def test_a_file_written_key_by_key_gives_what_the_original_would_load():
     result = apply_rules(state, detrex.rules(state), "file.pth")
     assert "last key" in result.notes[0]
     assert torch.equal(result.state["proposals.class_head.weight"], state["enhance_MCSP_layerlist.5.weight"])
-    assert torch.equal(result.state["host.decoder.class_heads.0.weight"], state["class_embed.0.weight"])
+    assert torch.equal(result.state["host.class_heads.0.weight"], state["class_embed.0.weight"])
 
 
 def test_rules_refuse_collisions_and_uneven_cuts():
@@ -221,7 +221,7 @@ def test_coco_rows_follow_category_ids():
     renamed = apply_rules(state, dino.rules(state), "dino").state
     ours, notes = dino.adapt(renamed, None)
     for value in (
-        ours["host.decoder.class_heads.2.bias"],
+        ours["host.class_heads.2.bias"],
         ours["proposals.class_head.bias"],
         ours["host.label_embedding.weight"][:, 0],
     ):
@@ -239,8 +239,8 @@ def test_a_head_saved_once_is_given_to_every_layer():
     ours, notes = dino.adapt(apply_rules(shared, dino.rules(shared), "dino").state, 91)
     full, _ = dino.adapt(apply_rules(state, dino.rules(state), "dino").state, 91)
     assert ours.keys() == full.keys()
-    assert torch.equal(ours["host.decoder.class_heads.5.bias"], torch.arange(91.0))
-    assert any("host.decoder.class_heads.5.bias" in note for note in notes)
+    assert torch.equal(ours["host.class_heads.5.bias"], torch.arange(91.0))
+    assert any("host.class_heads.5.bias" in note for note in notes)
 
 
 @pytest.mark.parametrize(("two_stage", "refined"), [(False, False), (False, True), (True, True)])

@@ -177,7 +177,7 @@ def test_a_model_of_the_hub(variant, tmp_path):
     ours = load_file(tmp_path / "ours" / "model.safetensors")
     assert {value.dtype for value in ours.values()} == {torch.float16}
     if "with_box_refine" in variant:
-        heads = [ours[f"host.decoder.{kind}_heads.1.{end}"] for kind, end in
+        heads = [ours[f"host.{kind}_heads.1.{end}"] for kind, end in
                  (("class", "weight"), ("box", "layers.2.bias"))]  # fmt: skip
         assert all((head == 1).all() for head in heads)
 

@@ -232,8 +232,8 @@ def sparse_detr_losses(model, pixels, mask, labels):
                 start += height * length
             states = layer_norm(layer.cross_attention_norm, states + looked)
             states = layer_norm(layer.ffn_norm, states + feed_forward(layer.ffn, states))
-            moved = (mlp(decoder.box_heads[j], states) + inverse_sigmoid(box)).sigmoid()
-            decoded[j][0].append(linear(decoder.class_heads[j], states))
+            moved = (mlp(model.host.box_heads[j], states) + inverse_sigmoid(box)).sigmoid()
+            decoded[j][0].append(linear(model.host.class_heads[j], states))
             decoded[j][1].append(moved)
             box = moved.detach()
 

@@ -16,9 +16,9 @@ def fresh():
 
 
 def test_heads_start_rare_and_boxes_at_their_references(fresh):
-    for head in (fresh.proposals.class_head, *fresh.host.decoder.class_heads):
+    for head in (fresh.proposals.class_head, *fresh.host.class_heads):
         torch.testing.assert_close(head.bias, torch.full_like(head.bias, -math.log(99)))
-    for head in (fresh.proposals.box_head, *fresh.host.decoder.box_heads):
+    for head in (fresh.proposals.box_head, *fresh.host.box_heads):
         assert not head.layers[-1].weight.any() and not head.layers[-1].bias.any()
         assert head.layers[0].weight.any()
     assert fresh.encoder.selector.score[-1].bias.item() == pytest.approx(-math.log(99))

@@ -121,7 +121,7 @@ def _rows(state: dict[str, Tensor], layout: Layout, source: str) -> int:
     """Classes that the class heads have a row for, "no object" apart."""
     if HOSTS[layout.host].scoring == "softmax":
         return len(_tensor(state, "host.class_head.weight", source)) - 1
-    return len(_tensor(state, "host.decoder.class_heads.0.weight", source))
+    return len(_tensor(state, "host.class_heads.0.weight", source))
 
 
 def _class_names(

@@ -90,8 +90,8 @@ def rules(state: dict[str, Tensor]) -> list[Rule]:
         # All layers have one head, saved once for each of them.
         rules.append(Rule(r"((?:class|bbox)_embed)\.[1-9]\d*\.(.*)", alias_of=r"\1.0.\2"))
     rules += [
-        Rule(r"class_embed\.(\d+)\.(.*)", r"host.decoder.class_heads.\1.\2"),
-        Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"host.decoder.box_heads.\1.\2"),
+        Rule(r"class_embed\.(\d+)\.(.*)", r"host.class_heads.\1.\2"),
+        Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"host.box_heads.\1.\2"),
     ]
     return rules
 

@@ -121,6 +121,6 @@ def shared_rules(state: dict[str, Tensor]) -> list[Rule]:
         Rule(r"transformer\.decoder\.norm\.(.*)", r"host.decoder.norm.\1"),
         Rule(r"transformer\.enc_output\.(.*)", r"proposals.projection.\1"),
         Rule(r"transformer\.enc_output_norm\.(.*)", r"proposals.norm.\1"),
-        Rule(r"class_embed\.(\d+)\.(.*)", r"host.decoder.class_heads.\1.\2"),
-        Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"host.decoder.box_heads.\1.\2"),
+        Rule(r"class_embed\.(\d+)\.(.*)", r"host.class_heads.\1.\2"),
+        Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"host.box_heads.\1.\2"),
     ]

@@ -53,8 +53,8 @@ def rules(state: dict[str, Tensor]) -> list[Rule]:
         Rule(r"transformer\.enc_out_bbox_embed\.(layers\..*)", r"proposals.box_head.\1"),
         Rule(r"transformer\.tgt_embed\.weight", "host.query_content.weight"),
         Rule(r"label_enc\.weight", "host.label_embedding.weight"),
-        Rule(r"class_embed\.(\d+)\.(.*)", r"host.decoder.class_heads.\1.\2"),
-        Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"host.decoder.box_heads.\1.\2"),
+        Rule(r"class_embed\.(\d+)\.(.*)", r"host.class_heads.\1.\2"),
+        Rule(r"bbox_embed\.(\d+)\.(layers\..*)", r"host.box_heads.\1.\2"),
     ]
 
 
@@ -76,7 +76,7 @@ def adapt(state: dict[str, Tensor], num_labels: int | None) -> tuple[dict[str, T
     else:
         labels = list(range(rows))
     for key, value in state.items():
-        if re.fullmatch(r"(proposals\.class_head|host\.decoder\.class_heads\.\d+)\.(weight|bias)", key):
+        if re.fullmatch(r"(proposals\.class_head|host\.class_heads\.\d+)\.(weight|bias)", key):
             state[key] = value[labels]
     embedding = state.get("host.label_embedding.weight")
     if embedding is not None and len(embedding) > len(labels):
@@ -84,7 +84,7 @@ def adapt(state: dict[str, Tensor], num_labels: int | None) -> tuple[dict[str, T
         notes.append(f"label embeddings {len(embedding)} -> {len(labels)}")
         state["host.label_embedding.weight"] = embedding[labels]
     layers = {int(match[1]) for key in state if (match := re.match(r"host\.decoder\.layers\.(\d+)\.", key))}
-    for key in [key for key in state if re.match(r"host\.decoder\.(class|box)_heads\.0\.", key)]:
+    for key in [key for key in state if re.match(r"host\.(class|box)_heads\.0\.", key)]:
         for layer in layers:
             copy = re.sub(r"_heads\.0\.", f"_heads.{layer}.", key)
             if copy not in state:

@@ -171,8 +171,8 @@ def adapt(state: dict[str, Tensor], num_labels: int | None) -> tuple[dict[str, T
         state |= {"host.query_position.weight": position, "host.query_content.weight": content}
         notes.append("query_position_embeddings: their first half are positions, the second contents")
     layers = {match[1] for key in state if (match := re.match(r"host\.decoder\.layers\.(\d+)\.", key))}
-    refined = "host.decoder.box_heads.1.layers.0.weight" in state
-    shared = [key for key in state if re.match(r"host\.decoder\.(?:class|box)_heads\.0\.", key)]
+    refined = "host.box_heads.1.layers.0.weight" in state
+    shared = [key for key in state if re.match(r"host\.(?:class|box)_heads\.0\.", key)]
     for key in shared if refined else []:
         for layer in sorted(layers):
             copy = key.replace("_heads.0.", f"_heads.{layer}.")
@@ -181,6 +181,6 @@ def adapt(state: dict[str, Tensor], num_labels: int | None) -> tuple[dict[str, T
                 notes.append(f"{copy}: copied from the head that all layers share")
     if "proposals.projection.weight" in state and "proposals.class_head.weight" not in state:
         for name in ("weight", "bias"):
-            state[f"proposals.class_head.{name}"] = state[f"host.decoder.class_heads.0.{name}"].clone()
+            state[f"proposals.class_head.{name}"] = state[f"host.class_heads.0.{name}"].clone()
         notes.append("proposals.class_head: copied from the head that all layers share")
     return state, notes

@@ -27,6 +27,7 @@ from focus_detr.models.policies import POLICIES
 from focus_detr.models.position import token_positions
 from focus_detr.models.precision import full_precision_parts, without_autocast
 from focus_detr.models.proposals import Proposals
+from focus_detr.models.renamed import RENAMED, rename_old
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry, flatten_levels
 from focus_detr.structures.plan import TokenPlan
@@ -106,12 +107,15 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         self.host = host(c, proposals)
         self.heads = nn.ModuleDict({n: HEADS[n](c, c.head_options.get(n, {})) for n in c.heads})
         self.quirks = c.switches
+        self.register_load_state_dict_pre_hook(rename_old)
         self._keep_in_fp32_modules_strict = full_precision_parts(self)  # for from_pretrained(dtype=...)
         self.post_init()
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As `transformers.PreTrainedModel.from_pretrained`; what the configuration freezes stays frozen."""
+        """As `transformers.PreTrainedModel.from_pretrained`; what the configuration freezes stays frozen,
+        and names that parameters once had are known."""
+        kwargs.setdefault("key_mapping", RENAMED)
         loaded = super().from_pretrained(*args, **kwargs)
         model = loaded[0] if isinstance(loaded, tuple) else loaded
         model.backbone.freeze()

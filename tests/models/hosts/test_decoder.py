@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+from torch import nn
 
 from focus_detr.models.attention import DeformableAttention
-from focus_detr.models.heads.boxes import locate
-from focus_detr.models.heads.classes import classify
+from focus_detr.models.heads.boxes import BoxHead, locate
+from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.decoder import Decoder, DecoderLayer, self_attention_mask
+from focus_detr.models.layers import Layers
 from focus_detr.models.position import box_positions
 from focus_detr.structures.geometry import Geometry
 
@@ -16,14 +18,27 @@ WHOLE = Geometry.unpadded(SHAPES, 2, torch.device("cpu"))
 PADDED = Geometry.padded(SHAPES, torch.tensor([[[4, 6], [2, 3]], [[3, 4], [2, 2]]]))
 
 
+class Headed(nn.Module):
+    """A decoder beside its heads, as a host has them."""
+
+    def __init__(self, layers):
+        super().__init__()
+        self.decoder = Decoder(layers, CHANNELS)
+        self.class_heads = Layers(ClassHead(CHANNELS, CLASSES) for _ in layers)
+        self.box_heads = Layers(BoxHead(CHANNELS) for _ in layers)
+
+    def forward(self, content, boxes, memory, geometry, *others):
+        return self.decoder(content, boxes, memory, geometry, self.box_heads, *others)
+
+
 @pytest.fixture
-def decoder():
+def host():
     torch.manual_seed(0)
     layers = [
         DecoderLayer(CHANNELS, 2, DeformableAttention(CHANNELS, 2, len(SHAPES), 2), 24, 0.0)
         for _ in range(LAYERS)
     ]
-    made = Decoder(layers, CHANNELS, CLASSES).double()
+    made = Headed(layers).double()
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.copy_(torch.randn_like(parameter) * 0.3)
@@ -38,11 +53,11 @@ def scene(seed=1):
     return content, boxes, memory
 
 
-def predictions(decoder, *inputs):
+def predictions(host, *inputs):
     """Logits and boxes of every layer."""
-    output = decoder(*inputs)
-    logits = classify(decoder.class_heads, output.states)
-    return logits, locate(decoder.box_heads, output.states, output.references)
+    output = host(*inputs)
+    logits = classify(host.class_heads, output.states)
+    return logits, locate(host.box_heads, output.states, output.references)
 
 
 def learning(modules):
@@ -53,99 +68,97 @@ def learning(modules):
     ("layer", "heads"),
     [(0, [True, False, False]), (1, [True, True, False]), (2, [False, True, True])],
 )
-def test_boxes_look_forward_twice(decoder, layer, heads):
+def test_boxes_look_forward_twice(host, layer, heads):
     # A layer's boxes teach its own head and that of the layer before, and no head before that one.
-    _, boxes = predictions(decoder, *scene(), WHOLE)
+    _, boxes = predictions(host, *scene(), WHOLE)
     boxes[layer].sum().backward()
-    assert learning(decoder.box_heads) == heads
-    assert learning(decoder.layers) == [j <= layer for j in range(LAYERS)]
+    assert learning(host.box_heads) == heads
+    assert learning(host.decoder.layers) == [j <= layer for j in range(LAYERS)]
 
 
-def test_a_layer_s_classes_teach_its_own_head_and_no_box_head(decoder):
-    logits, _ = predictions(decoder, *scene(), WHOLE)
+def test_a_layer_s_classes_teach_its_own_head_and_no_box_head(host):
+    logits, _ = predictions(host, *scene(), WHOLE)
     logits[1].sum().backward()
-    assert learning(decoder.class_heads) == [False, True, False]
-    assert not any(learning(decoder.box_heads))
+    assert learning(host.class_heads) == [False, True, False]
+    assert not any(learning(host.box_heads))
 
 
-def test_predictions_read_the_normed_state_and_refinement_the_state(decoder):
+def test_predictions_read_the_normed_state_and_refinement_the_state(host):
     read = []
-    decoder.box_heads[0].register_forward_hook(lambda module, inputs, output: read.append(inputs[0]))
-    predictions(decoder, *scene(), WHOLE)
+    host.box_heads[0].register_forward_hook(lambda module, inputs, output: read.append(inputs[0]))
+    predictions(host, *scene(), WHOLE)
     state, normed = read
-    assert torch.equal(normed, decoder.norm(state)) and not torch.allclose(normed, state)
+    assert torch.equal(normed, host.decoder.norm(state)) and not torch.allclose(normed, state)
 
 
 @torch.no_grad()
-def test_heads_that_move_nothing_leave_the_boxes(decoder):
-    for head in decoder.box_heads:
+def test_heads_that_move_nothing_leave_the_boxes(host):
+    for head in host.box_heads:
         head.layers[-1].weight.zero_(), head.layers[-1].bias.zero_()
     content, boxes, memory = scene()
     boxes[0, 0] = torch.tensor([0.0, 1.0, 0.5, 0.0])  # the logit's clamp shows at the ends only
     expected = boxes.clamp(1e-3, 1 - 1e-3)
-    for found in predictions(decoder, content, boxes, memory, WHOLE)[1]:
+    for found in predictions(host, content, boxes, memory, WHOLE)[1]:
         torch.testing.assert_close(found, expected, rtol=0, atol=2e-6)
 
 
 @torch.no_grad()
-def test_positions_relative_to_the_canvas_differ_where_there_is_padding(decoder):
+def test_positions_relative_to_the_canvas_differ_where_there_is_padding(host):
     for geometry, same in ((WHOLE, [True, True]), (PADDED, [True, False])):
         image, canvas = (
-            predictions(decoder, *scene(), geometry, None, switch)[1][-1] for switch in (False, True)
+            predictions(host, *scene(), geometry, None, switch)[1][-1] for switch in (False, True)
         )
         assert [torch.allclose(image[i], canvas[i], atol=1e-9) for i in range(2)] == same
 
 
 @torch.no_grad()
-def test_positions_are_of_boxes_in_the_image_or_on_the_finest_canvas(decoder):
+def test_positions_are_of_boxes_in_the_image_or_on_the_finest_canvas(host):
     encoded = []
-    decoder.position_mlp.register_forward_hook(lambda module, inputs, output: encoded.append(inputs[0]))
+    host.decoder.position_mlp.register_forward_hook(lambda module, inputs, output: encoded.append(inputs[0]))
     content, boxes, memory = scene()
     share = torch.tensor([4 / 6, 3 / 4, 4 / 6, 3 / 4], dtype=torch.float64)  # width, height of the second
     on_canvas = torch.stack([boxes[0], boxes[1] * share])
     for switch, expected in ((False, boxes), (True, on_canvas)):
         encoded.clear()
-        decoder(content, boxes, memory, PADDED, None, switch)
+        host(content, boxes, memory, PADDED, None, switch)
         torch.testing.assert_close(encoded[0], box_positions(expected, CHANNELS))
 
 
 @torch.no_grad()
-def test_padding_of_the_memory_is_not_seen(decoder):
+def test_padding_of_the_memory_is_not_seen(host):
     content, boxes, memory = scene()
     other = torch.where(PADDED.valid[..., None], memory, 99.0)
     assert not torch.equal(memory, other)
     for geometry, same in ((PADDED, True), (WHOLE, False)):
-        first, second = (
-            predictions(decoder, content, boxes, each, geometry)[0][-1] for each in (memory, other)
-        )
+        first, second = (predictions(host, content, boxes, each, geometry)[0][-1] for each in (memory, other))
         assert torch.allclose(first, second) == same
 
 
 @torch.no_grad()
-def test_order_of_queries_is_of_no_account(decoder):
+def test_order_of_queries_is_of_no_account(host):
     content, boxes, memory = scene()
     order = torch.tensor([3, 0, 4, 1, 2])
-    logits, found = predictions(decoder, content, boxes, memory, WHOLE)
-    permuted_logits, permuted = predictions(decoder, content[:, order], boxes[:, order], memory, WHOLE)
+    logits, found = predictions(host, content, boxes, memory, WHOLE)
+    permuted_logits, permuted = predictions(host, content[:, order], boxes[:, order], memory, WHOLE)
     torch.testing.assert_close(permuted_logits[-1], logits[-1][:, order])
     torch.testing.assert_close(permuted[-1], found[-1][:, order])
 
 
 @torch.no_grad()
-def test_queries_see_those_they_may_see(decoder):
+def test_queries_see_those_they_may_see(host):
     # Two denoising queries, three that are matched: the first see the others, not the other way round.
     denoising = torch.ones(QUERIES, QUERIES, dtype=torch.bool)
     denoising[2:, :2] = False
     allowed = self_attention_mask(denoising, None)
     content, boxes, memory = scene()
-    before = predictions(decoder, content, boxes, memory, WHOLE, allowed)[0][-1]
+    before = predictions(host, content, boxes, memory, WHOLE, allowed)[0][-1]
     content[:, 0] += 1
-    after = predictions(decoder, content, boxes, memory, WHOLE, allowed)[0][-1]
+    after = predictions(host, content, boxes, memory, WHOLE, allowed)[0][-1]
     torch.testing.assert_close(after[:, 2:], before[:, 2:])
     assert not torch.allclose(after[:, 1], before[:, 1])
     content[:, 4] += 1
     assert not torch.allclose(
-        predictions(decoder, content, boxes, memory, WHOLE, allowed)[0][-1][:, 0], after[:, 0]
+        predictions(host, content, boxes, memory, WHOLE, allowed)[0][-1][:, 0], after[:, 0]
     )
 
 

@@ -20,7 +20,7 @@ def test_logits_of_coordinates_stay_finite(fields, eps):
     host = model.host
     start = host.query_point.bias if fields["host"] == "deformable-detr" else host.query_anchor.weight
     start.fill_(1000.0)  # in the corner, where no layer moves it from
-    for parameter in host.decoder.box_heads.parameters():
+    for parameter in host.box_heads.parameters():
         parameter.zero_()
     centres = model(*batch([image(64, 96)])).pred_boxes[..., :2]
     torch.testing.assert_close(centres, torch.full_like(centres, 1 / (1 + eps)), rtol=0, atol=1e-9)

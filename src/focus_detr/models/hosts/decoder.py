@@ -13,7 +13,6 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, Samples, SelfAttention
 from focus_detr.models.heads.boxes import BoxHead, refine_boxes
-from focus_detr.models.heads.classes import ClassHead
 from focus_detr.models.key_aware import KeyAwareOptions, sampling_attention
 from focus_detr.models.layers import Layers
 from focus_detr.models.position import box_positions
@@ -57,19 +56,14 @@ class DecoderLayer(GradientCheckpointingLayer):
 
 
 class Decoder(nn.Module):
-    """Layers whose queries move their boxes as they go.
+    """Layers whose queries move their boxes as they go."""
 
-    Class heads stand here, where checkpoints have them; it is the host that asks them.
-    """
-
-    def __init__(self, layers: list[DecoderLayer], channels: int, num_labels: int) -> None:
+    def __init__(self, layers: list[DecoderLayer], channels: int) -> None:
         super().__init__()
         self.channels = channels
         self.layers = Layers(layers)
         self.norm = nn.LayerNorm(channels)
         self.position_mlp = MLP(2 * channels, channels, channels)
-        self.class_heads = Layers(ClassHead(channels, num_labels) for _ in layers)
-        self.box_heads = Layers(BoxHead(channels) for _ in layers)
 
     def forward(
         self,
@@ -77,6 +71,7 @@ class Decoder(nn.Module):
         boxes: Tensor,
         memory: Tensor,
         geometry: Geometry,
+        box_heads: Layers[BoxHead],
         allowed: Tensor | None = None,
         canvas_query_position: bool = False,
         with_samples: bool = False,
@@ -87,6 +82,7 @@ class Decoder(nn.Module):
 
         Args:
             content: (B,Q,C); boxes: (B,Q,4) boxes_cxcywh to start from; memory: (B,N,C).
+            box_heads: one a layer; between layers they move the boxes.
             allowed: True where a query may attend to another; broadcasts to (B,h,Q,Q).
             with_samples: say where each layer sampled; the list is empty otherwise.
         """
@@ -109,7 +105,7 @@ class Decoder(nn.Module):
             if j + 1 < len(self.layers):
                 # A layer's box head moves what the next layer looks at, and what its boxes are relative to:
                 # with a gradient there, and none through where it looks.
-                start = refine_boxes(self.box_heads[j](states), reference)
+                start = refine_boxes(box_heads[j](states), reference)
                 reference = start.detach()
         return output
 

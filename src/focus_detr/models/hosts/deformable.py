@@ -1,6 +1,6 @@
 """Deformable DETR: learned queries or proposals, boxes refined layer by layer (spec 4.1)."""
 
-# Shapes: B images, Q queries, N tokens of all levels, L levels, C channels, k classes.
+# Shapes: B images, Q queries, N tokens of all levels, L levels, C channels, h heads, k classes.
 
 from __future__ import annotations
 
@@ -55,6 +55,7 @@ class DeformableHost(Host):
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
         c, options = config, self.options
+        assert c.num_labels is not None  # filled in by the configuration
         width = c.d_model
         if options.two_stage:
             content = 1 if options.content_from_memory else 2  # positions alone, or contents too
@@ -64,7 +65,10 @@ class DeformableHost(Host):
             self.query_content = nn.Embedding(c.num_queries, width)
             self.query_position = nn.Embedding(c.num_queries, width)
             self.query_point = FullLinear(width, 2)
-        self.decoder = DeformableDecoder(c, options.box_refinement, options.logit_eps)
+        self.decoder = DeformableDecoder(c, options.logit_eps)
+        heads = c.decoder_layers if options.box_refinement else 1  # one a layer, or one for all
+        self.class_heads = Layers(ClassHead(width, c.num_labels) for _ in range(heads))
+        self.box_heads = Layers(BoxHead(width) for _ in range(heads))
         self.objective = objective_of(c, eps=1e-12)  # the original adds nothing, and fails on empty boxes
         self.quirks = c.switches
 
@@ -81,7 +85,6 @@ class DeformableHost(Host):
         with_samples: bool = False,
     ) -> DecoderOutput:
         queries: Queries | None
-        decoder = self.decoder
         if self.options.two_stage:
             queries = self._propose(memory)
             content, positions, start = self._from_proposals(queries)
@@ -93,10 +96,13 @@ class DeformableHost(Host):
             start, valid = self.query_point(positions).sigmoid(), None
             queries = self.proposals_to_teach(memory)
         allowed = self_attention_mask(None, valid)
-        output: DecoderOutput = decoder(content, positions, start, memory, allowed, with_samples)
-        output.logits = classify(decoder.class_heads, output.states)
-        if not decoder.refine:
-            output.boxes = locate(decoder.box_heads, output.states, output.references, decoder.eps)
+        refining = self.box_heads if self.options.box_refinement else None
+        output: DecoderOutput = self.decoder(
+            content, positions, start, memory, refining, allowed, with_samples
+        )
+        output.logits = classify(self.class_heads, output.states)
+        if refining is None:
+            output.boxes = locate(self.box_heads, output.states, output.references, self.options.logit_eps)
         output.valid, output.queries = valid, queries
         return output
 
@@ -104,7 +110,7 @@ class DeformableHost(Host):
         if not self.options.two_stage:
             init.normal_(self.query_content.weight)
             init.normal_(self.query_position.weight)
-            self.decoder.box_heads[0].start_small()
+            self.box_heads[0].start_small()
 
     def _propose(self, memory: Memory) -> Queries:
         # Every token's class logits and box, all of which are taught; the best become queries.
@@ -138,23 +144,16 @@ class DeformableHost(Host):
 
 
 class DeformableDecoder(nn.Module):
-    """Layers over queries whose positions stay; heads of their own if ``refine``, else shared.
-
-    Heads stand here, where checkpoints have them; what ``refine`` does not need, the host asks.
+    """Layers over queries whose positions stay.
 
     Args:
         eps: how near to 0 and 1 the logit of a coordinate is taken.
     """
 
-    def __init__(self, config: FocusDetrConfig, refine: bool, eps: float) -> None:
+    def __init__(self, config: FocusDetrConfig, eps: float) -> None:
         super().__init__()
-        assert config.num_labels is not None
-        width, labels = config.d_model, config.num_labels
-        self.refine, self.eps = refine, eps
+        self.eps = eps
         self.layers = Layers(decoder_layers(config))
-        heads = config.decoder_layers if refine else 1
-        self.class_heads = Layers(ClassHead(width, labels) for _ in range(heads))
-        self.box_heads = Layers(BoxHead(width) for _ in range(heads))
 
     def forward(
         self,
@@ -162,13 +161,16 @@ class DeformableDecoder(nn.Module):
         positions: Tensor,
         start: Tensor,
         memory: Memory,
+        box_heads: Layers[BoxHead] | None = None,
         allowed: Tensor | None = None,
         with_samples: bool = False,
     ) -> DecoderOutput:
-        """The states of every layer and what its boxes are relative to; the boxes too, where it refines them.
+        """The states of every layer and what its boxes are relative to; the boxes too, where it refined them.
 
         Args:
             content, positions: (B,Q,C); start: (B,Q,2) points or (B,Q,4) boxes_cxcywh.
+            box_heads: one a layer, each of which moves the boxes that the next layer starts from; None
+                leaves them where they start.
             allowed: True where a query may attend to another; broadcasts to (B,h,Q,Q).
         """
         geometry: Geometry = memory.geometry
@@ -184,8 +186,8 @@ class DeformableDecoder(nn.Module):
                 output.samples.append(sampled)
             output.states.append(states)
             output.references.append(reference)
-            if self.refine:
-                output.boxes.append(refine_boxes(self.box_heads[j](states), reference, self.eps))
+            if box_heads is not None:
+                output.boxes.append(refine_boxes(box_heads[j](states), reference, self.eps))
                 reference = output.boxes[-1].detach()
         return output
 

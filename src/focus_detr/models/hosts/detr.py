@@ -1,6 +1,6 @@
 """DETR: learned queries attend to every token of one coarse level (spec 4.3; DETR section 3.2)."""
 
-# Shapes: B images, Q queries, M tokens of the memory, C channels, k classes.
+# Shapes: B images, Q queries, M tokens of the memory, C channels, h heads, k classes.
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """DINO: two-stage mixed query selection, contrastive denoising, look-forward-twice (spec 1.7, 1.8, 1.11)."""
 
-# Shapes: B images, N tokens of all levels, Q queries, D denoising queries, C channels, k classes.
+# Shapes: B images, N tokens of all levels, Q queries, D denoising queries, C channels, h heads,
+# k classes.
 
 from __future__ import annotations
 
@@ -11,12 +12,13 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from focus_detr.models.heads.boxes import locate
-from focus_detr.models.heads.classes import classify
+from focus_detr.models.heads.boxes import BoxHead, locate
+from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import Decoder, decoder_layers, self_attention_mask
 from focus_detr.models.hosts.denoising import NoiseOptions, check_noise, contrastive_denoising
 from focus_detr.models.key_aware import KeyAwareOptions
+from focus_detr.models.layers import Layers
 from focus_detr.models.objective import objective_of
 from focus_detr.models.options import check_ranges
 from focus_detr.models.proposals import Proposals
@@ -49,7 +51,9 @@ class DinoHost(Host):
         assert c.num_labels is not None  # filled in by the configuration
         self.query_content = nn.Embedding(c.num_queries, c.d_model)
         self.label_embedding = nn.Embedding(c.num_labels, c.d_model)
-        self.decoder = Decoder(decoder_layers(c, self.options), c.d_model, c.num_labels)
+        self.decoder = Decoder(decoder_layers(c, self.options), c.d_model)
+        self.class_heads = Layers(ClassHead(c.d_model, c.num_labels) for _ in range(c.decoder_layers))
+        self.box_heads = Layers(BoxHead(c.d_model) for _ in range(c.decoder_layers))
         self.objective = objective_of(c)
         self.quirks = c.switches
 
@@ -82,10 +86,17 @@ class DinoHost(Host):
             content, boxes = denoising.before(content, boxes)
         allowed = self_attention_mask(mask, queries.valid)  # to (B,h,D+Q,D+Q)
         output: DecoderOutput = self.decoder(
-            content, boxes, tokens, geometry, allowed, self.quirks.canvas_query_position, with_samples
+            content,
+            boxes,
+            tokens,
+            geometry,
+            self.box_heads,
+            allowed,
+            self.quirks.canvas_query_position,
+            with_samples,
         )
-        output.logits = classify(self.decoder.class_heads, output.states)
-        output.boxes = locate(self.decoder.box_heads, output.states, output.references)
+        output.logits = classify(self.class_heads, output.states)
+        output.boxes = locate(self.box_heads, output.states, output.references)
         output.valid, output.queries, output.denoising = queries.valid, queries, denoising
         return output
 

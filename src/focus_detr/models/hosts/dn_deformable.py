@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from transformers import initialization as init
 
 from focus_detr.models.attention import MLP
-from focus_detr.models.heads.classes import classify
+from focus_detr.models.heads.boxes import BoxHead
+from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import self_attention_mask
 from focus_detr.models.hosts.deformable import DeformableDecoder
 from focus_detr.models.hosts.denoising import NoiseOptions, check_noise, plain_denoising
+from focus_detr.models.layers import Layers
 from focus_detr.models.objective import objective_of
 from focus_detr.models.position import box_positions
 from focus_detr.models.precision import FullEmbedding
@@ -54,6 +56,8 @@ class DnDeformableHost(Host):
         # One row more than there are classes, as released: a label that noise may put, and nothing else.
         self.label_embedding = nn.Embedding(c.num_labels + 1, c.d_model - 1)
         self.decoder = AnchorDecoder(c)
+        self.class_heads = Layers(ClassHead(c.d_model, c.num_labels) for _ in range(c.decoder_layers))
+        self.box_heads = Layers(BoxHead(c.d_model) for _ in range(c.decoder_layers))
         self.objective = objective_of(c)
         self.quirks = c.switches
 
@@ -90,8 +94,10 @@ class DnDeformableHost(Host):
             mask = denoising.attention_mask(content.shape[1])
             content, boxes = denoising.before(content, boxes)
         allowed = self_attention_mask(mask, None)
-        output: DecoderOutput = self.decoder(content, content, boxes, memory, allowed, with_samples)
-        output.logits = classify(self.decoder.class_heads, output.states)
+        output: DecoderOutput = self.decoder(
+            content, content, boxes, memory, self.box_heads, allowed, with_samples
+        )
+        output.logits = classify(self.class_heads, output.states)
         output.queries, output.denoising = self.proposals_to_teach(memory), denoising
         return output
 
@@ -102,7 +108,7 @@ class DnDeformableHost(Host):
         init.uniform_(self.query_anchor.weight)
         anchors = inverse_sigmoid(self.query_anchor.weight.detach()).clamp(-3, 3)
         init.copy_(self.query_anchor.weight, anchors)
-        self.decoder.box_heads[0].start_small()
+        self.box_heads[0].start_small()
 
     def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         parts = self.objective(decoded, labels)
@@ -116,7 +122,7 @@ class AnchorDecoder(DeformableDecoder):
     """Positions of queries follow their boxes, and their contents have a say in them (DAB-DETR)."""
 
     def __init__(self, config: FocusDetrConfig) -> None:
-        super().__init__(config, refine=True, eps=1e-3)
+        super().__init__(config, eps=1e-3)
         width = config.d_model
         self.position_mlp = MLP(2 * width, width, width)
         self.position_scale = MLP(width, width, width)
