@@ -1,5 +1,8 @@
 """Where the decoder looks: its cross-attention laid on the token grid (Sparse DETR's DAM, spec 4.2)."""
 
+# Shapes: B images, N tokens of all levels, Q queries, h heads, L levels, P points, S = Q*h*P samples of a
+# level.
+
 from __future__ import annotations
 
 import torch

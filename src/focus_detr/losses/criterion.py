@@ -1,5 +1,7 @@
 """Criterion: the losses of one set of predictions, each already weighted (spec 1.12)."""
 
+# Shapes: B images, Q queries, k classes.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

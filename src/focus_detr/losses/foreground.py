@@ -1,5 +1,7 @@
 """The selector's loss: every token's foreground score against the boxes (paper section 3.2, spec 1.9)."""
 
+# Shapes: B images, N tokens of all levels, H W height and width of a level, T objects.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Matcher: which query answers for which object (Hungarian assignment, DETR section 3.1)."""
 
+# Shapes: B images, Q queries, T objects, k classes, M matches of a batch.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,5 +1,7 @@
 """Salience: how central in its object a token is, whatever the object's scale (Salience-DETR; spec 4.5)."""
 
+# Shapes: B images, N tokens of all levels, H W height and width of a level, T objects, t of them at once.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

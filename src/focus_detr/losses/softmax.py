@@ -1,5 +1,7 @@
 """DETR's class loss and class cost: classes that exclude each other, the last of them "no object"."""
 
+# Shapes: B images, Q queries, T objects, k classes.
+
 from __future__ import annotations
 
 import torch

@@ -1,5 +1,7 @@
 """Targets: the objects of a batch in one table, and which prediction answers for which of them."""
 
+# Shapes: B images, T objects of the richest image, Q queries, k classes, M matches of a batch.
+
 from __future__ import annotations
 
 from collections.abc import Sequence

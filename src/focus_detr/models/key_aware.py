@@ -1,6 +1,7 @@
 """Key-aware deformable attention: weights from keys sampled where the values are (Lite-DETR; spec 4.4)."""
 
-# Shapes: B images, N tokens of all levels, Q queries, C channels, h heads, L levels, P points.
+# Shapes: B images, N tokens of all levels, Q queries, C channels, h heads, L levels, P points,
+# H W height and width of a level, D numbers a token and head.
 
 from __future__ import annotations
 

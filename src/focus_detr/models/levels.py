@@ -40,6 +40,7 @@ def levels_of_each_size(
     # The one thing that the host must be told by the device; the rest follows from it.
     heights, widths = torch.stack([pixel_mask[:, :, 0].sum(1), pixel_mask[:, 0].sum(1)]).tolist()
     check_sizes(heights, widths)
+    # Images of sizes a b a go through the backbone as [0 2] and [1]; ``place`` 0 2 1 puts them back.
     members: dict[tuple[int, int], list[int]] = {}
     for i, (height, width) in enumerate(zip(heights, widths, strict=True)):
         members.setdefault((int(height), int(width)), []).append(i)
@@ -50,9 +51,10 @@ def levels_of_each_size(
     order = [i for images in members.values() for i in images]
     place = _on_device([order.index(i) for i in range(len(order))], pixel_values.device)
     levels, shapes, sizes = [], [], []
-    for parts in zip(*by_size, strict=True):
+    for parts in zip(*by_size, strict=True):  # a level: (images of one size, C, their H_l, their W_l) each
         shape = (max(part.shape[2] for part in parts), max(part.shape[3] for part in parts))
         padded = [F.pad(part, (0, shape[1] - part.shape[3], 0, shape[0] - part.shape[2])) for part in parts]
+        # Zeros where a smaller image ends: geometry tells every later step to leave them alone.
         levels.append(torch.cat(padded)[place] if len(padded) > 1 else padded[0])
         shapes.append(shape)
         sizes.append([tuple(part.shape[2:4]) for part in parts for _ in range(len(part))])

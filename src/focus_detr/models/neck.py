@@ -40,7 +40,7 @@ class Neck(nn.Module):
     def forward(self, features: list[Tensor]) -> list[Tensor]:
         lateral = self.projections[: self.num_backbone_levels]
         levels = [project(feature) for project, feature in zip(lateral, features, strict=True)]
-        source = features[-1]
+        source = features[-1]  # (B,C_i,H_i,W_i): as wide as the backbone made it, unlike every later source
         for project in self.projections[self.num_backbone_levels :]:
             levels.append(project(source))
             source = levels[-1]

@@ -5,6 +5,9 @@ environment or `with use_backend("<name>"):` forces one. One that cannot be had 
 with one warning.
 """
 
+# Shapes: B images, N tokens of all levels, Q queries, C channels, h heads, L levels, P points, H W height
+# and width.
+
 import os
 import warnings
 from collections.abc import Callable, Sequence

@@ -9,6 +9,9 @@ to copy to the GPU, to keep, or for a CUDA graph to hold on to, and a new size c
 With TRITON_INTERPRET=1 in the environment before Triton is first imported, the same kernels serve the CPU.
 """
 
+# Shapes: B images, N tokens of all levels, Q queries, h heads, D = C/h channels of a head, L levels, P
+# points.
+
 # mypy: disable-error-code="no-untyped-def"
 # Triton reads the signatures of its kernels; what they hold is pointers and blocks, not Python types.
 

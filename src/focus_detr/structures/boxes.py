@@ -1,5 +1,7 @@
 """Boxes: forms and overlaps."""
 
+# Shapes: (...,4) boxes with any axes before; those of two arguments broadcast.
+
 from __future__ import annotations
 
 import torch

@@ -1,6 +1,6 @@
 """Where tokens are: the shapes of the levels, and the part of each that is image rather than padding."""
 
-# Shapes: B images, L levels, H W height and width, N tokens of all levels.
+# Shapes: B images, L levels, H W height and width, N tokens of all levels, C channels.
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
 """The objects of one image, all that is known of each: what records, samples and detections hold."""
 
+# Shapes: T objects.
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence

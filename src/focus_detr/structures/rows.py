@@ -1,5 +1,7 @@
 """Rows of a token tensor: the best of them, gathered into a compact buffer, and scattered back."""
 
+# Shapes: B images, N tokens of all levels, K of them, C channels.
+
 from __future__ import annotations
 
 from contextlib import AbstractContextManager

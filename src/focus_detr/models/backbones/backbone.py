@@ -4,6 +4,8 @@ Batch norms are frozen and parameters that could never receive a gradient are re
 batches and distributed training behave.
 """
 
+# Shapes: B images, L feature maps, H W height and width, C channels; _l of a feature map.
+
 import copy
 from typing import Any
 

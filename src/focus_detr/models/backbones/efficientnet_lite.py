@@ -4,6 +4,8 @@ EfficientNet without squeeze-and-excite and with ReLU6 in place of swish: the sm
 The 1280-channel classification head is left out.
 """
 
+# Shapes: B images, C channels, H W height and width.
+
 import math
 from typing import Any
 

@@ -1,5 +1,7 @@
 """Batch norm with frozen statistics: detection batches are too small to estimate them."""
 
+# Shapes: B images, C channels, H W height and width.
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn

@@ -5,7 +5,8 @@ works on its first K_j rows, and rows that a layer leaves behind are finished. S
 is treated on its own.
 """
 
-# Shapes: B images, N tokens of all levels, K_j those that layer j works on, C channels, L levels, k classes.
+# Shapes: B images, N tokens of all levels, K_j those that layer j works on, C channels, h heads,
+# L levels.
 
 from __future__ import annotations
 

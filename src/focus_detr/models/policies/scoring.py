@@ -34,13 +34,15 @@ class TokenScorer(FullPrecision):
     @in_full_precision
     def forward(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
         """tokens (B,N,C), valid (B,N) tokens that count in the mean -> (B,N) logits."""
-        local, shared = F.gelu(self.project(self.norm(tokens))).chunk(2, -1)
+        # One half of the channels speaks for the token, the other for its level, as the mean over it.
+        local, shared = F.gelu(self.project(self.norm(tokens))).chunk(2, -1)  # (B,N,C/2) each
         if valid is None:
             mean = shared.mean(1, keepdim=True)
         else:
-            weight = valid[..., None].to(shared.dtype)
+            weight = valid[..., None].to(shared.dtype)  # (B,N,1)
             mean = (shared * weight).sum(1, keepdim=True) / weight.sum(1, keepdim=True).clamp(min=1)
-        # The first layer acts on each half by itself: the level's mean needs it once, not once a token.
+        # mean is (B,1,C/2). The first layer acts on each half by itself: the mean needs it once, not once a
+        # token, and the two halves are never laid side by side.
         first, *rest = self.score
         assert isinstance(first, nn.Linear)
         weight_local, weight_mean = first.weight.chunk(2, -1)
@@ -86,7 +88,7 @@ class ForegroundSelector(TokenScorer):
         if self.modulation is None:
             alone = [TokenScorer.forward(self, z, m) for z, m in zip(levels, masks, strict=True)]
             return torch.cat(alone, 1)
-        scores = [super().forward(levels[-1], masks[-1])]
+        scores = [super().forward(levels[-1], masks[-1])]  # (B,H_l*W_l), the finest so far first
         for level in reversed(range(len(levels) - 1)):
             above = scores[0].unflatten(1, geometry.shapes[level + 1])  # (B,H,W)
             if masks[level] is None:

@@ -45,6 +45,10 @@ def plan_tokens(
     ranked = scores.detach()
     valid_counts = None
     if geometry.valid is not None:
+        # Every image has counts[j] rows, and of these as many as it would have alone; the others are worked
+        # on, so that shapes stay static, and what becomes of them is thrown away.
+        #   image 0   [====================]   as large as the canvas
+        #   image 1   [===========]........    valid_counts[1, j]
         fill = ranked.min() if batch_fill else torch.finfo(ranked.dtype).min
         ranked = torch.where(geometry.valid, ranked, fill)
         valid = geometry.valid_counts()

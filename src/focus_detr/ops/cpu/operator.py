@@ -7,6 +7,9 @@
 Positions and weights are float32, or float64 with a float64 value. `shapes` is H, W of each level, flat.
 """
 
+# Shapes: B images, N tokens of all levels, Q queries, h heads, D = C/h channels of a head, L levels, P
+# points.
+
 from collections.abc import Sequence
 from typing import Any
 
