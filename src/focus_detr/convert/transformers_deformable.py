@@ -155,7 +155,7 @@ def _head_rules(state: dict[str, Tensor], kind: str, ours: str) -> list[Rule]:
         rules.append(Rule(own + rf"{layers}\.(.*)", rf"proposals.{first}_head.\1"))
     if not is_refined(state):
         rules.append(Rule(rf"{kind}_embed\.[1-9]\d*\.(.*)", alias_of=rf"{kind}_embed.0.\1"))
-    return [*rules, Rule(own + r"(\d+)\.(.*)", rf"host.decoder.{ours}.\1.\2")]
+    return [*rules, Rule(own + r"(\d+)\.(.*)", rf"host.{ours}.\1.\2")]
 
 
 def adapt(state: dict[str, Tensor], num_labels: int | None) -> tuple[dict[str, Tensor], list[str]]:
