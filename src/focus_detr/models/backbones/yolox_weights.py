@@ -1,5 +1,7 @@
 """Weights of YOLOX from its published ONNX file, read by `onnx` (the extra "export")."""
 
+# Shapes: C channels, k classes.
+
 from __future__ import annotations
 
 from dataclasses import dataclass
