@@ -34,18 +34,18 @@ def run(options: argparse.Namespace) -> None:
     tokens: dict[tuple[str, str, float], tuple[int, float]] = {}
     cases = [(CANVAS, ratio) for ratio in KEEP_RATIOS] + [((side, side), PAPER) for side in options.sides]
     for canvas, ratio in cases:
-        where = f"{canvas[0]}x{canvas[1]}"
-        works["focus", where, ratio], tokens["focus", where, ratio] = encoder(focus, canvas, ratio)
-        works["dense", where, 1.0], tokens["dense", where, 1.0] = encoder(dense, canvas, 1.0)
+        size = f"{canvas[0]}x{canvas[1]}"
+        works["focus", size, ratio], tokens["focus", size, ratio] = encoder(focus, canvas, ratio)
+        works["dense", size, 1.0], tokens["dense", size, 1.0] = encoder(dense, canvas, 1.0)
     named = {repr(case): work for case, work in works.items()}
     timings = take_turns(named, options.runs, warmup=options.warmup, pause=options.pause)
     rows = []
     for case in works:
-        model, where, ratio = case
-        timing, other = timings[repr(case)], timings[repr(("dense", where, 1.0))]
+        model, size, ratio = case
+        timing, other = timings[repr(case)], timings[repr(("dense", size, 1.0))]
         number, kept = tokens[case]
         rows.append({
-            "model": model, "size": where, "keep_ratio": ratio, "tokens": number,
+            "model": model, "size": size, "keep_ratio": ratio, "tokens": number,
             "tokens_per_layer": round(kept), "median_ms": round(1e3 * timing.median, 1),
             "best_ms": round(1e3 * timing.best, 1), "cpu_ms": round(1e3 * timing.cpu_median, 1),
             "cpu_share_of_dense": round(timing.cpu_median / other.cpu_median, 3),
@@ -81,15 +81,15 @@ def encoder(
 def plot(rows: list[dict[str, Any]], file: Any) -> None:
     """Time of all threads against tokens a layer: budgets of one image, and sizes at one budget."""
     figure, axes = new_figure("Encoder", "tokens a layer works on, mean", "seconds of processor time")
-    where = f"{CANVAS[0]}x{CANVAS[1]}"
+    size = f"{CANVAS[0]}x{CANVAS[1]}"
     for label, chosen in {
-        f"focus, keep ratio 0.1 to 1 at {where}": [
-            r for r in rows if r["model"] == "focus" and r["size"] == where
+        f"focus, keep ratio 0.1 to 1 at {size}": [
+            r for r in rows if r["model"] == "focus" and r["size"] == size
         ],
         "focus, 400 to 2000 pixels at keep ratio 0.5": [
-            r for r in rows if r["model"] == "focus" and r["size"] != where
+            r for r in rows if r["model"] == "focus" and r["size"] != size
         ],
-        "dense, 400 to 2000 pixels": [r for r in rows if r["model"] == "dense" and r["size"] != where],
+        "dense, 400 to 2000 pixels": [r for r in rows if r["model"] == "dense" and r["size"] != size],
     }.items():
         points = sorted((r["tokens_per_layer"], r["cpu_ms"] / 1e3) for r in chosen)
         axes.plot([x for x, _ in points], [y for _, y in points], "o-", label=label)

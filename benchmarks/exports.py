@@ -117,9 +117,11 @@ def run(options: argparse.Namespace) -> None:
     works: dict[str, Callable[[], object]] = {}
     wanted: list[Detections] = []
     eager: Predictor | None = None
-    seen = [record.path for record in load_dataset(options.data, options.calibrate).records]
+    calibration = [record.path for record in load_dataset(options.data, options.calibrate).records]
     with tempfile.TemporaryDirectory() as folder:
-        for form, predictor, megabytes, path in predictors(options.model, options.size, Path(folder), seen):
+        for form, predictor, megabytes, path in predictors(
+            options.model, options.size, Path(folder), calibration
+        ):
             eager = eager or predictor
             found = list(predictor.predict(pictures, threshold=_SCORE))
             wanted = wanted or found

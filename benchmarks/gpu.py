@@ -98,8 +98,8 @@ def kernels(device: str, dry: bool) -> Iterator[Row]:
                             ms = milliseconds(work, device, 2 if dry else 20)
                         baseline.setdefault(kind, ms)
                         # Inputs read once, the result written once: the least that a forward pass can move.
-                        moved = sum(part.nbytes for part in typed) + truth.numel() * typed[0].itemsize
-                        share = moved / ms / 1e6 / copied if kind == "forward" else ""
+                        traffic = sum(part.nbytes for part in typed) + truth.numel() * typed[0].itemsize
+                        share = traffic / ms / 1e6 / copied if kind == "forward" else ""
                         yield row(
                             "kernel", f"{queries} queries, {kind}", form, name, ms,
                             times_faster=round(baseline[kind] / ms, 2),

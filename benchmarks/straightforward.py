@@ -135,15 +135,15 @@ class Straightforward(nn.Module):
         memory = x
         for layer, count in zip(self.model.encoder.layers, counts, strict=True):
             chosen = scores.topk(count, 1).indices
-            tokens, where = pick(memory, chosen), pick(positions, chosen)
+            tokens, kept_positions = pick(memory, chosen), pick(positions, chosen)
             priority = proposals.class_head(tokens).max(-1).values * scores.gather(1, chosen)
             fine = priority.topk(min(c.num_fine_tokens, count), 1).indices
             attended = pick(tokens, fine)
-            mixed = attention(layer.self_attention, attended, pick(where, fine))
+            mixed = attention(layer.self_attention, attended, pick(kept_positions, fine))
             attended = layer.self_attention_norm(attended + mixed)
             tokens = replace(tokens, fine, attended)
-            seen = pick(references.flatten(2), chosen).unflatten(-1, references.shape[2:])
-            tokens = deformable_layer(layer, tokens, where, seen, x, shapes)
+            kept_references = pick(references.flatten(2), chosen).unflatten(-1, references.shape[2:])
+            tokens = deformable_layer(layer, tokens, kept_positions, kept_references, x, shapes)
             memory = replace(memory, chosen, tokens)
         chosen = scores.topk(counts[0], 1).indices
         return memory, TokenPlan(scores, chosen, counts, None)
@@ -181,11 +181,11 @@ class Straightforward(nn.Module):
         for j, layer in enumerate(decoder.layers):
             x, y, w, h = (reference * 2 * math.pi).unbind(-1)
             encoded = torch.cat([sine(each, self.config.d_model // 2, 10000.0) for each in (y, x, w, h)], -1)
-            where = decoder.position_mlp(encoded.to(states.dtype))
-            mixed = attention(layer.self_attention, states, where, blocked)
+            query_positions = decoder.position_mlp(encoded.to(states.dtype))
+            mixed = attention(layer.self_attention, states, query_positions, blocked)
             states = layer.self_attention_norm(states + mixed)
-            seen = reference[:, :, None].expand(-1, -1, len(shapes), -1)
-            sampled = deformable(layer.cross_attention, states + where, seen, memory, shapes)
+            boxes = reference[:, :, None].expand(-1, -1, len(shapes), -1)
+            sampled = deformable(layer.cross_attention, states + query_positions, boxes, memory, shapes)
             states = layer.cross_attention_norm(states + sampled)
             states = layer.ffn_norm(states + feed_forward(layer.ffn, states))
             normed = decoder.norm(states)

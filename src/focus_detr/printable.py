@@ -14,7 +14,7 @@ _KEPT = "\n\t"
 def printable(text: str, longest: int = _LONGEST) -> str:
     """``text`` with control characters as escapes (``\\x1b``) and its middle left out beyond ``longest``.
 
-    What a file or a server says may otherwise move the cursor, change colours or fill the screen. Line ends
+    What a file or a server says may otherwise move the cursor, change colors or fill the screen. Line ends
     and tabs stay.
     """
     if len(text) > longest:

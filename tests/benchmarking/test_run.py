@@ -92,8 +92,8 @@ def test_accuracy_is_measured(tiny_model, data):
 def test_memory_is_of_this_row(tiny_model, monkeypatch):
     asked = []
 
-    def measured(prepare, order, size, batch, threads):
-        asked.append((prepare.__name__, order.name, order.keep_ratio, size, batch, threads))
+    def measured(prepare, request, size, batch, threads):
+        asked.append((prepare.__name__, request.name, request.keep_ratio, size, batch, threads))
         return PeakMemory(100.0, 150.0)
 
     monkeypatch.setattr(run, "peak_memory", measured)
@@ -107,13 +107,13 @@ def test_models_take_turns(tiny_model, monkeypatch):
     done = []
 
     class Noted:
-        def __init__(self, subject):
-            self.subject = subject
+        def __init__(self, candidate):
+            self.candidate = candidate
 
         def __call__(self):
-            done.append(self.subject.order.keep_ratio)
+            done.append(self.candidate.request.keep_ratio)
 
-    monkeypatch.setattr(run.Subject, "work", lambda subject, size, batch: Noted(subject))
+    monkeypatch.setattr(run.Candidate, "work", lambda candidate, size, batch: Noted(candidate))
     options = {**QUICK, "warmup": 1, "runs": 2}
     benchmark([str(tiny_model)], sizes=[(64, 64)], keep_ratios=[0.3, 0.6], **options)
     assert done == [0.3, 0.6] * 3
@@ -147,7 +147,7 @@ def test_an_unknown_model_and_no_model_are_refused():
 
 
 def test_a_budget_without_selection_is_refused(monkeypatch):
-    monkeypatch.setattr(run, "load_subject", lambda order: _Dense)
+    monkeypatch.setattr(run, "load_candidate", lambda request: _Dense)
     with pytest.raises(FocusDetrError, match="selects tokens"):
         benchmark(["some.onnx"], keep_ratios=[0.5], **QUICK)
 
@@ -157,7 +157,7 @@ class _Dense:
 
 
 def test_random_weights_have_no_accuracy(data, monkeypatch):
-    monkeypatch.setattr(run, "load_subject", lambda order: _Untrained)
+    monkeypatch.setattr(run, "load_candidate", lambda request: _Untrained)
     with pytest.raises(FocusDetrError, match="random weights"):
         benchmark(["focus-detr-lite0"], data=data, **QUICK)
 
@@ -165,34 +165,37 @@ def test_random_weights_have_no_accuracy(data, monkeypatch):
 class _Untrained(_Dense):
     trained = False
 
-    class order:
+    class request:
         name = "focus-detr-lite0"
 
 
 def test_a_preset_has_random_weights_and_every_spelling_is_the_same():
-    from focus_detr.benchmarking.subjects import Order, load_subject
+    from focus_detr.benchmarking.candidates import Request, load_candidate
 
-    plain, spelled = load_subject(Order("focus-detr-lite0")), load_subject(Order("preset:focus-detr-lite0"))
+    plain, spelled = (
+        load_candidate(Request("focus-detr-lite0")),
+        load_candidate(Request("preset:focus-detr-lite0")),
+    )
     assert not plain.trained and plain.config.to_dict() == spelled.config.to_dict()
 
 
 def test_fields_of_a_preset_are_said_behind_it_and_its_pixels_are_its_backbone_s():
-    from focus_detr.benchmarking.subjects import Order, load_subject
+    from focus_detr.benchmarking.candidates import Request, load_candidate
 
-    said = load_subject(Order("preset:dino-lite0,token_policy=sparse,keep_ratio=0.2"))
+    said = load_candidate(Request("preset:dino-lite0,token_policy=sparse,keep_ratio=0.2"))
     assert not said.trained and (said.config.token_policy, said.config.keep_ratio) == ("sparse", 0.2)
     assert said.predictor.processor.image_mean == [127 / 255] * 3
     with pytest.raises(FocusDetrError, match="dino-lite0,sparse: must be key=value"):
-        load_subject(Order("dino-lite0,sparse"))
+        load_candidate(Request("dino-lite0,sparse"))
 
 
 def test_a_deployed_model_answers_like_its_own(tiny_model):
     import torch
 
-    from focus_detr.benchmarking.subjects import Order, load_subject
+    from focus_detr.benchmarking.candidates import Request, load_candidate
 
-    plain, deployed = (load_subject(Order(f"{form}{tiny_model}")) for form in ("", "deployed:"))
-    one, other = (subject.work((64, 64), 1)() for subject in (plain, deployed))
+    plain, deployed = (load_candidate(Request(f"{form}{tiny_model}")) for form in ("", "deployed:"))
+    one, other = (candidate.work((64, 64), 1)() for candidate in (plain, deployed))
     assert type(deployed.predictor.model) is not type(plain.predictor.model)
     torch.testing.assert_close(one.logits, other.logits, rtol=1e-3, atol=1e-4)
 

@@ -151,7 +151,7 @@ def test_unknown_recipes_and_options_are_refused(name: str, options: dict, named
         build_transforms(name, **options)
 
 
-def test_photometric_distortion_changes_colours_and_nothing_else() -> None:
+def test_photometric_distortion_changes_colors_and_nothing_else() -> None:
     sample = painted()
     changed = PhotometricDistortion(probability=1.0, hue=0.2)(sample, Draws.alone(1))
     assert changed.image.size == sample.image.size and changed.boxes_xyxy is sample.boxes_xyxy
@@ -163,23 +163,23 @@ def test_photometric_distortion_changes_colours_and_nothing_else() -> None:
 
 @given(st.integers(0, 2**32))
 @settings(max_examples=30, deadline=None)
-def test_mosaic_boxes_enclose_their_colours(seed: int) -> None:
-    """Four pictures, some with a blue object: every box is full of one colour, to its very edges."""
+def test_mosaic_boxes_enclose_their_colors(seed: int) -> None:
+    """Four pictures, some with a blue object: every box is full of one color, to its very edges."""
     blue = painted(50, 90, (5, 5, 45, 85))
     blue.image.paste(BLUE, (5, 5, 45, 85))
     blue.instances = replace(blue.instances, labels=np.array([2]))
     made = Mosaic(SIZE, others=[painted(), blue])(painted(), Draws.alone(seed))
     assert made.image.size == (80, 60) and (made.image_id, made.orig_size) == (5, (60, 80))
     pixels = np.asarray(made.image).astype(int)
-    coloured = np.zeros(pixels.shape[:2], dtype=bool)
+    colored = np.zeros(pixels.shape[:2], dtype=bool)
     for (left, top, right, bottom), label in zip(
         made.boxes_xyxy.round().astype(int), made.labels, strict=True
     ):
         inside = pixels[top + 2 : bottom - 2, left + 2 : right - 2]
         assert (inside == (RED if label == 1 else BLUE)).all()
-        coloured[max(0, top - 2) : bottom + 2, max(0, left - 2) : right + 2] = True
+        colored[max(0, top - 2) : bottom + 2, max(0, left - 2) : right + 2] = True
     # What no box covers is grey, but for the few pixels of objects hardly visible.
-    assert (np.ptp(pixels, axis=2)[~coloured] > 80).sum() < 0.1 * 80 * 60
+    assert (np.ptp(pixels, axis=2)[~colored] > 80).sum() < 0.1 * 80 * 60
 
 
 def test_mosaic_alone_says_what_it_needs() -> None:

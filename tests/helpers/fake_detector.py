@@ -25,7 +25,7 @@ def picture(width: int = 64, height: int = 48, **boxes: tuple[int, int, int, int
 
 
 class FakeModel(nn.Module):
-    """One query a class: the bounding box of the pixels of its colour, score 0.9 where there are any."""
+    """One query a class: the bounding box of the pixels of its color, score 0.9 where there are any."""
 
     def __init__(self, **config: Any) -> None:
         super().__init__()

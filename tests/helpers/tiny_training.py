@@ -129,7 +129,7 @@ def small_focus_detr(denoising_queries: int = 0, classes: list[str] = CLASSES) -
 
 
 def write_dataset(folder: Path, images: int = 10) -> Path:
-    """A COCO data set of coloured rectangles, in splits train and val."""
+    """A COCO data set of colored rectangles, in splits train and val."""
     rng = np.random.default_rng(0)
     for split, count in (("train", images), ("val", 3)):
         (folder / split).mkdir(parents=True)

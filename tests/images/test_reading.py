@@ -24,7 +24,7 @@ from helpers.tiny_datasets import write_image
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
-def colours(path: Path) -> list[list[int]]:
+def colors(path: Path) -> list[list[int]]:
     image = read_image(path)
     assert image.mode == "RGB"
     return np.asarray(image)[0].tolist()
@@ -60,40 +60,40 @@ def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: s
 def test_transparency_is_laid_over_white(tmp_path: Path) -> None:
     rgba = np.uint8([[[255, 0, 0, 255], [255, 0, 0, 0], [0, 0, 0, 51]]])
     Image.fromarray(rgba).save(tmp_path / "rgba.png")
-    assert colours(tmp_path / "rgba.png") == [[*RED], [*WHITE], [204, 204, 204]]
+    assert colors(tmp_path / "rgba.png") == [[*RED], [*WHITE], [204, 204, 204]]
     Image.fromarray(np.uint8([[[9, 255], [9, 0]]]), "LA").save(tmp_path / "la.png")
-    assert colours(tmp_path / "la.png") == [[9, 9, 9], [*WHITE]]
+    assert colors(tmp_path / "la.png") == [[9, 9, 9], [*WHITE]]
     palette = Image.new("P", (2, 1))
     palette.putpalette([255, 0, 0, 0, 0, 255])
     palette.putpixel((1, 0), 1)
     palette.save(tmp_path / "solid.png")
-    assert colours(tmp_path / "solid.png") == [[*RED], [0, 0, 255]]
+    assert colors(tmp_path / "solid.png") == [[*RED], [0, 0, 255]]
     palette.save(tmp_path / "hole.png", transparency=1)
-    assert colours(tmp_path / "hole.png") == [[*RED], [*WHITE]]
+    assert colors(tmp_path / "hole.png") == [[*RED], [*WHITE]]
 
 
 def test_grayscale_of_any_depth(tmp_path: Path) -> None:
     Image.fromarray(np.uint8([[0, 7, 255]])).save(tmp_path / "8.png")
-    assert colours(tmp_path / "8.png") == [[0] * 3, [7] * 3, [255] * 3]
+    assert colors(tmp_path / "8.png") == [[0] * 3, [7] * 3, [255] * 3]
     Image.fromarray(np.uint8([[0, 255]])).convert("1").save(tmp_path / "1.png")
-    assert colours(tmp_path / "1.png") == [[0] * 3, [255] * 3]
+    assert colors(tmp_path / "1.png") == [[0] * 3, [255] * 3]
     sixteen = Image.fromarray(np.uint16([[0, 7 * 257, 0xFFFF]]))
     for suffix in ("png", "tif"):
         sixteen.save(tmp_path / f"16.{suffix}")
-        assert colours(tmp_path / f"16.{suffix}") == [[0] * 3, [7] * 3, [255] * 3]
+        assert colors(tmp_path / f"16.{suffix}") == [[0] * 3, [7] * 3, [255] * 3]
     Image.fromarray(np.int32([[0, 7 * 257, 0xFFFF]])).save(tmp_path / "32.tif")
-    assert colours(tmp_path / "32.tif") == [[0] * 3, [7] * 3, [255] * 3]
+    assert colors(tmp_path / "32.tif") == [[0] * 3, [7] * 3, [255] * 3]
     Image.fromarray(np.float32([[0, 0.5, 1, np.nan]])).save(tmp_path / "float.tif")
-    assert colours(tmp_path / "float.tif") == [[0] * 3, [128] * 3, [255] * 3, [0] * 3]
+    assert colors(tmp_path / "float.tif") == [[0] * 3, [128] * 3, [255] * 3, [0] * 3]
 
 
-def test_print_colours_and_animations(tmp_path: Path) -> None:
+def test_print_colors_and_animations(tmp_path: Path) -> None:
     Image.new("CMYK", (8, 8), (0, 255, 255, 0)).save(tmp_path / "cmyk.jpg")
-    red, green, blue = colours(tmp_path / "cmyk.jpg")[0]
+    red, green, blue = colors(tmp_path / "cmyk.jpg")[0]
     assert red > 200 and green < 60 and blue < 60
-    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    frames = [Image.new("RGB", (4, 4), color) for color in ("red", "blue")]
     frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
-    assert colours(tmp_path / "moving.gif")[0] == [*RED]
+    assert colors(tmp_path / "moving.gif")[0] == [*RED]
 
 
 def test_bytes_in_memory(tmp_path: Path) -> None:
@@ -236,7 +236,7 @@ def test_other_numbers_of_pixels(tmp_path: Path) -> None:
     with pytest.raises(FocusDetrError, match="complex"):
         eight_bits(np.array([1j]))
     Image.fromarray(np.float32([[0, 0.5, 1, np.inf, -np.inf, 1.0001]])).save(tmp_path / "float.tif")
-    assert [grey for grey, *_ in colours(tmp_path / "float.tif")] == [0, 128, 255, 255, 0, 255]
+    assert [grey for grey, *_ in colors(tmp_path / "float.tif")] == [0, 128, 255, 255, 0, 255]
 
 
 def test_boxes_in_fractions_are_of_the_picture_as_decoded(tmp_path: Path) -> None:

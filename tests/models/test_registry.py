@@ -57,10 +57,10 @@ def test_a_name_is_given_once():
         ({"token_policy": "focsu"}, r"token_policy='focsu': not known \(did you mean 'focus'\?\); known: "),
         ({"host": "dyno"}, r"host='dyno': not known \(did you mean 'dino'\?\); known: "),
         (
-            {"token_policy": "dense", "policy_options": {"colour": 1}},
-            "policy_options: unknown key 'colour'; known: none",
+            {"token_policy": "dense", "policy_options": {"color": 1}},
+            "policy_options: unknown key 'color'; known: none",
         ),
-        ({"host_options": {"colour": 1}}, "host_options: unknown key 'colour'"),
+        ({"host_options": {"color": 1}}, "host_options: unknown key 'color'"),
     ],
 )
 def test_the_configuration_refuses_what_is_not_registered(changes, message):

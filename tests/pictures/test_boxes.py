@@ -20,7 +20,7 @@ def count(image, color):
     return int((np.asarray(image) == color).all(-1).sum())
 
 
-def test_boxes_lie_where_they_are_in_the_colour_of_their_class():
+def test_boxes_lie_where_they_are_in_the_color_of_their_class():
     image = Image.new("RGB", (800, 600), "white")
     drawn = draw_detections(
         image, detections([[100, 200, 400, 500]], [3], (600, 800)), labels=False, legend=False

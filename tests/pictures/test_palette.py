@@ -1,4 +1,4 @@
-"""Classes have colours of their own in every picture, which can be told apart."""
+"""Classes have colors of their own in every picture, which can be told apart."""
 
 import numpy as np
 

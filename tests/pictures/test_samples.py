@@ -15,7 +15,7 @@ from focus_detr.pictures.samples import sample_grid
 from helpers.tiny_datasets import write_coco
 
 
-def test_grid_shows_boxes_in_the_colours_of_their_classes(tmp_path: Path) -> None:
+def test_grid_shows_boxes_in_the_colors_of_their_classes(tmp_path: Path) -> None:
     write_coco(tmp_path / "instances_train.json", tmp_path / "train")
     dataset = load_dataset(tmp_path)
     for i in range(3):

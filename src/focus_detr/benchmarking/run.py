@@ -7,18 +7,18 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from focus_detr.benchmarking.candidates import (
+    USUAL_PICTURE,
+    Candidate,
+    Request,
+    load_candidate,
+    prepare,
+    selects_tokens,
+)
 from focus_detr.benchmarking.environment import describe_environment, limited_threads
 from focus_detr.benchmarking.macs import Cost, count_macs
 from focus_detr.benchmarking.memory import PeakMemory, peak_memory
 from focus_detr.benchmarking.report import BenchmarkReport, Row, rounded
-from focus_detr.benchmarking.subjects import (
-    USUAL_PICTURE,
-    Order,
-    Subject,
-    load_subject,
-    prepare,
-    selects_tokens,
-)
 from focus_detr.benchmarking.timing import take_turns
 from focus_detr.errors import FocusDetrError
 
@@ -54,7 +54,7 @@ def benchmark(
     """Time, memory, operations and, given data, AP of models; their runs take turns.
 
     Args:
-        models: see `Order`.
+        models: see `Request`.
         sizes: height and width of the images; by default what each model's image processor makes of the first
             image of the data, or of a 640x480 picture.
         keep_ratios: in place of the models' own, one row each; models that select no tokens have one row.
@@ -76,31 +76,31 @@ def benchmark(
         if min(height, width) < 32:
             raise FocusDetrError(f"size {height}x{width}: sides must be 32 pixels or more")
     with limited_threads(threads):
-        subjects = _subjects(models, keep_ratios, device, dtype, trust_plugins)
-        pictures = [_pictures(subject, data, split, limit) for subject in subjects]
+        candidates = _candidates(models, keep_ratios, device, dtype, trust_plugins)
+        pictures = [_pictures(candidate, data, split, limit) for candidate in candidates]
         cases = [
-            (subject, size, dataset)
-            for subject, (dataset, picture) in zip(subjects, pictures, strict=True)
-            for size in (sizes or [_usual_size(subject, picture)])
+            (candidate, size, dataset)
+            for candidate, (dataset, picture) in zip(candidates, pictures, strict=True)
+            for size in (sizes or [_usual_size(candidate, picture)])
         ]
         timings = take_turns(
             {
-                str(place): _explained(subject, size, batch_size)
-                for place, (subject, size, _) in enumerate(cases)
+                str(place): _explained(candidate, size, batch_size)
+                for place, (candidate, size, _) in enumerate(cases)
             },
             runs,
             warmup=warmup,
             pause=pause,
-            finish=subjects[0].finish,
+            finish=candidates[0].finish,
         )
         first = timings["0"].median
         rows = []
-        for place, (subject, size, dataset) in enumerate(cases):
+        for place, (candidate, size, dataset) in enumerate(cases):
             taken = timings[str(place)]
             row = Row(
-                model=subject.order.name,
-                keep_ratio=subject.order.keep_ratio or getattr(subject.config, "keep_ratio", None)
-                if selects_tokens(subject.config)
+                model=candidate.request.name,
+                keep_ratio=candidate.request.keep_ratio or getattr(candidate.config, "keep_ratio", None)
+                if selects_tokens(candidate.config)
                 else None,
                 size=f"{size[0]}x{size[1]}",
                 batch_size=batch_size,
@@ -110,40 +110,42 @@ def benchmark(
                 cpu_ms=1e3 * taken.cpu_median,
                 images_per_second=batch_size / taken.median,
                 times_faster=first / taken.median,
-                **_memory(peak_memory(prepare, subject.order, size, batch_size, threads) if memory else None),
-                **_cost(count_macs(subject.config, *size) if subject.config is not None else None),
-                **_accuracy(subject, dataset, size if sizes else None, batch_size, progress),
+                **_memory(
+                    peak_memory(prepare, candidate.request, size, batch_size, threads) if memory else None
+                ),
+                **_cost(count_macs(candidate.config, *size) if candidate.config is not None else None),
+                **_accuracy(candidate, dataset, size if sizes else None, batch_size, progress),
             )
             rows.append(rounded(row))
-        return BenchmarkReport(rows, describe_environment(str(subjects[0].predictor.device)))
+        return BenchmarkReport(rows, describe_environment(str(candidates[0].predictor.device)))
 
 
-def _subjects(
+def _candidates(
     models: Sequence[str],
     keep_ratios: Sequence[float],
     device: str | None,
     dtype: str | None,
     trust_plugins: bool,
-) -> list[Subject]:
-    subjects = []
+) -> list[Candidate]:
+    candidates = []
     for name in models:
-        first = load_subject(Order(name, None, device, dtype, trust_plugins))
+        first = load_candidate(Request(name, None, device, dtype, trust_plugins))
         if not keep_ratios or not selects_tokens(first.config):
-            subjects.append(first)
+            candidates.append(first)
         else:
-            subjects += [
-                load_subject(Order(name, ratio, device, dtype, trust_plugins)) for ratio in keep_ratios
+            candidates += [
+                load_candidate(Request(name, ratio, device, dtype, trust_plugins)) for ratio in keep_ratios
             ]
-    if keep_ratios and not any(selects_tokens(subject.config) for subject in subjects):
+    if keep_ratios and not any(selects_tokens(candidate.config) for candidate in candidates):
         raise FocusDetrError(
             f"keep ratios {', '.join(map(str, keep_ratios))}: no model here selects tokens by one "
             f"({', '.join(models)}); leave them out"
         )
-    return subjects
+    return candidates
 
 
 def _pictures(
-    subject: Subject, data: str | os.PathLike[str] | None, split: str, limit: int | None
+    candidate: Candidate, data: str | os.PathLike[str] | None, split: str, limit: int | None
 ) -> tuple[DetectionDataset | None, Image.Image]:
     """The images to measure AP on, and a typical picture."""
     from PIL import Image
@@ -152,13 +154,15 @@ def _pictures(
         if limit is not None:
             raise FocusDetrError(f"limit={limit}: limits the images of data, and none is given")
         return None, Image.new("RGB", USUAL_PICTURE)
-    if not subject.trained:
-        raise FocusDetrError(f"{subject.order.name}: has random weights, and so no AP; leave out the data")
+    if not candidate.trained:
+        raise FocusDetrError(
+            f"{candidate.request.name}: has random weights, and so no AP; leave out the data"
+        )
     if limit is not None and limit < 1:
         raise FocusDetrError(f"limit={limit}: must be at least 1")
     from focus_detr.data import DetectionDataset, load_dataset
 
-    found = load_dataset(os.fspath(data), split, classes=list(subject.predictor.class_names))
+    found = load_dataset(os.fspath(data), split, classes=list(candidate.predictor.class_names))
     chosen = DetectionDataset(
         found.records[:limit],
         found.class_names,
@@ -170,20 +174,20 @@ def _pictures(
     return chosen, chosen[0].image
 
 
-def _usual_size(subject: Subject, picture: Image.Image) -> Size:
-    height, width = subject.predictor.processor(images=[picture])["pixel_values"].shape[2:]
+def _usual_size(candidate: Candidate, picture: Image.Image) -> Size:
+    height, width = candidate.predictor.processor(images=[picture])["pixel_values"].shape[2:]
     return height, width
 
 
-def _explained(subject: Subject, size: Size, batch: int) -> Any:
-    """The subject's work, whose errors name the model."""
-    work = subject.work(size, batch)
+def _explained(candidate: Candidate, size: Size, batch: int) -> Any:
+    """The candidate's work, whose errors name the model."""
+    work = candidate.work(size, batch)
 
     def run() -> None:
         try:
             work()
         except FocusDetrError as error:
-            raise FocusDetrError(f"{subject.order.name}: {error}") from error
+            raise FocusDetrError(f"{candidate.request.name}: {error}") from error
 
     return run
 
@@ -211,13 +215,13 @@ def _cost(cost: Cost | None) -> dict[str, Any]:
 
 
 def _accuracy(
-    subject: Subject, dataset: DetectionDataset | None, size: Size | None, batch_size: int, progress: bool
+    candidate: Candidate, dataset: DetectionDataset | None, size: Size | None, batch_size: int, progress: bool
 ) -> dict[str, Any]:
     if dataset is None:
         return {}
     from focus_detr.evaluation import evaluate
 
-    if size is not None and subject.config is not None:
-        subject.predictor.processor.size = {"height": size[0], "width": size[1]}
-    metrics = evaluate(subject.predictor, dataset, batch_size=batch_size, progress=progress).metrics.summary
+    if size is not None and candidate.config is not None:
+        candidate.predictor.processor.size = {"height": size[0], "width": size[1]}
+    metrics = evaluate(candidate.predictor, dataset, batch_size=batch_size, progress=progress).metrics.summary
     return {"AP": metrics["AP"], "AP50": metrics["AP50"]}

@@ -67,7 +67,7 @@ def plot_f1(curves: Sequence[F1Curve], file: File) -> None:
 
 
 def plot_confusion_matrix(matrix: np.ndarray, names: Sequence[str], threshold: float, file: File) -> None:
-    """Counts as numbers, shares of each true class as colour; the background row is scaled by itself.
+    """Counts as numbers, shares of each true class as color; the background row is scaled by itself.
 
     Args:
         matrix: (k+1,k+1) as `confusion_matrix` gives it.

@@ -83,10 +83,10 @@ def _assigned(costs: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     # Costs (B,Q,T+1) as above -> (3,M).
     matches = []
     for image, (cost, count) in enumerate(zip(costs, counts, strict=True)):
-        valid, own = cost[:, -1] > 0, cost[:, :count]
+        valid, finite = cost[:, -1] > 0, cost[:, :count]
         # Predictions that are not numbers are matched anyhow: the loss, not finite then, tells of them.
-        own = np.nan_to_num(own, nan=_NEVER, posinf=_NEVER, neginf=-_NEVER)
-        query, obj = linear_sum_assignment(np.where(valid[:, None], own, _NEVER))
+        finite = np.nan_to_num(finite, nan=_NEVER, posinf=_NEVER, neginf=-_NEVER)
+        query, obj = linear_sum_assignment(np.where(valid[:, None], finite, _NEVER))
         counted = valid[query]  # objects beyond an image's own queries stay unmatched
         matches.append(np.stack([np.full_like(query, image), query, obj])[:, counted])
     return np.concatenate(matches, 1)

@@ -40,9 +40,9 @@ def in_place(fields: Mapping[str, Any]) -> dict[str, Any]:
         "host_options": HOSTS[fields.get("host", "dino")].options_class,
     }
     for key, options in owners.items():
-        own = {name: fields[name] for name in FORMER if name in fields and name in option_names(options)}
-        if own:
-            placed[key] = {**own, **placed.get(key, {})}
+        flat = {name: fields[name] for name in FORMER if name in fields and name in option_names(options)}
+        if flat:
+            placed[key] = {**flat, **placed.get(key, {})}
     return placed
 
 

@@ -1,4 +1,4 @@
-"""Annotated images: crisp boxes and labels in colours of their class, at any image size."""
+"""Annotated images: crisp boxes and labels in colors of their class, at any image size."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ def _outline(
     drawing: ImageDraw.ImageDraw, size: tuple[int, int], box: Rectangle, color: Color, unit: float
 ) -> None:
     left, top, right, bottom = _ordered(box, size)
-    # A thin dark edge on both sides keeps any colour visible on any background.
+    # A thin dark edge on both sides keeps any color visible on any background.
     drawing.rectangle((left - 1, top - 1, right + 1, bottom + 1), outline=(0, 0, 0), width=round(unit) + 2)
     drawing.rectangle((left, top, right, bottom), outline=color, width=round(unit))
 

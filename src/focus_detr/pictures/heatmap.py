@@ -120,7 +120,7 @@ def _stretched(level: np.ndarray, size: tuple[int, int], cells: bool = False) ->
 
 
 def _heated(backdrop: Image.Image, heat: np.ndarray) -> Image.Image:
-    """The picture in grey under colours that show where `heat` (H,W), 0..1, is."""
+    """The picture in grey under colors that show where `heat` (H,W), 0..1, is."""
     grey = np.asarray(backdrop.convert("L"), dtype=np.float32)[..., None] * 0.75
     weight = 0.30 + 0.45 * heat[..., None]
     return Image.fromarray((grey * (1 - weight) + _colors(heat) * weight).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Colours of classes and of curves, the same in all pictures."""
+"""Colors of classes and of curves, the same in all pictures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ CURVES = (
     "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00",
     "#56b4e9", "#8c564b", "#6a51a3", "#7f7f7f", "#b5bd00",
 )  # fmt: skip
-"""Colours of the curves of one diagram, told apart by the colour-blind, too."""
+"""Colors of the curves of one diagram, told apart by the color-blind, too."""
 _CLASSES: tuple[Color, ...] = (
     (230, 57, 70), (0, 150, 136), (255, 183, 3), (58, 134, 255), (155, 93, 229), (120, 190, 33),
     (251, 111, 146), (0, 187, 249), (244, 124, 32), (38, 70, 183), (177, 112, 61), (0, 104, 71),
@@ -18,7 +18,7 @@ _CLASSES: tuple[Color, ...] = (
 
 
 def class_color(label: int) -> Color:
-    """The colour of a class: a hand-picked one for the first twelve, then hues as far apart as can be."""
+    """The color of a class: a hand-picked one for the first twelve, then hues as far apart as can be."""
     if label < len(_CLASSES):
         return _CLASSES[label]
     step = label - len(_CLASSES)
@@ -30,6 +30,6 @@ def class_color(label: int) -> Color:
 
 
 def ink_on(background: Color) -> Color:
-    """Black or white, whichever is read more easily on a colour."""
+    """Black or white, whichever is read more easily on a color."""
     red, green, blue = background
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 150 else (255, 255, 255)

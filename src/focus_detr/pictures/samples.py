@@ -24,7 +24,7 @@ def sample_grid(
 ) -> Path:
     """Saves `count` samples, spread evenly over `dataset` and as its transforms make them, as one picture.
 
-    Every sample is shown `cell` pixels wide or high, with boxes and class names in a colour a class and
+    Every sample is shown `cell` pixels wide or high, with boxes and class names in a color a class and
     crowd regions in thin white. Returns `path`.
     """
     if min(count, columns, cell) < 1:

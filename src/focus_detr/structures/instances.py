@@ -85,12 +85,13 @@ class Instances:
         whole = _affine(self.boxes_xyxy, scale, shift)
         boxes, kept = clip_to(whole, size)
         kept &= _box_areas(boxes) >= min_visible * _box_areas(whole)
-        moved = replace(self[kept], boxes_xyxy=boxes[kept])
-        if moved.areas is None:
-            return moved
+        visible = replace(self[kept], boxes_xyxy=boxes[kept])
+        if visible.areas is None:
+            return visible
         # Of an object that is cut nobody knows the area left: it shrinks as its box does.
         return replace(
-            moved, areas=moved.areas * (_box_areas(moved.boxes_xyxy) / _box_areas(self.boxes_xyxy[kept]))
+            visible,
+            areas=visible.areas * (_box_areas(visible.boxes_xyxy) / _box_areas(self.boxes_xyxy[kept])),
         )
 
     def _each(self, change: Callable[[np.ndarray], np.ndarray]) -> Self:

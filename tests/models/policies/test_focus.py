@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from focus_detr.benchmarking.subjects import selects_tokens
+from focus_detr.benchmarking.candidates import selects_tokens
 from helpers.small_models import image, labels, small_config, small_model
 
 PICTURE = image(96, 128)[None]

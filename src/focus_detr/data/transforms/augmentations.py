@@ -87,7 +87,7 @@ def small_data(
     scale: tuple[float, float] = (0.6, 1.6),
     mosaic: float = 0.3,
 ) -> Compose:
-    """For hundreds of images rather than a hundred thousand: flips, colour, strong scale jitter, mosaics.
+    """For hundreds of images rather than a hundred thousand: flips, color, strong scale jitter, mosaics.
 
     The probabilities are those of each step; set `vertical_flip=0.5` where up and down mean nothing
     (microscopy, views from above). `mosaic` needs a `TransformedDataset`, which lends it the other images.

@@ -33,8 +33,8 @@ def _measured(settings: str) -> tuple[int, ...]:
 
 def _measure(settings: str) -> tuple[int, ...]:
     config = AutoConfig.for_model(**json.loads(settings))
-    own = getattr(config, "image_size", None) or _SIDE  # some take no other
-    sides = dict.fromkeys([_SIDE, own if isinstance(own, int) else max(own)])
+    declared = getattr(config, "image_size", None) or _SIDE  # some take no other
+    sides = dict.fromkeys([_SIDE, declared if isinstance(declared, int) else max(declared)])
     failures = []
     with torch.device("meta"), torch.no_grad():  # shapes alone: no memory, no arithmetic, no random numbers
         model = AutoBackbone.from_config(config).eval()

@@ -88,23 +88,23 @@ def pretrained_normalization(source: str | Path, config: PreTrainedConfig) -> No
     return image_normalization(config)
 
 
-def _check_fits(entry: BackboneEntry, own: PreTrainedConfig) -> None:
+def _check_fits(entry: BackboneEntry, config: PreTrainedConfig) -> None:
     expected = entry.config()
-    if own.model_type != expected.model_type or depths_of(own) != depths_of(expected):
+    if config.model_type != expected.model_type or depths_of(config) != depths_of(expected):
         raise FocusDetrError(
-            f"pretrained weights {entry.name!r} do not fit a {own.model_type} backbone of depths "
-            f"{depths_of(own)}; build it from backbone_config({entry.name!r})"
+            f"pretrained weights {entry.name!r} do not fit a {config.model_type} backbone of depths "
+            f"{depths_of(config)}; build it from backbone_config({entry.name!r})"
         )
 
 
 def _folder(source: str | Path, entry: BackboneEntry | None = None) -> Path:
     """The folder of a transformers model; one of the hub is downloaded once and kept."""
-    where = entry.hub if entry is not None else str(source)
-    if Path(where).expanduser().is_dir():
-        return Path(where).expanduser()
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", where) or where[0] in ".~":
-        raise FocusDetrError(f"backbone weights {where!r}: no such folder. {_what_would_work(entry)}")
-    return _downloaded(where, entry)
+    address = entry.hub if entry is not None else str(source)
+    if Path(address).expanduser().is_dir():
+        return Path(address).expanduser()
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", address) or address[0] in ".~":
+        raise FocusDetrError(f"backbone weights {address!r}: no such folder. {_what_would_work(entry)}")
+    return _downloaded(address, entry)
 
 
 def _downloaded(hub_id: str, entry: BackboneEntry | None) -> Path:
@@ -270,18 +270,18 @@ def _after(key: str, number: int) -> bool:
 
 def _fill(model: nn.Module, weights: dict[str, Tensor], source: str) -> None:
     weights = {key: value for key, value in weights.items() if not key.endswith("num_batches_tracked")}
-    own = model.state_dict()
+    needed = model.state_dict()
     # transformers' Swin has a last norm that a backbone never uses.
     unused = {"swin.layernorm.weight", "swin.layernorm.bias"}
-    unexpected = sorted(set(weights) - set(own) - unused)
-    missing = sorted(set(own) - set(weights))
+    unexpected = sorted(set(weights) - set(needed) - unused)
+    missing = sorted(set(needed) - set(weights))
     if unexpected or missing:
         raise FocusDetrError(
             f"{source} does not fit the backbone: missing {missing[:5]}, unexpected {unexpected[:5]}"
         )
     for key, value in weights.items():
-        if key in own and own[key].shape != value.shape:
+        if key in needed and needed[key].shape != value.shape:
             raise FocusDetrError(
-                f"{source}: {key} has shape {list(value.shape)}, the backbone needs {list(own[key].shape)}"
+                f"{source}: {key} has shape {list(value.shape)}, the backbone needs {list(needed[key].shape)}"
             )
-    model.load_state_dict({key: weights[key] for key in own})
+    model.load_state_dict({key: weights[key] for key in needed})

@@ -160,12 +160,12 @@ def _laid_out(
     image = torch.cat([torch.full((count,), i) for i, count in enumerate(counts)])
     place = torch.cat([torch.arange(count) for count in counts])
     slot = torch.arange(repeats)[:, None] * most + place  # (repeats, T)
-    where = torch.stack([image.repeat(repeats), slot.flatten()]).to(boxes.device, non_blocking=True).unbind()
+    rows = torch.stack([image.repeat(repeats), slot.flatten()]).to(boxes.device, non_blocking=True).unbind()
     content = boxes.new_zeros(len(labels), repeats * most, embedded.shape[1])
     logits = boxes.new_zeros(len(labels), repeats * most, 4)
     return DenoisingQueries(
-        content.index_put(where, embedded.to(content.dtype)),
-        logits.index_put(where, inverse_sigmoid(boxes)),
+        content.index_put(rows, embedded.to(content.dtype)),
+        logits.index_put(rows, inverse_sigmoid(boxes)),
         slots,
         repeats * most // slots,
     )

@@ -76,8 +76,8 @@ class SaliencePolicy(FocusPolicy):
         if budget is not None:
             # A level has four times the tokens of the next coarser one, whatever the image, but for rounding.
             tokens = [4**level for level in reversed(range(len(quotas)))]
-            own = sum(exact(q) * n for q, n in zip(quotas, tokens, strict=True)) / sum(tokens)
-            first, cascade = budget.cascade(own, self.options.cascade)
+            mean = sum(exact(q) * n for q, n in zip(quotas, tokens, strict=True)) / sum(tokens)
+            first, cascade = budget.cascade(mean, self.options.cascade)
             quotas = scaled(quotas, first, tokens)
         return plan_by_quotas(
             scores,

@@ -1,4 +1,4 @@
-"""Subjects: what is measured, from what people write on the command line."""
+"""Candidates: what is measured, from what people write on the command line."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ USUAL_PICTURE = (640, 480)
 
 
 @dataclass(frozen=True)
-class Order:
+class Request:
     """What is asked for.
 
     Attributes:
@@ -39,7 +39,7 @@ class Order:
 
 
 @dataclass
-class Subject:
+class Candidate:
     """A model ready to run.
 
     Attributes:
@@ -47,7 +47,7 @@ class Subject:
         trained: False for presets.
     """
 
-    order: Order
+    request: Request
     predictor: Predictor
     config: FocusDetrConfig | None
     trained: bool
@@ -79,7 +79,7 @@ class Subject:
             torch.cuda.synchronize()
 
 
-def load_subject(order: Order) -> Subject:
+def load_candidate(request: Request) -> Candidate:
     """Find and load what is asked for.
 
     Raises:
@@ -91,32 +91,32 @@ def load_subject(order: Order) -> Subject:
     from focus_detr.zoo.presets import is_preset
     from focus_detr.zoo.resolve import list_models
 
-    name, deployed = order.name.removeprefix(DEPLOYED), order.name.startswith(DEPLOYED)
+    name, deployed = request.name.removeprefix(DEPLOYED), request.name.startswith(DEPLOYED)
     base = name.partition(",")[0]
     known = is_preset(base) and base not in list_models()
-    _dtype(order.dtype)
-    dtype = None if deployed else order.dtype
+    _dtype(request.dtype)
+    dtype = None if deployed else request.dtype
     if name.startswith(PRESET) or known:
-        predictor, trained = _from_preset(name.removeprefix(PRESET), order.device, dtype), False
+        predictor, trained = _from_preset(name.removeprefix(PRESET), request.device, dtype), False
     else:
         trained = True
         predictor = Predictor.from_pretrained(
-            name, device=order.device, dtype=dtype, trust_plugins=order.trust_plugins
+            name, device=request.device, dtype=dtype, trust_plugins=request.trust_plugins
         )
     config = getattr(predictor.model, "config", None)
     config = config if isinstance(config, FocusDetrConfig) else None
-    if config is None and (order.dtype is not None or deployed):
-        asked = "deployed" if deployed else f"dtype={order.dtype!r}"
+    if config is None and (request.dtype is not None or deployed):
+        asked = "deployed" if deployed else f"dtype={request.dtype!r}"
         raise FocusDetrError(f"{name}: {asked} is settled in an exported file; export the model anew")
-    if order.keep_ratio is not None:
-        _set_keep_ratio(name, predictor.model, order.keep_ratio)
+    if request.keep_ratio is not None:
+        _set_keep_ratio(name, predictor.model, request.keep_ratio)
     if deployed:
         from focus_detr.deploy.deploy import deploy
         from focus_detr.models.detector import FocusDetrForObjectDetection
 
         assert isinstance(predictor.model, FocusDetrForObjectDetection)
-        predictor.model = deploy(predictor.model, dtype=order.dtype)
-    return Subject(order, predictor, config, trained)
+        predictor.model = deploy(predictor.model, dtype=request.dtype)
+    return Candidate(request, predictor, config, trained)
 
 
 def selects_tokens(config: FocusDetrConfig | None) -> bool:
@@ -128,13 +128,13 @@ def selects_tokens(config: FocusDetrConfig | None) -> bool:
     return POLICIES[config.token_policy].has_keep_ratio
 
 
-def prepare(order: Order, size: tuple[int, int], batch: int, threads: int | None) -> Callable[[], Any]:
-    """Load a subject and give its work; for a process of its own (`peak_memory`)."""
+def prepare(request: Request, size: tuple[int, int], batch: int, threads: int | None) -> Callable[[], Any]:
+    """Load a candidate and give its work; for a process of its own (`peak_memory`)."""
     import torch
 
     if threads is not None:
         torch.set_num_threads(threads)
-    return load_subject(order).work(size, batch)
+    return load_candidate(request).work(size, batch)
 
 
 def _from_preset(name: str, device: str | None, dtype: str | None) -> Predictor:
