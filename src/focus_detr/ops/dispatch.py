@@ -139,7 +139,7 @@ _DESCRIPTIONS = {
 def _triton(value: Tensor, shapes: reference.Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     # By name: the module that registers it imports Triton, and is imported only when chosen.
     flat = [size for shape in shapes for size in shape]
-    result: Tensor = torch.ops.focus_detr.msda_triton(value, flat, locations, weights, False)
+    result: Tensor = torch.ops.focus_detr.msda_triton(value, flat, locations, weights)
     return result
 
 

@@ -41,17 +41,6 @@ def _size(from_0, from_4, level):
 
 
 @triton.jit
-def _softmax_terms(logits, place, reads: tl.constexpr, reads_block: tl.constexpr, valid):
-    """Of each query, the largest logit and the sum of all exponentials: (block,), (block,)."""
-    columns = tl.arange(0, reads_block)
-    pointers = logits + place[:, None] * reads + columns[None, :]
-    all_points = tl.load(pointers, mask=valid[:, None] & (columns < reads)[None, :], other=float("-inf"))
-    all_points = tl.where(valid[:, None], all_points, 0.0)
-    largest = tl.max(all_points, axis=1)
-    return largest, tl.sum(tl.exp(all_points - largest[:, None]), axis=1)
-
-
-@triton.jit
 def _locate(locations, read, height, width, valid):
     """Pixel up and left of each location, how far past it that lies, and whether any of it is inside."""
     x = tl.load(locations + read * 2, mask=valid, other=0.0) * width - 0.5
@@ -74,16 +63,13 @@ def _corner(row, column, height, width, stride, channels, depth: tl.constexpr, n
 def _forward_kernel(
     value, locations, weights, result, heights_0: tl.int64, heights_4: tl.int64, widths_0: tl.int64,
     widths_4: tl.int64, tokens, queries, heads: tl.constexpr, depth: tl.constexpr, levels: tl.constexpr,
-    points: tl.constexpr, softmax: tl.constexpr, block: tl.constexpr,
-    depth_block: tl.constexpr, reads_block: tl.constexpr,
+    points: tl.constexpr, block: tl.constexpr, depth_block: tl.constexpr,
 ):  # fmt: skip
     image, head = (tl.program_id(1) // heads).to(tl.int64), tl.program_id(1) % heads
     query = tl.program_id(0) * block + tl.arange(0, block)
     valid = query < queries
     place = (image * queries + query) * heads + head
     channels = tl.arange(0, depth_block)
-    if softmax:
-        largest, total = _softmax_terms(weights, place, levels * points, reads_block, valid)
     sums = tl.zeros((block, depth_block), dtype=tl.float32)
     start = 0
     for level in range(levels):
@@ -92,8 +78,6 @@ def _forward_kernel(
         for point in range(points):
             read = (place * levels + level) * points + point
             weight = tl.load(weights + read, mask=valid, other=0.0)
-            if softmax:
-                weight = tl.exp(weight - largest) / total
             row, column, y_part, x_part, near = _locate(locations, read, height, width, valid)
             for down in tl.static_range(2):
                 for across in tl.static_range(2):
@@ -168,9 +152,7 @@ def _packed(shapes: Sequence[int]) -> list[int]:
     return numbers
 
 
-def _launch(
-    kernel: Any, shapes: Sequence[int], value: Tensor, weights: Tensor, *arguments: Any, **constants: Any
-) -> None:
+def _launch(kernel: Any, shapes: Sequence[int], value: Tensor, weights: Tensor, *arguments: Any) -> None:
     batch, tokens, heads, depth = value.shape
     _, queries, _, levels, points = weights.shape
     if value.numel() == 0 or weights.numel() == 0:
@@ -179,26 +161,22 @@ def _launch(
     with torch.cuda.device_of(value) if value.is_cuda else nullcontext():
         kernel[grid](
             *arguments, *_packed(shapes), tokens, queries, heads, depth, levels, points,
-            block=_QUERIES_A_PROGRAM, depth_block=triton.next_power_of_2(depth), **constants,
+            block=_QUERIES_A_PROGRAM, depth_block=triton.next_power_of_2(depth),
         )  # fmt: skip
 
 
 @torch.library.custom_op("focus_detr::msda_triton", mutates_args=())
-def msda_triton(
-    value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor, softmax: bool
-) -> Tensor:
-    """value (B,N,h,D), locations (B,Q,h,L,P,2), weights or, with softmax, logits (B,Q,h,L,P) -> (B,Q,h*D)."""
-    batch, queries, heads, levels, points = weights.shape
+def msda_triton(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    """value (B,N,h,D), locations (B,Q,h,L,P,2), weights (B,Q,h,L,P) -> (B,Q,h*D)."""
+    batch, queries, heads = weights.shape[:3]
     result = value.new_zeros(batch, queries, heads * value.shape[3])
     value, locations, weights = value.contiguous(), locations.contiguous(), weights.contiguous()
-    arguments = (value, locations, weights, result)
-    reads_block = triton.next_power_of_2(max(levels * points, 1))
-    _launch(_forward_kernel, shapes, value, weights, *arguments, softmax=softmax, reads_block=reads_block)
+    _launch(_forward_kernel, shapes, value, weights, value, locations, weights, result)
     return result
 
 
 @msda_triton.register_fake
-def _(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor, softmax: bool) -> Tensor:
+def _(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
     return value.new_empty(weights.shape[0], weights.shape[1], value.shape[2] * value.shape[3])
 
 
@@ -221,33 +199,15 @@ def _(
     return to_value, to_locations, to_weights
 
 
-def _save(ctx: Any, inputs: tuple[Tensor, Sequence[int], Tensor, Tensor, bool], output: Tensor) -> None:
-    value, ctx.shapes, locations, weights, ctx.softmax = inputs
+def _save(ctx: Any, inputs: tuple[Tensor, Sequence[int], Tensor, Tensor], output: Tensor) -> None:
+    value, ctx.shapes, locations, weights = inputs
     ctx.save_for_backward(value, locations, weights)
 
 
-def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor, None]:
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
     value, locations, weights = ctx.saved_tensors
-    if ctx.softmax:
-        weights = weights.flatten(-2).softmax(-1).view_as(weights)
     to_value, to_locations, to_weights = msda_triton_backward(grad, value, ctx.shapes, locations, weights)
-    if ctx.softmax:
-        to_weights = weights * (to_weights - (weights * to_weights).sum((-2, -1), keepdim=True))
-    return to_value, None, to_locations, to_weights, None
+    return to_value, None, to_locations, to_weights
 
 
 msda_triton.register_autograd(_backward, setup_context=_save)
-
-
-def forward(
-    value: Tensor, spatial_shapes: Sequence[tuple[int, int]], locations: Tensor, weights: Tensor
-) -> Tensor:
-    """The back end as the dispatcher calls it."""
-    return msda_triton(value, [size for shape in spatial_shapes for size in shape], locations, weights, False)
-
-
-def forward_from_logits(
-    value: Tensor, spatial_shapes: Sequence[tuple[int, int]], locations: Tensor, logits: Tensor
-) -> Tensor:
-    """The same with the softmax over all points of all levels fused in: logits (B,Q,h,L,P) float32."""
-    return msda_triton(value, [size for shape in spatial_shapes for size in shape], locations, logits, True)
