@@ -17,6 +17,7 @@ class File:
         tag: whether it vouches for its version, by an ETag ("strong", "weak"), a date, or not at all.
         cuts: after how many bytes the connection of the first, second ... request ends.
         lie: a 206 answer begins elsewhere than it was asked to.
+        length: it says how long it is.
     """
 
     content: bytes = b""
@@ -26,6 +27,7 @@ class File:
     cuts: list = field(default_factory=list)
     ranges: bool = True
     lie: bool = False
+    length: bool = True
     seconds_before: float = 0
     seconds_between: float = 0
     piece: int = 2**16
@@ -66,7 +68,8 @@ class FileServer:
             request.send_header("Content-Range", f"bytes {said}-{len(file.content) - 1}/{len(file.content)}")
         for name, value in {**tags, **file.headers}.items():
             request.send_header(name, value)
-        request.send_header("Content-Length", str(len(file.content) - start))
+        if file.length:
+            request.send_header("Content-Length", str(len(file.content) - start))
         request.end_headers()
         end = start + file.cuts.pop(0) if file.cuts else len(file.content)
         try:

@@ -145,6 +145,16 @@ def test_one_that_crawls_is_given_up_and_what_came_is_kept(server, part):
     assert part.read_bytes() == CONTENT and server.asked[-1][1] is not None
 
 
+@pytest.mark.parametrize("length", [True, False])
+def test_one_that_is_larger_than_any_model_is_given_up_and_not_kept(server, part, length):
+    server.files["a"] = File(CONTENT, length=length)
+    with pytest.raises(DownloadError, match="more than 0.0002 GB"):
+        download(server.url + "a", part, largest=200_000)
+    assert part.stat().st_size == 0
+    download(server.url + "a", part, largest=300_000)
+    assert part.read_bytes() == CONTENT
+
+
 def test_one_that_falls_silent_is_given_up(server, part, monkeypatch):
     monkeypatch.setattr("focus_detr.zoo.download._SILENCE", 0.2)
     server.files["a"] = File(CONTENT, seconds_before=1)

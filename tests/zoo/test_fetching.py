@@ -233,6 +233,16 @@ def test_shops_of_files_are_left_to_people(converted, cache, changes):
     assert fetch(model).is_dir()
 
 
+def test_a_file_put_by_hand_under_another_name_is_told(converted, cache):
+    """Some browsers unpack what they download, or number it."""
+    (cache / "by-hand" / "tiny-coco").mkdir(parents=True)
+    (cache / "by-hand" / "tiny-coco" / "tiny (1).pth").write_bytes(CONTENT)
+    with pytest.raises(
+        FocusDetrError, match=r"put tiny\.pth into .*there is tiny \(1\)\.pth, which is another"
+    ):
+        fetch(MODEL)
+
+
 def test_a_wrong_file_put_by_hand_is_named_and_left_alone(server, converted, cache):
     place = cache / "by-hand" / "tiny-coco"
     place.mkdir(parents=True)

@@ -21,6 +21,7 @@ logger = logging.getLogger(__name__)
 _CONNECT, _SILENCE = 15.0, 30.0  # seconds: to answer at all, and between two pieces
 _TRIES = 5  # that each bring something
 _PIECE = 2**14
+_LARGEST = 16 * 10**9
 _LONGEST_ANSWER = 200
 
 
@@ -32,7 +33,9 @@ class _Slow(Exception):
     """It crawls."""
 
 
-def download(url: str, part: Path, *, slowest: float = 1000.0, patience: float = 60.0) -> None:
+def download(
+    url: str, part: Path, *, slowest: float = 1000.0, patience: float = 60.0, largest: int = _LARGEST
+) -> None:
     """Write what ``url`` gives to ``part``, going on with what an earlier try left there.
 
     It goes on only where the server vouches that it is the same file still (RFC 9110, ``If-Range``), and else
@@ -40,16 +43,17 @@ def download(url: str, part: Path, *, slowest: float = 1000.0, patience: float =
 
     Args:
         slowest: bytes a second, on average over ``patience`` seconds, below which it is given up.
+        largest: bytes, beyond which it is no model.
 
     Raises:
-        DownloadError: no connection, an answer other than the file, or too slow.
+        DownloadError: no connection, an answer other than the file, too slow or too large.
     """
     import requests
 
     for _ in range(_TRIES):
         before = _size(part)
         try:
-            return _transfer(url, part, slowest, patience)
+            return _transfer(url, part, slowest, patience, largest)
         except requests.HTTPError as error:
             assert error.response is not None
             if error.response.status_code != requests.codes.requested_range_not_satisfiable or not before:
@@ -66,7 +70,7 @@ def download(url: str, part: Path, *, slowest: float = 1000.0, patience: float =
     raise DownloadError(f"cut off again and again{_kept(part)}")
 
 
-def _transfer(url: str, part: Path, slowest: float, patience: float) -> None:
+def _transfer(url: str, part: Path, slowest: float, patience: float, largest: int) -> None:
     from pooch import HTTPDownloader
 
     voucher = _voucher(part)
@@ -76,7 +80,7 @@ def _transfer(url: str, part: Path, slowest: float, patience: float) -> None:
             headers |= {"Range": f"bytes={file.tell()}-", "If-Range": voucher.read_text()}
         else:
             _empty(file)
-        progress = _Progress(file, part.stem, slowest, patience)
+        progress = _Progress(file, part.stem, slowest, patience, largest)
 
         def begin(response: requests.Response, *_: Any, **__: Any) -> None:
             _check(response, url)
@@ -126,13 +130,13 @@ def _empty(file: IO[bytes]) -> None:
 
 
 class _Progress:
-    """What pooch takes for a bar: one that begins where the file ends, and stops a transfer that crawls."""
+    """What pooch takes for a bar: it begins where the file ends, and stops what crawls or never ends."""
 
-    def __init__(self, file: IO[bytes], label: str, slowest: float, patience: float) -> None:
+    def __init__(self, file: IO[bytes], label: str, slowest: float, patience: float, largest: int) -> None:
         from tqdm import tqdm
 
         self.start = file.tell()
-        self._file, self._slowest, self._patience = file, slowest, patience
+        self._file, self._slowest, self._patience, self._largest = file, slowest, patience, largest
         self._total: int | None = None
         self._bar: Any = tqdm(desc=label, unit="B", unit_scale=True, disable=None, leave=False)
         self._since, self._then = time.monotonic(), self.start
@@ -146,14 +150,21 @@ class _Progress:
         """``to_come`` bytes, as pooch has it; 0 where the server does not say."""
         self._total = self._bar.total = self.start + to_come if to_come else None
         self._then = self.start
+        self._check_size(self._total or 0)
 
     def update(self, _: int) -> None:
         here = self._file.tell()
+        self._check_size(here)
         self._bar.update(here - self._bar.n)
         if time.monotonic() - self._since > self._patience:
             if here - self._then < self._slowest * self._patience:
                 raise _Slow
             self._since, self._then = time.monotonic(), here
+
+    def _check_size(self, size: int) -> None:
+        if size > self._largest:
+            _empty(self._file)
+            raise DownloadError(f"it has more than {self._largest / 1e9:g} GB, which no model here has")
 
     def reset(self) -> None:
         """Nothing: pooch would fill it by the length that was announced, and not by what came."""

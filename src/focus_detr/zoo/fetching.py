@@ -11,6 +11,7 @@ from typing import Any
 
 from focus_detr import _version
 from focus_detr.errors import FocusDetrError
+from focus_detr.printable import listed
 from focus_detr.zoo.cache import Place, place_of
 from focus_detr.zoo.download import DownloadError, download
 from focus_detr.zoo.published import Published
@@ -112,9 +113,11 @@ def _by_hand(model: Published, place: Place, reason: str) -> FocusDetrError:
         if model.hub is not None
         else ""
     )
+    there = [path.name for path in sorted(place.by_hand.iterdir())]
+    found = f" (there is {listed(there)}, which is another name)" if there else ""
     return FocusDetrError(
         f"{model.name}: cannot be downloaded from {model.address}: {reason}. By hand: put {files} into "
-        f"{place.by_hand}{command}; then go on as before, or by: focus-detr download {model.name}"
+        f"{place.by_hand}{found}{command}; then go on as before, or by: focus-detr download {model.name}"
     )
 
 

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from focus_detr.convert.coco import COCO_CLASS_NAMES
 from focus_detr.zoo.cache import place_of
 from focus_detr.zoo.published import Published, published_models
 from focus_detr.zoo.resolve import list_models, resolve_model
@@ -37,7 +38,7 @@ def _bundled(name: str) -> dict[str, Any]:
         "licence": licence[1] if licence else None,
         "licence_of": "the model card" if licence else None,
         "data": " ".join(measured[key] for key in ("data", "split") if key in measured) or None,
-        "classes": list(config.get("id2label", {}).values()),
+        "classes": _class_names(folder),
         "here": "in the package",
         "folder": str(folder),
         "real_file": True,
@@ -56,7 +57,7 @@ def _published(model: Published) -> dict[str, Any]:
         "licence": model.licence,
         "licence_of": model.licence_of,
         "data": model.data,
-        "classes": None,
+        "classes": _class_names(place.model) if place.is_complete else list(COCO_CLASS_NAMES),
         "here": "yes" if place.is_complete else by_hand,
         "folder": str(place.model) if place.is_complete else None,
         "address": model.address,
@@ -66,6 +67,10 @@ def _published(model: Published) -> dict[str, Any]:
         "unusable": model.unusable,
         "note": model.note,
     }
+
+
+def _class_names(folder: Path) -> list[str]:
+    return list(json.loads(_text(folder / "config.json")).get("id2label", {}).values())
 
 
 def _text(file: Path) -> str:
