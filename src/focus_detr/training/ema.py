@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
@@ -28,7 +28,7 @@ def build_ema(model: nn.Module, decay: float, warmup_steps: float) -> AveragedMo
                 mean.copy_(value)
             return
         d = highest * (1 - math.exp(-float(num_averaged) / span))
-        torch._foreach_lerp_(averages, weights, 1 - d)
+        get_ema_multi_avg_fn(d)(averages, weights, num_averaged)
 
     with torch.no_grad():
         ema = AveragedModel(model, multi_avg_fn=torch.no_grad()(average), use_buffers=True)
