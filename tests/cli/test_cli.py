@@ -162,3 +162,45 @@ def test_a_console_that_cannot_show_a_name_shows_it_escaped(encoding, tmp_path):
     assert result.returncode == 1 and "Traceback" not in shown
     assert ("猫" if encoding == "utf-8" else "\\u732b") in shown
     assert "\x1b[31m" not in shown and "\\x1b[31m.png: passed over" in shown
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "predict blood-cells x --output '' ",
+        "predict blood-cells x --output=",
+        "predict blood-cells x --classes ' '",
+        "predict blood-cells ''",
+        "predict '' x",
+        "train '' ",
+        "train x --output ''",
+        "train x --set ''",
+        "evaluate blood-cells x --split ''",
+        "check x --split ''",
+        "convert x --output ''",
+        "export blood-cells --output ''",
+        "presets ''",
+        "benchmark blood-cells --csv ''",
+    ],
+)
+def test_an_empty_argument_is_refused_before_anything_is_done(arguments, tmp_path, monkeypatch):
+    """As a variable of a shell that is not set leaves it; an empty path would be the current folder."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FocusDetrError, match="is empty .*; give a value, or leave it out"):
+        CliRunner().invoke(app, shlex.split(arguments), catch_exceptions=False)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "predict blood-cells x --budget nan",
+        "predict blood-cells x --budget=-inf",
+        "convert x --output y --temperature nan",
+        "benchmark blood-cells --pause inf",
+        "benchmark blood-cells --keep-ratio nan",
+    ],
+)
+def test_a_number_that_is_none_is_refused(arguments):
+    with pytest.raises(FocusDetrError, match="--.*: must be a finite number"):
+        CliRunner().invoke(app, shlex.split(arguments), catch_exceptions=False)

@@ -289,3 +289,16 @@ def test_a_heatmap_shows_where_a_real_model_looked(folder, tiny_model):
 def test_a_budget_that_the_model_cannot_keep_is_refused(folder, stand_in):
     with pytest.raises(FocusDetrError, match="budget=0.5: this model works on what it was made for"):
         predict(folder / "images", "--budget", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--classes", ","], "classes: none given; leave it out for all, or name some of cell, dot"),
+        (["--format", ","], "--format ',': names none; use any of coco,csv,json"),
+    ],
+)
+def test_lists_that_name_nothing_are_refused(folder, stand_in, options, said):
+    with pytest.raises(FocusDetrError, match=said):
+        predict(folder / "images", "--output", folder / "out", *options)
+    assert not (folder / "out").exists()

@@ -30,6 +30,14 @@ def colors(path: Path) -> list[list[int]]:
     return np.asarray(image)[0].tolist()
 
 
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "I;16"])
+def test_a_stream_stays_its_owners(mode: str) -> None:
+    stream = io.BytesIO()
+    Image.new(mode, (4, 3)).save(stream, "PNG")
+    for _ in range(2):
+        assert read_image(stream).size == image_header(stream).size == (4, 3)
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:

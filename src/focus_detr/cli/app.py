@@ -23,6 +23,7 @@ from focus_detr.cli.output import PrintableFormatter, any_console
 from focus_detr.cli.predict import predict
 from focus_detr.cli.presets import presets
 from focus_detr.cli.recipes import recipes
+from focus_detr.cli.strict import StrictCommand
 from focus_detr.cli.train import train
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import printable
@@ -51,7 +52,7 @@ def _root(
 for _verb in (
     predict, train, evaluate, compare, check, convert, export, models, download, presets, recipes, benchmark,
 ):  # fmt: skip
-    app.command()(_verb)
+    app.command(cls=StrictCommand)(_verb)
 
 
 def main() -> None:

@@ -72,7 +72,7 @@ def predict(
     Result files are whole after every picture: interrupted (exit code 130, or 143 when terminated), they hold
     what was found so far.
     """
-    formats = _parse_formats(format or "coco,csv")
+    formats = _parse_formats("coco,csv" if format is None else format)
     for option, given in (("--heatmap", heatmap), ("--format", format)):
         if given and output is None:
             raise FocusDetrError(f"{option}: needs a folder to write to; add --output DIR")
@@ -155,6 +155,8 @@ class _Summary:
 
 def _parse_formats(text: str) -> list[str]:
     formats = split_names(text) or []
+    if not formats:
+        raise FocusDetrError(f"--format {text!r}: names none; use any of {','.join(_FORMATS)}")
     for name in formats:
         if name not in _FORMATS:
             raise FocusDetrError(f"--format {name!r}: not known; use any of {','.join(_FORMATS)}")

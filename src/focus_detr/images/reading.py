@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, Any, cast
 
 import numpy as np
 from PIL import Image
@@ -219,7 +219,7 @@ def _opened(source: ImageSource) -> Iterator[Image.Image]:
                     raise FocusDetrError(f"{_name(source)}: is a pipe or a device, not an image file.")
                 stream: IO[bytes] = files.enter_context(open(source, "rb"))
             else:
-                stream = source
+                stream = cast(IO[bytes], _Lent(source))
             image = _recognised(stream)
         except FocusDetrError:
             raise
@@ -237,6 +237,19 @@ def _opened(source: ImageSource) -> Iterator[Image.Image]:
                 "Convert it to JPEG or PNG, or remove it."
             )
         yield image
+
+
+class _Lent:
+    """A caller's stream, which stays open when the image read from it is closed."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def close(self) -> None:
+        pass
 
 
 def _recognised(stream: IO[bytes]) -> Image.Image | None:

@@ -169,6 +169,8 @@ class Detections:
 def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[str]) -> list[int]:
     """The labels that class names or labels stand for; `FocusDetrError` for one the model does not know."""
     wanted = [classes] if isinstance(classes, str | int) else list(classes)
+    if not wanted:
+        raise FocusDetrError(f"classes: none given; leave it out for all, or name some of {_some(names)}")
     labels = []
     for value in wanted:
         if isinstance(value, str):

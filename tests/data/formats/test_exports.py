@@ -6,6 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from focus_detr.data import list_splits, load_dataset
@@ -316,3 +317,92 @@ def test_labels_without_their_pictures_are_told(tmp_path: Path) -> None:
     (tmp_path / "classes.txt").write_text("cat\n")
     with pytest.raises(FocusDetrError, match="classes.txt tells of YOLO labels.*`train: FOLDER`"):
         load_dataset(tmp_path)
+
+
+@pytest.mark.parametrize("train", ["../train/images", "/content/set/train/images"])
+def test_splits_that_become_one_without_their_folders_are_refused(tmp_path: Path, train: str) -> None:
+    """`../train/images`, where only `images` is, would be the pictures of every split."""
+    val = train.replace("train", "valid")
+    root = write_yolo(tmp_path / "set", f"train: {train}\nval: {val}\nnames: [cat, dog]\n")
+    for split in ("train", "val"):
+        with pytest.raises(FocusDetrError, match="images' is neither in"):
+            load_dataset(root, split)
+    # A split that lies inside what another would become is no different.
+    (root / "data.yaml").write_text(f"train: {train}\nval: images/val\nnames: [cat, dog]\n")
+    with pytest.raises(FocusDetrError, match="images' is neither in"):
+        load_dataset(root, "train")
+    assert len(load_dataset(root, "val")) == 1
+    # One that says itself that both are the same is believed.
+    (root / "data.yaml").write_text("train: images\nval: images\nnames: [cat, dog]\n")
+    assert len(load_dataset(root, "train")) == 3
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "1,0.25,0.4,0.25,0.4",
+        "1, 0.25, 0.4, 0.25, 0.4",
+        "1, 0.25, 0.4, 0.25, 0.4,",
+        "1;0.25;0.4;0.25;0.4",
+        "1; 0,25; 0,4; 0,25; 0,4;",
+        "1 0,25 0,4 0,25 0,4",
+        "\ufeff1\t0.25\t0.4\t0.25\t0.4\r",
+        "1 0.25 0.4 0.25 0.4  # dog",
+        "# class cx cy w h\n1 0.25 0.4 0.25 0.4",
+    ],
+)
+def test_yolo_rows_as_spreadsheets_and_people_write_them(tmp_path: Path, row: str) -> None:
+    root = write_yolo(tmp_path)
+    (root / "labels" / "train" / "0.txt").write_text(row + "\n", encoding="utf-8", newline="")
+    dataset = load_dataset(root)
+    assert dataset.problems == [] and dataset.records[0].labels.tolist() == [1]
+    np.testing.assert_allclose(dataset.records[0].boxes_xyxy, [[5, 6, 15, 18]], atol=1e-5)
+
+
+def test_rows_of_predictions_are_refused_with_what_is_wrong(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path)
+    (root / "labels" / "train" / "0.txt").write_text("1 0.25 0.4 0.25 0.4 0.93\n")
+    (problem, *_) = load_dataset(root, on_problem="ignore").problems
+    assert "sixth number" in problem.message
+
+
+@pytest.mark.parametrize(
+    "rows",
+    ["a.xml\nb.xml", "JPEGImages/a.jpg Annotations/a.xml\nJPEGImages/b.jpg Annotations/b.xml", "a 1\nb -1"],
+)
+def test_voc_lists_of_other_tools(tmp_path: Path, rows: str) -> None:
+    root = write_voc(tmp_path)
+    (root / "ImageSets" / "Main" / "train.txt").write_text(rows + "\n")
+    assert [record.path.name for record in load_dataset(root, "train").records] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("content", ["<html><body>404</body></html>", "", "  ", "<a>" * 2000])
+def test_one_xml_that_is_none_does_not_hide_the_others(tmp_path: Path, content: str) -> None:
+    root = write_voc(tmp_path)
+    (root / "Annotations" / "a.xml").write_text(content)
+    dataset = load_dataset(root, "train", on_problem="ignore")
+    assert [record.path.name for record in dataset.records] == ["b.jpg"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda text: text.replace("object", "Object").replace("bndbox", "BndBox"),
+        lambda text: f"\n <?xml version='1.0'?>{text}",
+    ],
+)
+def test_voc_xml_written_by_hand(tmp_path: Path, change) -> None:
+    root = write_voc(tmp_path)
+    file = root / "Annotations" / "a.xml"
+    file.write_text(change(file.read_text()))
+    dataset = load_dataset(root, "train")
+    assert dataset.records[0].boxes_xyxy.tolist() == [[5, 6, 15, 18]]
+
+
+def test_objects_that_labelme_marks_as_deleted_are_none(tmp_path: Path) -> None:
+    root = write_voc(tmp_path)
+    file = root / "Annotations" / "a.xml"
+    both = voc_xml([("dog", 6, 7, 15, 18), ("cat", 2, 2, 9, 9)])
+    file.write_text(both.replace("<name>cat</name>", "<name>cat</name><deleted>1</deleted>"))
+    dataset = load_dataset(root, "train")
+    assert dataset.problems == [] and len(dataset.records[0].labels) == 1

@@ -106,6 +106,39 @@ def test_ids_and_names_used_twice(tmp_path: Path) -> None:
     assert len(dataset) == 3 and boxes(dataset) == 6
 
 
+def test_objects_of_a_file_listed_twice_are_put_together(tmp_path: Path) -> None:
+    """In halves, each half would teach that the other's objects are background."""
+    content = coco_content(2)
+    content["images"].append({**content["images"][0], "id": 99})
+    content["annotations"][1]["image_id"] = 99
+    dataset = load_coco(tmp_path, content)
+    assert kinds(dataset) == [("duplicate-image-name", "error")]
+    assert sorted(dataset.records[0].labels.tolist()) == [0, 1] and len(dataset) == 2
+
+
+@pytest.mark.parametrize("name", ["", "  ", None, 5])
+def test_categories_without_a_name_are_refused(tmp_path: Path, name: object) -> None:
+    content = coco_content(2)
+    content["categories"][0]["name"] = name
+    with pytest.raises(FocusDetrError, match="a text 'name'"):
+        load_coco(tmp_path, content)
+
+
+def test_one_id_for_two_categories_is_refused(tmp_path: Path) -> None:
+    content = coco_content(2)
+    content["categories"].append({"id": 7, "name": "bird"})
+    with pytest.raises(FocusDetrError, match="category 7 is both 'dog' and 'bird'"):
+        load_coco(tmp_path, content)
+
+
+def test_names_that_differ_in_spaces_are_one(tmp_path: Path) -> None:
+    content = coco_content(2)
+    content["categories"].append({"id": 8, "name": " dog "})
+    content["annotations"][0]["category_id"] = 8
+    dataset = load_coco(tmp_path, content)
+    assert dataset.class_names == ["cat", "dog"] and dataset.class_counts() == {"cat": 1, "dog": 2}
+
+
 def test_annotations_of_what_is_not_listed(tmp_path: Path) -> None:
     content = coco_content(2)
     content["annotations"] += [annotation(8, 10, 55, [1, 1, 5, 5]), annotation(9, 777, 3, [1, 1, 5, 5])]

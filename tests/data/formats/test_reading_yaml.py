@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from focus_detr.data import load_dataset
+from focus_detr.data import list_splits, load_dataset
 from focus_detr.data.formats.reading_yaml import read_yaml
 from focus_detr.errors import FocusDetrError
 from helpers.tiny_datasets import write_yolo
@@ -33,6 +33,15 @@ def _values(tmp_path: Path, text: str) -> dict[str, object]:
         ("[!!str 5, 'null']", ["5", "null"]),
         ("\n  - .inf\n  - =", [".inf", "="]),
         ("{1: dog, 0: cat}", ["cat", "dog"]),
+        ("[null, ~]", ["null", "~"]),
+        ("{0: Null, 1: NULL}", ["Null", "NULL"]),
+        ("[2024-01-01, 2001-12-14t21:59:43.10-05:00]", ["2024-01-01", "2001-12-14t21:59:43.10-05:00"]),
+        ("[1e3, 0x10]", ["1e3", "0x10"]),
+        ("[012, 12:30]", ["012", "12:30"]),
+        ("[1_000, +.5]", ["1_000", "+.5"]),
+        ("[y, N]", ["y", "N"]),
+        ("{00: cat, 01: dog}", ["cat", "dog"]),
+        ("[' cat', 'dog ']", ["cat", "dog"]),
     ],
 )
 def test_class_names_are_the_words_written(tmp_path: Path, written: str, names: list[str]) -> None:
@@ -40,7 +49,7 @@ def test_class_names_are_the_words_written(tmp_path: Path, written: str, names: 
     assert load_dataset(root, on_problem="ignore").class_names == names
 
 
-@pytest.mark.parametrize("written", ["[cat, null]", "[cat, ~]", "[cat, '']", "[[cat], dog]", "[cat, {a: b}]"])
+@pytest.mark.parametrize("written", ["[cat, '']", "\n- cat\n-", "[[cat], dog]", "[cat, {a: b}]"])
 def test_class_names_that_are_no_words_are_refused(tmp_path: Path, written: str) -> None:
     with pytest.raises(FocusDetrError, match="data.yaml, line 3: a class name is"):
         load_dataset(write_yolo(tmp_path, f"{SPLITS}names: {written}\n"))
@@ -77,6 +86,17 @@ def test_class_names_that_are_no_words_are_refused(tmp_path: Path, written: str)
 def test_what_cannot_be_used_is_refused_with_its_line(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(FocusDetrError, match=f"data.yaml, {said}"):
         load_dataset(write_yolo(tmp_path, text))
+
+
+@pytest.mark.parametrize("nothing", ["", "null", "~"])
+def test_what_yaml_takes_for_nothing_is_nothing_but_in_names(tmp_path: Path, nothing: str) -> None:
+    others = "".join(f"{key}: {nothing}\n" for key in ("test", "path", "nc", "kpt_shape"))
+    assert list_splits(write_yolo(tmp_path, f"{SPLITS}names: [cat, dog]\n{others}")) == ["train", "val"]
+
+
+@pytest.mark.parametrize("count", ["2", "'2'", "2.0"])
+def test_the_number_of_classes_however_written(tmp_path: Path, count: str) -> None:
+    assert len(load_dataset(write_yolo(tmp_path, f"{SPLITS}names: [cat, dog]\nnc: {count}\n"))) == 2
 
 
 def test_odd_dates_in_keys_nobody_needs_do_not_matter(tmp_path: Path) -> None:

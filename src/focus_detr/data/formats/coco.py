@@ -45,6 +45,12 @@ _SAME_ID = Fault(
     "{count} images have the id of an earlier one and were left out",
     "Give every image its own id.",
 )
+_SAME_NAME = Fault(
+    "duplicate-image-name",
+    "error",
+    "{count} images have the file name of an earlier one and were left out; it was given their objects",
+    "List every file once.",
+)
 _SAME_FILE = Fault(
     "duplicate-image-name",
     "error",
@@ -91,7 +97,7 @@ def read_split(split: CocoSplit, log: ProblemLog) -> Source:
     categories, stands_for = _categories(content["categories"], used, split.file, log)
     images = _images(content["images"], split, log)
     attach_objects(content["annotations"], images, stands_for, split.file, log)
-    return Source(categories, list(images.values()))
+    return Source(categories, list({id(image): image for image in images.values()}.values()))
 
 
 def _split_name(file: Path, root: Path) -> str:
@@ -132,7 +138,7 @@ def _categories(
 ) -> tuple[dict[int, str], dict[str, int]]:
     """Names by id in order of id, and every id of the file (as `id_key`) with the one that stands for it."""
     usable = [
-        (found, entry["name"], entry.get("supercategory"))
+        (found, entry["name"].strip(), entry.get("supercategory"))
         for entry in entries
         if (found := _id_of(entry)) is not None
     ]
@@ -149,7 +155,12 @@ def _categories(
         # Roboflow writes the data set's own name as a parent class nothing is labelled with.
         if parent == "none" and name in parents and key not in used:
             continue
-        if name in by_name or identifier in categories:
+        if categories.get(identifier, name) != name:
+            raise FocusDetrError(
+                f"{file}: category {identifier} is both {in_line(categories[identifier])!r} and "
+                f"{in_line(name)!r}: nothing tells their objects apart. Give each its own id."
+            )
+        if name in by_name:
             log.add(
                 "duplicate-category",
                 "warning",
@@ -157,7 +168,7 @@ def _categories(
                 f"category {in_line(name)!r} (id {identifier}) is listed twice",
                 "Both are read as one class.",
             )
-        if identifier not in categories and name not in by_name:
+        if name not in by_name:
             categories[identifier] = name
             by_name[name] = identifier
         stands_for.setdefault(key, by_name.get(name, identifier))
@@ -167,11 +178,13 @@ def _categories(
 def _id_of(category: Any) -> int | None:
     if not isinstance(category, dict) or not isinstance(category.get("name"), str):
         return None
+    if not category["name"].strip():
+        return None
     return whole_id(category.get("id"))
 
 
 def _images(entries: list[Any], split: CocoSplit, log: ProblemLog) -> dict[str, RawImage]:
-    """Images by id (as `id_key`)."""
+    """Images by id (as `id_key`); one that is listed again, under its other ids too."""
     tally = Tally(split.file, log)
     named: list[tuple[str, dict[str, Any]]] = []
     for position, entry in enumerate(entries):
@@ -183,17 +196,24 @@ def _images(entries: list[Any], split: CocoSplit, log: ProblemLog) -> dict[str, 
     place = _placement([entry["file_name"] for _, entry in named], split)
     images: dict[str, RawImage] = {}
     owner_of_file: dict[Path, str] = {}
+    name_of: dict[str, str] = {}
     for key, entry in named:
         path = place.path(entry["file_name"])
         shown = in_line(entry["file_name"], 120)
         if key in images:
             tally.add(_SAME_ID, f"{shown} (id {in_line(key, 40)})")
+        elif path in owner_of_file and entry["file_name"] == name_of[owner_of_file[path]]:
+            # Without the objects of the second entry, what they are would be background in the first.
+            images[key] = images[owner_of_file[path]]
+            tally.add(
+                _SAME_NAME, f"{shown}, images {in_line(owner_of_file[path], 40)} and {in_line(key, 40)}"
+            )
         elif path in owner_of_file:
             tally.add(
                 _SAME_FILE, f"{shown}, images {in_line(owner_of_file[path], 40)} and {in_line(key, 40)}"
             )
         else:
-            owner_of_file[path] = key
+            owner_of_file[path], name_of[key] = key, entry["file_name"]
             images[key] = RawImage(
                 path=path,
                 image_id=whole_id(key),

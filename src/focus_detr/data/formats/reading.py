@@ -76,7 +76,8 @@ def read_json(file: Path) -> Any:
 
 
 def read_xml(file: Path) -> ElementTree.Element:
-    """The root of an xml file, read in the encoding it declares; elements are named without namespace."""
+    """The root of an xml file, read in the encoding it declares; elements are named in lower case, without
+    namespace."""
     content = _read_bytes(file, LABEL_LIMIT)
     declared = _XML_ENCODING.match(content)
     # A file that begins with plain "<?xml" is not in the UTF-16 that some writers declare all the same.
@@ -87,13 +88,13 @@ def read_xml(file: Path) -> ElementTree.Element:
     if "<!ENTITY" in text:
         raise UnreadableFileError(f"{file}: not readable as xml: it defines entities. Write them out.")
     try:
-        root = ElementTree.fromstring(text)
+        root = ElementTree.fromstring(text.lstrip())  # a declaration may come after nothing, also no line
     except (ElementTree.ParseError, ValueError) as error:
         raise UnreadableFileError(
             f"{file}: not readable as xml ({error}). It may be empty or cut short: write it again."
         ) from error
     for node in root.iter():
-        node.tag = node.tag.rpartition("}")[2]
+        node.tag = node.tag.rpartition("}")[2].lower()
     return root
 
 

@@ -20,6 +20,7 @@ _LABEL_FILES = ("labels.txt", "classes.txt")
 # In lower case; those of FiftyOne (data, labels) and what people name them.
 _XML_FOLDERS = ("annotations", "annotation", "labels", "xmls", "xml")
 _IMAGE_FOLDERS = ("jpegimages", "images", "data", "image", "imgs", "img")
+_PROBES = 16
 _SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
 
 _STALE = Fault(
@@ -83,6 +84,8 @@ def read_split(split: VocSplit, log: ProblemLog) -> Source:
         file = _xml_file(split.xml_folder, stem)
         try:
             root = read_xml(file)
+            if next(root.iter("annotation"), None) is None:
+                raise UnreadableFileError(f"{file}: holds no <annotation>, as those of VOC do.")
         except UnreadableFileError as error:
             _report_unreadable(file, error, log)
             continue
@@ -125,11 +128,14 @@ def _split_place(folder: Path) -> _Place | None:
 
 
 def _holds_voc(folder: Path, inner: bool = True) -> bool:
-    first = next(iter(files_in(folder, ".xml")), None)
-    if first is None:
+    files = files_in(folder, ".xml")
+    if not files:
         return inner and any(_holds_voc(below, inner=False) for below in folders_in(folder))
-    start = read_start(first, 4096).replace(b"\0", b"")  # UTF-16 has a NUL beside every letter
-    return b"<annotation" in start or not start
+    # One that is empty or about something else says nothing of the others.
+    starts = (read_start(file, 4096) for file in files[:: max(1, len(files) // _PROBES)])
+    # UTF-16 has a NUL beside every letter.
+    texts = [text for start in starts if (text := start.replace(b"\0", b"").strip())]
+    return any(b"<annotation" in text.lower() for text in texts) or not texts
 
 
 def _stems(folder: Path) -> tuple[str, ...]:

@@ -26,6 +26,11 @@ def read_lists(image_sets: Path, stems: Iterable[str]) -> dict[str, tuple[str, .
         # "scan 0" and "scan 1" are rows of a class, or images of that name: the annotations there decide.
         if rows and len(columns) == len(rows) and not any(stem in known for stem in whole):
             split = file.stem.rpartition("_")[2]
+            if (
+                split == file.stem
+            ):  # no class before it: the split's own list, with a column that says nothing
+                splits[split] = tuple(_stem(column, known) for column in columns)
+                continue
             of_classes.setdefault(split, []).extend(_stem(column, known) for column in columns)
         else:
             splits[file.stem] = tuple(whole)
@@ -33,8 +38,19 @@ def read_lists(image_sets: Path, stems: Iterable[str]) -> dict[str, tuple[str, .
 
 
 def _stem(row: str, known: frozenset[str]) -> str:
-    """The annotation that a row names: perhaps quoted (CVAT), with an ending, with folders of elsewhere."""
+    """The annotation that a row names: perhaps quoted (CVAT), with an ending, with folders of elsewhere, or
+    picture and annotation beside each other (Paddle)."""
     name = row[1:-1] if len(row) > 2 and row[0] == row[-1] == '"' else row
-    without_ending = str(Path(name.replace("\\", "/")).with_suffix("")) if is_image_file(Path(name)) else name
+    without_ending = _without_ending(name)
     found = (part for part in tails(without_ending) if part in known)
-    return next(found, without_ending)
+    if (stem := next(found, None)) is not None:
+        return stem
+    columns = [_without_ending(column) for column in row.split()]
+    of_columns = {next((part for part in tails(column) if part in known), None) for column in columns}
+    stem = of_columns.pop() if len(columns) == 2 and len(of_columns) == 1 else None
+    return without_ending if stem is None else stem
+
+
+def _without_ending(name: str) -> str:
+    path = Path(name.replace("\\", "/"))
+    return str(path.with_suffix("")) if is_image_file(path) or path.suffix.lower() == ".xml" else name

@@ -46,7 +46,8 @@ def read_objects(
     boxes: list[RawBox] = []
     tally = Tally(file, log)
     unknown = Names()
-    nodes = list(root.iter("object"))
+    # LabelMe keeps what was deleted, with a mark.
+    nodes = [node for node in root.iter("object") if (node.findtext("deleted") or "").strip() != "1"]
     for position, node in enumerate(nodes):
         name = object_name(node)
         example = f"object {position + 1}"

@@ -12,7 +12,7 @@ from focus_detr.data.formats.reading import LIST_LIMIT, UnreadableFileError, rea
 from focus_detr.data.formats.reading_yaml import YamlFile, read_yaml
 from focus_detr.data.formats.searching import files_below, files_in, is_image_file
 from focus_detr.data.formats.source import ProblemLog, RawImage, Source
-from focus_detr.data.formats.values import shown_value, whole_id
+from focus_detr.data.formats.values import number, shown_value, whole_id
 from focus_detr.data.formats.yolo_labels import RowForm, label_file, read_rows
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import in_line, listed
@@ -22,13 +22,15 @@ _SPLIT_KEYS = ("train", "val", "valid", "validation", "test", "minival")
 
 @dataclass(frozen=True)
 class YoloSplit:
-    """`file`: what describes the data set. `entries`: folders, lists, pictures, from `base` or beside it."""
+    """`file`: what describes the data set. `entries`: folders, lists, pictures, from `base` or beside it.
+    `rivals`: those of the other splits."""
 
     file: Path
     base: Path
     entries: tuple[str, ...]
     names: dict[int, str]
     keypoint_values: int = 0
+    rivals: tuple[str, ...] = ()
 
 
 def find_splits(root: Path) -> dict[str, YoloSplit]:
@@ -99,25 +101,36 @@ def read_split(split: YoloSplit, log: ProblemLog) -> Source:
 
 def _splits(content: YamlFile) -> dict[str, YoloSplit]:
     names = _names(content)
-    classes = content.values.get("nc")
-    if classes is not None and whole_id(classes) != len(names):
+    classes = content.get("nc")
+    if classes is not None and number(classes) != len(names):
         shown = in_line(classes, 60) if isinstance(classes, str) else _shown(classes)
         raise content.refusal("nc", f"nc is {shown} but {len(names)} names are given. Make them agree")
     base, keypoints = _base(content), _keypoint_values(content)
-    given = [key for key in _SPLIT_KEYS if content.values.get(key) not in (None, [])]
+    given = [key for key in _SPLIT_KEYS if content.get(key) not in (None, [])]
     if not given:
         empty = next(key for key in _SPLIT_KEYS if key in content.values)
         raise content.refusal(empty, f"{empty!r} is empty: name a folder or a list of images")
-    return {key: YoloSplit(content.file, base, _entries(content, key), names, keypoints) for key in given}
+    entries = {key: _entries(content, key) for key in given}
+    return {
+        key: YoloSplit(
+            content.file,
+            base,
+            own,
+            names,
+            keypoints,
+            rivals=tuple(entry for other in given if other != key for entry in entries[other]),
+        )
+        for key, own in entries.items()
+    }
 
 
 def _names(content: YamlFile) -> dict[int, str]:
-    value = content.values["names"]
+    value = content.get("names")
     pairs: list[tuple[int | None, Any]] = []
     if isinstance(value, list):
         pairs = list(enumerate(value))
     elif isinstance(value, dict):
-        pairs = [(whole_id(key), name) for key, name in value.items()]
+        pairs = [(int(key) if key.isdecimal() else None, name) for key, name in value.items()]
     if not pairs or sorted(index for index, _ in pairs if index is not None) != list(range(len(pairs))):
         raise content.refusal(
             "names", f"'names' must be a list, or a map of 0, 1, 2, ... to names; it is {_shown(value)}"
@@ -128,7 +141,7 @@ def _names(content: YamlFile) -> dict[int, str]:
             "names",
             f"a class name is {_shown(bad[0])}: names are text; put one that yaml reads otherwise in quotes",
         )
-    return dict(sorted((index, name) for index, name in pairs if index is not None))
+    return dict(sorted((index, name.strip()) for index, name in pairs if index is not None))
 
 
 def _shown(value: Any) -> str:
@@ -141,7 +154,7 @@ def _base(content: YamlFile) -> Path:
     """`path` counts from the yaml's folder; where no such folder is (a path of another machine), that
     folder."""
     here = content.file.parent
-    path = content.values.get("path")
+    path = content.get("path")
     if path is None:
         return here
     if not isinstance(path, str) or not path.isprintable():
@@ -156,7 +169,7 @@ def _base(content: YamlFile) -> Path:
 
 def _keypoint_values(content: YamlFile) -> int:
     """How many numbers of a row are keypoints: the product of `kpt_shape`, 0 where there is none."""
-    shape = content.values.get("kpt_shape")
+    shape = content.get("kpt_shape")
     if shape is None:
         return 0
     sizes = [whole_id(item) for item in shape] if isinstance(shape, list) else []
@@ -184,9 +197,10 @@ def _entries(content: YamlFile, key: str) -> tuple[str, ...]:
 
 def _image_paths(entry: str, split: YoloSplit) -> dict[Path, Path]:
     """Images, each with the list or folder that names it."""
-    # Roboflow writes ../train/images for a folder beside the yaml, others the paths of their machine.
-    place = first_existing(os.path.expanduser(entry), [split.base, split.file.parent, split.base / "images"])
-    if place is None:
+    place = _place(entry, split)
+    # Without the folders that are not here, the names of two splits may become one.
+    shared = place is not None and not _is_whole(entry, place) and _is_shared(place, split)
+    if place is None or shared:
         raise FocusDetrError(
             f"{split.file}: {in_line(entry)!r} is neither in {split.base} nor beside this file. "
             "Correct the path."
@@ -199,6 +213,24 @@ def _image_paths(entry: str, split: YoloSplit) -> dict[Path, Path]:
     if not paths:
         raise FocusDetrError(f"{place}: no image in this folder, which {split.file.name} names.")
     return dict.fromkeys(paths, place)
+
+
+def _place(entry: str, split: YoloSplit) -> Path | None:
+    # Roboflow writes ../train/images for a folder beside the yaml, others the paths of their machine.
+    return first_existing(os.path.expanduser(entry), [split.base, split.file.parent, split.base / "images"])
+
+
+def _is_whole(entry: str, place: Path) -> bool:
+    """Whether `place` is all that `entry` says, and not what is left of it without some folders."""
+    parts = [part for part in entry.replace("\\", "/").split("/") if part not in ("", ".", "..", "~")]
+    return place.parts[-len(parts) :] == tuple(parts)
+
+
+def _is_shared(place: Path, split: YoloSplit) -> bool:
+    """Whether another split lies there, too, above it or below it."""
+    here = place.resolve()
+    others = [found.resolve() for entry in split.rivals if (found := _place(entry, split)) is not None]
+    return any(here == other or here in other.parents or other in here.parents for other in others)
 
 
 def _listed_images(file: Path, base: Path) -> dict[Path, Path]:

@@ -20,6 +20,12 @@ _FORM = Fault(
     "{count} rows are not 'class cx cy w h' (nor a polygon) and were left out",
     "Write five numbers a row; keypoints after them need a `kpt_shape` in the yaml.",
 )
+_CONFIDENCE = Fault(
+    "bad-label-row",
+    "error",
+    "{count} rows have a sixth number, as the confidence of a prediction, and were left out",
+    "Leave the sixth number out where the boxes are right.",
+)
 _RANGE = Fault(
     "label-out-of-range",
     "error",
@@ -63,20 +69,33 @@ def label_file(image: Path) -> Path:
 def read_rows(file: Path, form: RowForm, log: ProblemLog) -> tuple[list[RawBox], int]:
     """The boxes of a label file, and how many of its rows (at least 1 if it cannot be read) were refused."""
     try:
-        rows = read_lines(file)
+        rows = [row for line in read_lines(file) if (row := line.partition("#")[0].strip())]
     except UnreadableFileError as error:
         log.add("bad-annotation", "error", file, str(error).removeprefix(f"{file}: "), "Write it again.")
         return [], 1
     boxes: list[RawBox] = []
     tally = Tally(file, log)
     for position, row in enumerate(rows):
-        box = _parse_row(row.split(), form)
+        box = _parse_row(_columns(row), form)
         if isinstance(box, RawBox):
             boxes.append(box)
         else:
             tally.add(box, f"row {position + 1}")
     tally.report()
     return boxes, len(rows) - len(boxes)
+
+
+def _columns(row: str) -> list[str]:
+    """The columns of a row, between spaces as YOLO writes them, or semicolons or commas as spreadsheets do.
+
+    "1 0,25 ..." are decimal commas.
+    """
+    if ";" in row:
+        return [column.strip() for column in row.rstrip("; ").split(";")]
+    columns = row.split()
+    if "," in row and (len(columns) == 1 or all(column.endswith(",") for column in columns[:-1])):
+        return [column.strip() for column in row.rstrip(", ").split(",")]
+    return columns
 
 
 def _places(image: Path) -> Iterator[Path]:
@@ -105,7 +124,7 @@ def _parse_row(row: list[str], form: RowForm) -> RawBox | Fault:
         box = box[:4]
     is_polygon = not form.keypoint_values and len(box) >= 6 and len(box) % 2 == 0
     if len(box) != 4 and not is_polygon:
-        return _FORM
+        return _CONFIDENCE if len(box) == 5 else _FORM
     if is_polygon and _looks_like_keypoints(box):
         return _KEYPOINTS
     if label not in form.names:
