@@ -16,6 +16,7 @@ MAPS = [
     *(f"stage{i}" for i in range(1, 5)),
     *(f"{kind}{level}" for level in range(3) for kind in ("classes", "boxes")),
 ]
+HEADS = [f"{kind}_preds{level}" for level in range(3) for kind in ("cls", "reg", "obj")]
 
 
 class Graph:
@@ -50,8 +51,8 @@ class Graph:
         else:
             names = [self.constant(weight), self.constant(bias)]
         y = self.node(
-            "Conv", [x, *names], kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[kernel // 2] * 4,
-            group=given if depthwise else 1,
+            "Conv", [x, *names], name if named else None, kernel_shape=[kernel] * 2, strides=[stride] * 2,
+            pads=[kernel // 2] * 4, group=given if depthwise else 1,
         )  # fmt: skip
         if not named:
             y = self.node("Mul", [y, self.node("Sigmoid", [y])], name)
@@ -121,10 +122,10 @@ def write_yolox(path, config, classes=80):
     for i, level in enumerate((p3, n4, n5)):
         stem = g.conv(level, width)
         tower = g.depthwise(g.depthwise(stem, width), width, name=f"classes{i}")
-        g.conv(tower, classes, named=f"head.cls_preds.{i}")
+        g.conv(tower, classes, name=f"cls_preds{i}", named=f"head.cls_preds.{i}")
         tower = g.depthwise(g.depthwise(stem, width), width, name=f"boxes{i}")
-        g.conv(tower, 4, named=f"head.reg_preds.{i}")
-        g.conv(tower, 1, named=f"head.obj_preds.{i}")
+        g.conv(tower, 4, name=f"reg_preds{i}", named=f"head.reg_preds.{i}")
+        g.conv(tower, 1, name=f"obj_preds{i}", named=f"head.obj_preds.{i}")
     images = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 416, 416])
     output = helper.make_tensor_value_info(g.nodes[-1].output[0], TensorProto.FLOAT, None)
     graph = helper.make_graph(g.nodes, "yolox", [images], [output], g.values)

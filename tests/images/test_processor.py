@@ -369,3 +369,15 @@ def test_half_precision_tensors_are_images():
     pixels = torch.rand(3, 8, 8, generator=torch.Generator().manual_seed(0)).bfloat16()
     plain = FocusDetrImageProcessor(do_resize=False, **PLAIN)
     assert torch.equal(plain(pixels)["pixel_values"], plain(pixels.float())["pixel_values"])
+
+
+def test_edges_may_be_rounded_to_multiples():
+    size = {"shortest_edge": 416, "longest_edge": 416, "multiple": 32}
+    processor = FocusDetrImageProcessor(size=size)
+    for image_size, made in (((480, 640), (320, 416)), ((640, 426), (416, 288)), ((20, 900), (32, 416))):
+        pixels = processor(Image.new("RGB", image_size[::-1]))["pixel_values"]
+        assert tuple(pixels.shape[2:]) == made
+    with pytest.raises(FocusDetrError, match="'multiple'"):
+        FocusDetrImageProcessor(size={**size, "multiple": 0})
+    with pytest.raises(FocusDetrError, match="size="):
+        FocusDetrImageProcessor(size={"height": 64, "width": 64, "multiple": 32})

@@ -15,6 +15,9 @@ MODELS = {
     "swin": lambda: small_model(SWIN),
     "lite": lambda: small_model(LITE),
     "yolox": lambda: small_model(YOLOX),
+    "cells": lambda: small_model(
+        host_options={"content_from_memory": True, "boxes_from_cells": True}, neck_norm=False
+    ),
     "dense": lambda: small_model(token_policy="dense"),
     "interleaved": lambda: small_model(token_policy="interleaved"),
     "interleaved, key-aware": lambda: small_model(

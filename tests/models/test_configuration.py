@@ -16,6 +16,7 @@ CHANGED = {
     "freeze_stages": 2,
     "train_norm_affine": True,
     "num_levels": 5,
+    "neck_norm": False,
     "d_model": 64,
     "attention_heads": 4,
     "num_points": 2,

@@ -2,7 +2,8 @@
 
 import torch
 
-from focus_detr.models.proposals import Proposals
+from focus_detr.models.heads.boxes import move_boxes
+from focus_detr.models.proposals import Proposals, cells
 from focus_detr.structures.geometry import Geometry
 
 CLASSES, CHANNELS = 5, 8
@@ -80,3 +81,35 @@ def test_padding_never_becomes_a_query():
     released = proposals.select(memory, geometry, content, padded_queries=True)
     assert released.valid is None and int((released.boxes[1] == 1).all(-1).sum()) == 30
     assert proposals.select(memory, geometry, content, padded_queries=False).valid.sum(1).tolist() == [36, 6]
+
+
+def test_cells_cover_each_image_level_by_level():
+    geometry = Geometry.padded([(4, 6), (2, 3)], torch.tensor([[[4, 6], [2, 3]], [[3, 4], [2, 2]]]))
+    boxes, inside = cells(geometry)
+    assert torch.equal(inside, geometry.valid)
+    alone, every = cells(Geometry.unpadded([(3, 4), (2, 2)], 1, torch.device("cpu")))
+    assert every.all() and torch.equal(boxes[1][inside[1]], alone[0])
+    for level, count in zip(alone[0].split([12, 4]), (12, 4), strict=True):
+        torch.testing.assert_close(level[:, 2:].prod(-1), torch.full((count,), 1 / count))
+    torch.testing.assert_close(alone[0, 1], torch.tensor([1.5 / 4, 0.5 / 3, 1 / 4, 1 / 3]))
+
+
+def test_boxes_move_in_units_of_their_sides_and_never_overflow():
+    start = torch.tensor([0.5, 0.4, 0.2, 0.1])
+    moved = move_boxes(torch.tensor([1.0, -2.0, 0.0, 0.6931472]), start)
+    torch.testing.assert_close(moved, torch.tensor([0.7, 0.2, 0.2, 0.2]))
+    assert torch.equal(move_boxes(torch.zeros(4), start), start)
+    assert move_boxes(torch.full((4,), 1000.0), start)[2:].max() < 13
+
+
+def test_queries_may_start_as_their_tokens_and_boxes_as_their_cells():
+    torch.manual_seed(0)
+    proposals = Proposals(CHANNELS, CLASSES)
+    proposals.box_head.start()
+    geometry = Geometry.unpadded([(5, 6)], 2, torch.device("cpu"))
+    memory = torch.randn(2, 30, CHANNELS)
+    found = proposals.select(memory, geometry, 7, padded_queries=False, from_cells=True)
+    best = proposals.class_head(proposals.norm(proposals.projection(memory))).amax(-1).topk(7).indices
+    for i in range(2):
+        assert torch.equal(found.content[i], memory[i, best[i]])
+        torch.testing.assert_close(found.boxes[i], cells(geometry)[0][i, best[i]])

@@ -49,6 +49,8 @@ class FocusDetrImageProcessor(BaseImageProcessor):
 
     Args:
         size: in pixels; {"shortest_edge", "longest_edge"} keeps the shape, {"height", "width"} stretches.
+            With "multiple" beside the former, edges are rounded to multiples of it: cells of a model's
+            coarsest stride then fit the image.
         rescale_factor, image_mean, image_std: a pixel 0..255 becomes (pixel * rescale_factor - mean) / std.
         pad_divisor: a batch is padded (zeros, right and below) to multiples of it.
         do_resize, do_rescale, do_normalize: False skips that step.

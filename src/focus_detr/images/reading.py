@@ -181,10 +181,12 @@ def resized_size(height: int, width: int, shortest_edge: int, longest_edge: int 
 
 def target_size(height: int, width: int, size: dict[str, int]) -> tuple[int, int]:
     """(height, width) that `size` asks for: {"height", "width"} stretches, {"shortest_edge"[,
-    "longest_edge"]} keeps the shape."""
+    "longest_edge"]} keeps the shape, as nearly as edges of whole "multiple"s allow."""
     if "height" in size:
         return size["height"], size["width"]
-    return resized_size(height, width, size["shortest_edge"], size.get("longest_edge"))
+    height, width = resized_size(height, width, size["shortest_edge"], size.get("longest_edge"))
+    multiple = size.get("multiple", 1)
+    return max(1, round(height / multiple)) * multiple, max(1, round(width / multiple)) * multiple
 
 
 def check_size(size: int | dict[str, int]) -> dict[str, int]:
@@ -195,10 +197,10 @@ def check_size(size: int | dict[str, int]) -> dict[str, int]:
         else {k: v for k, v in dict(size).items() if v is not None}
     )
     allowed = ({"height", "width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
-    if set(as_dict) not in allowed:
+    if set(as_dict) not in allowed and set(as_dict) - {"multiple"} not in allowed[1:]:
         raise FocusDetrError(
             f"size={size!r}: give {{'shortest_edge': ..., 'longest_edge': ...}} to keep the image's "
-            "shape, or {'height': ..., 'width': ...} to stretch it."
+            "shape, to which 'multiple': ... may be added, or {'height': ..., 'width': ...} to stretch it."
         )
     for key, value in as_dict.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -97,6 +97,8 @@ class FocusDetrConfig(PreTrainedConfig):
         backbone_config: a `transformers` backbone configuration (ResNet, Swin, EfficientNet-Lite, ...).
         freeze_stem, freeze_stages, train_norm_affine: what of the backbone is trained (see `build_backbone`).
         num_levels: feature levels; those beyond the backbone's outputs are made by strided convolutions.
+        neck_norm: group normalisation of the levels; False where the backbone's maps are to reach the encoder
+            as they are.
         host: how queries are made, decoded and matched: "dino" (see `focus_detr.models.hosts`).
         token_policy: what the encoder does to which tokens: "focus" (foreground selection, cascade, dual
             attention), "dense" (every token), or another of `focus_detr.models.policies`.
@@ -121,6 +123,7 @@ class FocusDetrConfig(PreTrainedConfig):
     freeze_stages: int = 0
     train_norm_affine: bool | None = None
     num_levels: int = 4
+    neck_norm: bool = True
     d_model: int = 256
     attention_heads: int = 8
     num_points: int = 4

@@ -93,7 +93,9 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             train_norm_affine=c.train_norm_affine,
         )
         host = HOSTS[c.host]
-        self.neck = Neck(self.backbone.channels, c.d_model, c.num_levels, norm=not host.single_scale)
+        self.neck = Neck(
+            self.backbone.channels, c.d_model, c.num_levels, c.neck_norm and not host.single_scale
+        )
         strides = list(self.backbone.strides)
         self.strides = strides + [strides[-1] * 2 ** (i + 1) for i in range(c.num_levels - len(strides))]
         self.level_embedding: nn.Parameter | None = None

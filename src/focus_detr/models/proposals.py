@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from focus_detr.models.heads.boxes import BoxHead
+from focus_detr.models.heads.boxes import BoxHead, move_boxes
 from focus_detr.models.heads.classes import ClassHead
 from focus_detr.models.precision import (
     FullPrecision,
@@ -74,22 +74,53 @@ class Proposals(FullPrecision):
         with without_autocast(content.device):
             return scorer(self.transform(content + positions.to(content.dtype), proposing))
 
-    def select(self, memory: Tensor, geometry: Geometry, content: Tensor, padded_queries: bool) -> Queries:
-        """The best tokens of memory (B,N,C) as queries; content (Q,C) is learned, by rank (mixed)."""
-        anchors, proposing = self.anchors(geometry)
+    def select(
+        self,
+        memory: Tensor,
+        geometry: Geometry,
+        content: Tensor | int,
+        padded_queries: bool,
+        from_cells: bool = False,
+    ) -> Queries:
+        """The best tokens of memory (B,N,C) as queries.
+
+        Args:
+            content: (Q,C), learned, by rank (mixed selection); or the number Q of queries, whose contents are
+                those of their tokens.
+            from_cells: boxes move from their tokens' cells, in units of these (`move_boxes`); otherwise from
+                the anchors, as logits.
+        """
+        anchors, proposing = cells(geometry) if from_cells else self.anchors(geometry)
+        count = content if isinstance(content, int) else len(content)
         features = self.transform(memory, proposing)
         best_class = self.class_head(features).amax(-1)  # (B,N)
-        chosen, valid = best_tokens(best_class, geometry, len(content), padded_queries)
+        chosen, valid = best_tokens(best_class, geometry, count, padded_queries)
         features = gather_rows(features, chosen)  # (B,Q,C)
         # The box head runs on the chosen tokens only: the others' boxes are never looked at.
-        boxes = (self.box_head(features) + gather_rows(anchors, chosen).to(features.dtype)).sigmoid()
+        delta, start = self.box_head(features), gather_rows(anchors, chosen).to(features.dtype)
+        boxes = move_boxes(delta, start) if from_cells else (delta + start).sigmoid()
+        if isinstance(content, int):
+            contents = gather_rows(memory, chosen)
+        else:
+            contents = content[: chosen.shape[1]].expand(memory.shape[0], -1, -1)
         return Queries(
-            content=content[: chosen.shape[1]].expand(memory.shape[0], -1, -1),
+            content=contents,
             boxes=boxes.detach(),
             class_logits=self.class_head(features),
             proposal_boxes=boxes,
             valid=valid,
         )
+
+
+def cells(geometry: Geometry) -> tuple[Tensor, Tensor]:
+    """The tokens' own cells, boxes_cxcywh (B,N,4) of their image, and which are in it (B,N)."""
+    centres = geometry.centres()
+    sides = (1 / geometry.sizes.flip(-1).to(centres.dtype)).unbind(1)  # (B,2) a level
+    side = torch.cat([s[:, None].expand(-1, n, -1) for n, s in zip(geometry.lengths, sides, strict=True)], 1)
+    inside = geometry.valid
+    if inside is None:
+        inside = torch.ones(centres.shape[:2], dtype=torch.bool, device=centres.device)
+    return torch.cat([centres, side], -1), inside
 
 
 class ProposalUser(nn.Module):

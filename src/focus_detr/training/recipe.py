@@ -85,6 +85,8 @@ class Recipe:
     shortest_edge: int = 800
     longest_edge: int = 1333
     """Images are resized, aspect ratio kept, for evaluation and use of the model; pixels."""
+    edge_multiple: int = 1
+    """Edges are rounded to multiples of it: of the coarsest stride, cells of all levels fit the image."""
     nms_threshold: float | None = None
     """Of boxes of one class that overlap by more (IoU), the trained model gives the best only.
 
@@ -184,6 +186,12 @@ class Recipe:
         return self.eval_batch_size or min(8, self.batch_size // self.gradient_accumulation)
 
     @property
+    def image_size(self) -> dict[str, int]:
+        """As image processors have it."""
+        size = {"shortest_edge": self.shortest_edge, "longest_edge": self.longest_edge}
+        return {**size, "multiple": self.edge_multiple} if self.edge_multiple > 1 else size
+
+    @property
     def length(self) -> int:
         """Epochs, or steps where ``max_steps`` is given."""
         return self.max_steps or self.epochs or 1
@@ -208,6 +216,7 @@ class Recipe:
             "batch_size",
             "gradient_accumulation",
             "log_steps",
+            "edge_multiple",
         )
         for key in at_least_one:
             if getattr(self, key) is not None and getattr(self, key) < 1:

@@ -148,8 +148,8 @@ def _train(
     if evaluator is None and eval_dataset is not None:
         evaluator = CocoEvaluator(eval_dataset, processor, recipe.evaluated_together, recipe.workers)
 
-    size = {"shortest_edge": recipe.shortest_edge, "longest_edge": recipe.longest_edge}
-    transforms = build_transforms(recipe.augmentation, **{"size": size, **recipe.augmentation_options})
+    options = {"size": recipe.image_size, **recipe.augmentation_options}
+    transforms = build_transforms(recipe.augmentation, **options)
     training_set = TransformedDataset(dataset, transforms, recipe.seed)
     loop = TrainingLoop(
         accelerator,

@@ -166,9 +166,7 @@ def build_image_processor(model: str | Path | PreTrainedModel, recipe: Recipe) -
     from focus_detr.zoo.presets import is_preset, preset
     from focus_detr.zoo.resolve import resolve_model
 
-    settings: dict[str, Any] = {
-        "size": {"shortest_edge": recipe.shortest_edge, "longest_edge": recipe.longest_edge}
-    }
+    settings: dict[str, Any] = {"size": recipe.image_size}
     if recipe.nms_threshold is not None:  # else a trained model keeps its own
         settings["nms_threshold"] = recipe.nms_threshold
     if not isinstance(model, PreTrainedModel) and not is_preset(str(model)):

@@ -67,6 +67,26 @@ _NANO = {
     "num_detections": 100,
     "num_fine_tokens": 50,
 }
+# On YOLOX-nano's towers, whose predictions its proposals start from (scripts/start_from_yolox.py).
+_YOLOX_NANO = {
+    "num_levels": 3,
+    "neck_norm": False,
+    "foreground_ranges": [64.0, 128.0],
+    "d_model": 96,
+    "attention_heads": 4,
+    "num_points": 2,
+    "encoder_layers": 1,
+    "decoder_layers": 2,
+    "encoder_ffn_dim": 192,
+    "decoder_ffn_dim": 192,
+    "keep_ratio": 0.3,
+    "cascade": [1.0],
+    "num_queries": 150,
+    "num_detections": 100,
+    "num_fine_tokens": 50,
+    "denoising_queries": 0,
+    "host_options": {"content_from_memory": True, "boxes_from_cells": True},
+}
 
 _TWO_STAGE = {"two_stage": True, "box_refinement": True}
 _HOSTS: dict[str, dict[str, Any]] = {
@@ -132,6 +152,7 @@ _PRESETS: dict[str, Preset] = {
     "focus-detr-swin-large-384": Preset("swin-large-384", "coco-36ep-drop-30"),
     "focus-detr-lite0": Preset("efficientnet-lite0", "small-data", small=True),
     "focus-detr-nano": Preset("efficientnet-lite0", "small-data", small=True, fields=_NANO),
+    "focus-detr-yolox-nano": Preset("yolox-nano", "everyday", small=True, fields=_YOLOX_NANO),
     "dino-r50": Preset("resnet50", "coco-12ep", policy="dense"),
     "dino-r50-24ep": Preset("resnet50", "coco-24ep-all-images", policy="dense", fields=_LONG_SCHEDULE),
     "dino-swin-large-384": Preset("swin-large-384", "coco-36ep-drop-30", policy="dense"),

@@ -4,7 +4,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import torch
@@ -14,6 +15,8 @@ from transformers import initialization as init
 from focus_detr.models.layers import Layers
 from focus_detr.models.precision import FullMLP
 from focus_detr.structures.boxes import inverse_sigmoid
+
+_LARGEST_GROWTH = math.log(1000 / 16)  # as R-CNN has it: nothing overflows
 
 
 class BoxHead(FullMLP):
@@ -50,15 +53,27 @@ def refine_boxes(delta: Tensor, reference: Tensor, eps: float = 1e-3) -> Tensor:
     return (delta + logit).sigmoid()
 
 
+def move_boxes(delta: Tensor, reference: Tensor) -> Tensor:
+    """Boxes (B,Q,4): reference (B,Q,4) boxes_cxcywh, its centre moved by delta (B,Q,4) in units of its sides,
+    the sides multiplied by exponentials (R-CNN; LW-DETR section 3)."""
+    centre, sides = reference.split(2, -1)
+    shift, growth = delta.split(2, -1)
+    return torch.cat([centre + shift * sides, sides * growth.clamp(max=_LARGEST_GROWTH).exp()], -1)
+
+
 def locate(
-    heads: Layers[BoxHead], states: Sequence[Tensor], references: Sequence[Tensor], eps: float = 1e-3
+    heads: Layers[BoxHead],
+    states: Sequence[Tensor],
+    references: Sequence[Tensor],
+    refine: Callable[[Tensor, Tensor], Tensor] = refine_boxes,
 ) -> list[Tensor]:
     """boxes_cxcywh (B,Q,4) of the states (B,Q,C) after each layer, by a head each or by one for all.
 
     Args:
         references: (B,Q,2) points or (B,Q,4) boxes_cxcywh, what each layer's boxes are relative to.
+        refine: how a head's answer moves a reference.
     """
     return [
-        refine_boxes(heads[min(j, len(heads) - 1)](state), reference, eps)
+        refine(heads[min(j, len(heads) - 1)](state), reference)
         for j, (state, reference) in enumerate(zip(states, references, strict=True))
     ]

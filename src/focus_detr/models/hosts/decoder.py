@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -56,11 +57,21 @@ class DecoderLayer(GradientCheckpointingLayer):
 
 
 class Decoder(nn.Module):
-    """Layers whose queries move their boxes as they go."""
+    """Layers whose queries move their boxes as they go.
 
-    def __init__(self, layers: list[DecoderLayer], channels: int) -> None:
+    Args:
+        refine: how a box head's answer moves a reference.
+    """
+
+    def __init__(
+        self,
+        layers: list[DecoderLayer],
+        channels: int,
+        refine: Callable[[Tensor, Tensor], Tensor] = refine_boxes,
+    ) -> None:
         super().__init__()
         self.channels = channels
+        self.refine = refine
         self.layers = Layers(layers)
         self.norm = nn.LayerNorm(channels)
         self.position_mlp = MLP(2 * channels, channels, channels)
@@ -105,7 +116,7 @@ class Decoder(nn.Module):
             if j + 1 < len(self.layers):
                 # A layer's box head moves what the next layer looks at, and what its boxes are relative to:
                 # with a gradient there, and none through where it looks.
-                start = refine_boxes(box_heads[j](states), reference)
+                start = self.refine(box_heads[j](states), reference)
                 reference = start.detach()
         return output
 

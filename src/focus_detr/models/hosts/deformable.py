@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -102,7 +103,8 @@ class DeformableHost(Host):
         )
         output.logits = classify(self.class_heads, output.states)
         if refining is None:
-            output.boxes = locate(self.box_heads, output.states, output.references, self.options.logit_eps)
+            refine = partial(refine_boxes, eps=self.options.logit_eps)
+            output.boxes = locate(self.box_heads, output.states, output.references, refine)
         output.valid, output.queries = valid, queries
         return output
 

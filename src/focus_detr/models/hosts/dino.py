@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from focus_detr.models.heads.boxes import BoxHead, locate
+from focus_detr.errors import FocusDetrError
+from focus_detr.models.heads.boxes import BoxHead, locate, move_boxes, refine_boxes
 from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import Decoder, decoder_layers, self_attention_mask
@@ -36,6 +37,11 @@ class DinoOptions(NoiseOptions, KeyAwareOptions):
 
     denoising_queries: int = 100
     """Budget of contrastive denoising queries in training; 0 switches them off."""
+    content_from_memory: bool = False
+    """Queries start with the contents of their tokens (Efficient DETR); otherwise with learned ones."""
+    boxes_from_cells: bool = False
+    """Proposals start from the cells of their tokens, and boxes move in units of their sides, as in detectors
+    with anchors; otherwise proposals start from fixed sizes, and boxes move as logits."""
 
 
 @HOSTS.register("dino")
@@ -49,9 +55,11 @@ class DinoHost(Host):
         super().__init__(config, proposals)
         c = config
         assert c.num_labels is not None  # filled in by the configuration
-        self.query_content = nn.Embedding(c.num_queries, c.d_model)
+        if not self.options.content_from_memory:
+            self.query_content = nn.Embedding(c.num_queries, c.d_model)
         self.label_embedding = nn.Embedding(c.num_labels, c.d_model)
-        self.decoder = Decoder(decoder_layers(c, self.options), c.d_model)
+        self.refine = move_boxes if self.options.boxes_from_cells else refine_boxes
+        self.decoder = Decoder(decoder_layers(c, self.options), c.d_model, self.refine)
         self.class_heads = Layers(ClassHead(c.d_model, c.num_labels) for _ in range(c.decoder_layers))
         self.box_heads = Layers(BoxHead(c.d_model) for _ in range(c.decoder_layers))
         self.objective = objective_of(c)
@@ -63,6 +71,11 @@ class DinoHost(Host):
         options: DinoOptions = read_options(cls.options_class, config.host_options, "host_options")
         check_noise(options)
         check_ranges(options, "host_options", denoising_queries=(0, math.inf))
+        if options.boxes_from_cells and config.token_policy == "sparse":
+            raise FocusDetrError(
+                "host_options['boxes_from_cells']=True: token_policy='sparse' has boxes of its own, which "
+                "start from fixed sizes; use another policy"
+            )
 
     def forward(
         self,
@@ -74,8 +87,13 @@ class DinoHost(Host):
     ) -> DecoderOutput:
         assert self.proposals is not None
         tokens, geometry = memory.tokens, memory.geometry
+        learned = None if self.options.content_from_memory else self.query_content.weight
         queries = self.proposals.select(
-            tokens, geometry, self.query_content.weight, self.quirks.padded_queries
+            tokens,
+            geometry,
+            self.config.num_queries if learned is None else learned,
+            self.quirks.padded_queries,
+            from_cells=self.options.boxes_from_cells,
         )
         if labels is not None and denoising is None:
             denoising = self._draw_denoising(labels)
@@ -96,12 +114,13 @@ class DinoHost(Host):
             with_samples,
         )
         output.logits = classify(self.class_heads, output.states)
-        output.boxes = locate(self.box_heads, output.states, output.references)
+        output.boxes = locate(self.box_heads, output.states, output.references, self.refine)
         output.valid, output.queries, output.denoising = queries.valid, queries, denoising
         return output
 
     def start(self) -> None:
-        init.xavier_uniform_(self.query_content.weight)
+        if not self.options.content_from_memory:
+            init.xavier_uniform_(self.query_content.weight)
         init.normal_(self.label_embedding.weight)
 
     def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
