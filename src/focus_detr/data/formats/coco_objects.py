@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from focus_detr.data.formats.coco_boxes import box_around, given_box
-from focus_detr.data.formats.source import Fault, Names, ProblemLog, RawBox, RawImage, Tally
+from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, RawImage, Tally, UnknownClasses
 from focus_detr.data.formats.values import id_key, is_fraction, positive, shown_value
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import in_line
@@ -91,7 +91,7 @@ def attach_objects(
     Raises `FocusDetrError` where most boxes are fractions, or no annotation names an image that is listed.
     """
     tally = Tally(file, log)
-    unknown = Names()
+    unknown = UnknownClasses(file, log)
     seen: dict[str, tuple[Any, ...]] = {}
     boxes = fractions = placed = 0
     homeless, astray = False, ""
@@ -145,14 +145,9 @@ def attach_objects(
         for key in [key for key, image in images.items() if not image.boxes and not image.lost]:
             tally.add(_DOUBTFUL, in_line(images.pop(key).path.name, 120))
     tally.report()
-    if unknown:
-        log.add(
-            "unknown-class",
-            "error",
-            file,
-            f"annotations of category ids that 'categories' does not list were left out: {unknown}",
-            "Add the categories or remove them.",
-        )
+    unknown.report(
+        "annotations of category ids that 'categories' does not list", "Add the categories or remove them."
+    )
 
 
 def _repeats(

@@ -85,20 +85,20 @@ class Tally:
             )
 
 
-class Names:
-    """Counts names that stand where they should not, with the place of the first of each."""
+class UnknownClasses:
+    """Counts objects of classes that a data set does not have, with the place of the first of each."""
 
-    def __init__(self) -> None:
+    def __init__(self, file: Path, log: ProblemLog) -> None:
+        self._file, self._log = file, log
         self._found: dict[str, tuple[int, str]] = {}
 
     def add(self, name: str, place: str) -> None:
         count, first = self._found.get(name, (0, place))
         self._found[name] = count + 1, first
 
-    def __bool__(self) -> bool:
-        return bool(self._found)
-
-    def __str__(self) -> str:
-        return listed(
-            f"{name} ({count} times, first {place})" for name, (count, place) in self._found.items()
-        )
+    def report(self, what: str, fix: str) -> None:
+        """One problem for all of them; ``what`` ("objects of ...") says what they are."""
+        if not self._found:
+            return
+        found = (f"{name} ({count} times, first {place})" for name, (count, place) in self._found.items())
+        self._log.add("unknown-class", "error", self._file, f"{what} were left out: {listed(found)}", fix)

@@ -6,7 +6,7 @@ import math
 from pathlib import Path
 from xml.etree.ElementTree import Element
 
-from focus_detr.data.formats.source import Fault, Names, ProblemLog, RawBox, Tally
+from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, Tally, UnknownClasses
 from focus_detr.data.formats.values import is_fraction, number
 from focus_detr.printable import in_line, listed
 
@@ -45,7 +45,7 @@ def read_objects(
     """The boxes of a file, and how many of its objects could not be read."""
     boxes: list[RawBox] = []
     tally = Tally(file, log)
-    unknown = Names()
+    unknown = UnknownClasses(file, log)
     # LabelMe keeps what was deleted, with a mark.
     nodes = [node for node in root.iter("object") if (node.findtext("deleted") or "").strip() != "1"]
     for position, node in enumerate(nodes):
@@ -61,14 +61,7 @@ def read_objects(
         else:
             boxes.append(RawBox(box, label_of[name]))
     tally.report()
-    if unknown:
-        log.add(
-            "unknown-class",
-            "error",
-            file,
-            f"objects of classes that are not known were left out: {unknown}",
-            f"Known classes: {listed(label_of)}.",
-        )
+    unknown.report("objects of classes that are not known", f"Known classes: {listed(label_of)}.")
     return boxes, len(nodes) - len(boxes)
 
 
