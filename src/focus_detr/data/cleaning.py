@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 
 from focus_detr.data.formats.source import ProblemLog, RawBox, RawImage, Source
+from focus_detr.data.headers import read_headers
 from focus_detr.data.records import UNNUMBERED, Record, Severity
 from focus_detr.errors import FocusDetrError
-from focus_detr.images.reading import ImageHeader, image_header, read_image
+from focus_detr.images.reading import ImageHeader
 from focus_detr.printable import in_line
 from focus_detr.structures.instances import Instances, clip_to
 
-ImageCheck = Literal["none", "headers", "decode"]
+ImageCheck = Literal["none", "sizes", "headers", "decode"]
 
 # (slack, smallest): annotation tools round, so boxes reaching out by the slack are clipped without a word;
 # a side below the smallest is no side, also after rounding to float32.
@@ -87,19 +87,11 @@ def _is_there(image: RawImage, log: ProblemLog) -> bool:
 
 
 def _headers(images: list[RawImage], check: ImageCheck) -> list[ImageHeader | FocusDetrError | None]:
-    if check == "none":
-        return [None] * len(images)
+    def wanted(image: RawImage) -> bool:
+        return check in ("headers", "decode") or (check == "sizes" and image.declared_size is None)
 
-    def look(image: RawImage) -> ImageHeader | FocusDetrError:
-        try:
-            if check == "decode":
-                read_image(image.path)
-            return image_header(image.path)
-        except FocusDetrError as error:
-            return error
-
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        return list(pool.map(look, images))
+    found = iter(read_headers([image.path for image in images if wanted(image)], check == "decode"))
+    return [next(found) if wanted(image) else None for image in images]
 
 
 def _trusted_size(image: RawImage, header: ImageHeader | None, log: ProblemLog) -> tuple[int, int] | None:

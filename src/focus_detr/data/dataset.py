@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import Dataset
 
+from focus_detr.data.headers import read_headers
 from focus_detr.data.records import Problem, Record, Sample, Severity
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import read_image
@@ -61,10 +62,7 @@ class DetectionDataset(Dataset[Sample]):
                 try:
                     return self.read(position)
                 except FocusDetrError as error:
-                    self._unreadable.add(position)
-                    path = self.records[position].path
-                    fix = "The next readable image is used in its place."
-                    self._report("unreadable-image", "error", path, str(error), fix)
+                    self._report_unreadable(position, error)
         raise FocusDetrError(f"{self.name}: none of the {count} images of {self.split!r} can be read.")
 
     def read(self, index: int) -> Sample:
@@ -85,6 +83,29 @@ class DetectionDataset(Dataset[Sample]):
             orig_size=(image.height, image.width),
             crowds=crowds,
         )
+
+    def sizes(self) -> list[tuple[int, int] | None]:
+        """(width, height) of every image, in pixels; None where its file cannot be read, which is reported.
+
+        Loading has read those that the annotations do not give; this reads what is still unknown, once.
+        """
+        unknown = [
+            index
+            for index, record in enumerate(self.records)
+            if record.known_size is None and index not in self._unreadable
+        ]
+        headers = read_headers([self.records[index].path for index in unknown])
+        for index, header in zip(unknown, headers, strict=True):
+            if isinstance(header, FocusDetrError):
+                self._report_unreadable(index, header)
+            else:
+                self.records[index].known_size = header.size
+        return [record.known_size for record in self.records]
+
+    def _report_unreadable(self, index: int, error: FocusDetrError) -> None:
+        self._unreadable.add(index)
+        fix = "The next readable image is used in its place."
+        self._report("unreadable-image", "error", self.records[index].path, str(error), fix)
 
     def _report_size(self, index: int, size: tuple[int, int]) -> None:
         if index in self._mis_sized:
@@ -116,6 +137,7 @@ class DetectionDataset(Dataset[Sample]):
         `iscrowd`."""
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
+        self.sizes()
         for record in self.records:
             width, height = record.size
             images.append(

@@ -68,8 +68,9 @@ def load_dataset(
         on_problem: "warn" logs the summary, "ignore" is silent, "raise" refuses a data set with any problem;
             a callable gets each `Problem`. All of them are in `.problems` in any case.
         check_images: "headers" reads every image's header (unreadable and mis-sized files are found now),
-            "decode" all pixels (cut-short files too), "none" leaves it to the first use. Not given: "headers"
-            for up to 20,000 images. Missing files are always found now.
+            "decode" all pixels (cut-short files too), "sizes" the headers of images whose size is not in the
+            annotations, "none" leaves it to the first use. Not given: "headers" for up to 20,000 images,
+            "sizes" for more. Missing files are always found now.
         crowds: what annotations of COCO with `iscrowd` 1 are: "regions" that hold many objects, neither
             learned nor scored, or "objects" like all others (some tools write 1 for every brush stroke).
 
@@ -86,7 +87,7 @@ def load_dataset(
     names = given_names(classes) if classes is not None else shared_names(sources, root)
     check_overlap(names, sources, root)
     few = sum(len(source.images) for source in sources) <= _FEW_IMAGES
-    check = check_images or ("headers" if few else "none")
+    check = check_images or ("headers" if few else "sizes")
     records = [
         record
         for source in sources

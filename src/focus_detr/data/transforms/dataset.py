@@ -16,6 +16,7 @@ from focus_detr.data.transforms.draws import Draws, shape_of
 from focus_detr.data.transforms.geometric import Compose, OneOf, Transform
 from focus_detr.data.transforms.mosaic import Mosaic
 
+_SQUARE = (1, 1)  # for an image that cannot be read: another will take its place
 # Sets the numbers of batches apart from those of images.
 _OF_BATCHES = 1
 
@@ -56,7 +57,7 @@ class TransformedDataset(Dataset[Sample]):
     @property
     def shapes(self) -> list[int]:
         """The shape of each image (see `shape_of`), negative for those that stand upright."""
-        sizes = [record.size for record in self.dataset.records]
+        sizes = [size or _SQUARE for size in self.dataset.sizes()]
         return [shape_of(height, width) * (-1 if height > width else 1) for width, height in sizes]
 
     def __getitem__(self, index: int | Place) -> Sample:
