@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from transformers import PreTrainedConfig, PreTrainedModel
 from transformers.utils import ModelOutput
 
@@ -90,8 +92,8 @@ class TinyDetector(PreTrainedModel):
         return TinyOutput(loss=sum(parts.values()), loss_dict=parts, logits=logits, pred_boxes=boxes)
 
 
-def tiny_detector(noise: float = 0.1, classes: list[str] = CLASSES) -> TinyDetector:
-    torch.manual_seed(0)
+def tiny_detector(noise: float = 0.1, classes: list[str] = CLASSES, seed: int = 0) -> TinyDetector:
+    torch.manual_seed(seed)
     return TinyDetector(TinyConfig(noise=noise, id2label=dict(enumerate(classes)), label2id=None))
 
 
@@ -165,24 +167,30 @@ def main(data: str, output: str, options: str) -> None:
     from focus_detr.training.loop import TrainingLoop
 
     settings = json.loads(options)
-    os.environ.update(settings.pop("environment", {}))
+    environment = settings.pop("environment", {})
+    os.environ.update(environment)
+    in_shards = "ACCELERATE_USE_FSDP" in environment
     die_at, die_saving = settings.pop("die_at", None), settings.pop("die_saving", None)
     die_of, tell = settings.pop("die_of", signal.SIGKILL), settings.pop("evaluator", True)
-    step, save_quietly = TrainingLoop._step, saving.save_quietly
+    step, save_model = TrainingLoop._step, saving.save_model
 
     def dying_step(self, *args):
         if self.state.step == die_at:
             os.kill(os.getpid(), die_of)
+        assert all(isinstance(each, DTensor) == in_shards for each in self.model.trained.parameters())
         return step(self, *args)
 
-    def dying_save(model, folder, state=None):
-        save_quietly(model, folder, state)
+    def dying_save(model, image_processor, folder):
+        save_model(model, image_processor, folder)
         if folder.name == f".checkpoint-{die_saving}.writing":
             os.kill(os.getpid(), signal.SIGKILL)
 
-    TrainingLoop._step, saving.save_quietly = dying_step, dying_save
+    TrainingLoop._step, saving.save_model = dying_step, dying_save
     denoising = settings.pop("focus_detr", None)
-    model = settings.pop("model", None) or tiny_detector(noise=settings.pop("noise", 0.1))
+    # The weights of the first process count.
+    model = settings.pop("model", None) or tiny_detector(
+        noise=settings.pop("noise", 0.1), seed=int(os.environ.get("RANK", 0))
+    )
     train(
         data,
         model=model if denoising is None else small_focus_detr(denoising),
@@ -206,6 +214,17 @@ def start(data: Path, output: Path, **options):
     process = processes.Process(target=main, args=(str(data), str(output), json.dumps(options)))
     process.start()
     return process
+
+
+def start_two(data: Path, output: Path, environment: dict[str, str] | None = None, **options) -> list:
+    """Two processes that train together, started."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
+    group |= environment or {}
+    ranks = [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    return [start(data, output, environment=each, **options) for each in ranks]
 
 
 def finish(*started, killed: bool = False, code: int = 0) -> None:

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +15,7 @@ from hypothesis import strategies as st
 from focus_detr.errors import FocusDetrError
 from focus_detr.training.sampling import EpochBatchSampler
 from helpers import tiny_training
-from helpers.tiny_training import finish, losses, start
+from helpers.tiny_training import finish, losses, start, start_two
 
 # The model's own random numbers differ between processes: off. Each epoch's last batch holds 2 images.
 OPTIONS = {"noise": 0.0}
@@ -31,15 +30,6 @@ def alone(tiny_data, tmp_path_factory) -> Path:
     output = tmp_path_factory.mktemp("alone") / "run"
     finish(start(tiny_data, output, **OPTIONS))
     return output
-
-
-def start_two(data: Path, output: Path, **options) -> list:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
-    ranks = [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
-    return [start(data, output, environment=each, **options) for each in ranks]
 
 
 def test_two_processes_train_as_one(tiny_data, alone, tmp_path):

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from focus_detr.training.sharding import part_of
+
 Tensors = tuple[Tensor, ...] | list[Tensor]
 
 
@@ -27,6 +29,7 @@ def build_ema(model: nn.Module, decay: float, warmup_steps: float) -> AveragedMo
             for mean, value in zip(averages, weights, strict=True):
                 mean.copy_(value)
             return
+        averages, weights = ([part_of(each) for each in tensors] for tensors in (averages, weights))
         d = highest * (1 - math.exp(-float(num_averaged) / span))
         get_ema_multi_avg_fn(d)(averages, weights, num_averaged)
 

@@ -73,16 +73,20 @@ def evaluate_together(
     """The numbers of an evaluation, in every process.
 
     A `CocoEvaluator` has each process look at its share of the images; any other evaluator runs in the first
-    process alone.
+    process alone. Meanwhile the model is in evaluation mode.
     """
     rank, processes = accelerator.process_index, accelerator.num_processes
     numbers: dict[str, float] = {}
-    if processes > 1 and isinstance(evaluator, CocoEvaluator):
-        share = evaluator.find(model, rank, processes)
-        shares: list[Any] | None = [None] * processes if rank == 0 else None
-        torch.distributed.gather_object(share, shares)
-        if shares is not None:
-            numbers = evaluator.score(shares)
-    elif rank == 0:
-        numbers = evaluator(model)
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        if processes > 1 and isinstance(evaluator, CocoEvaluator):
+            share = evaluator.find(model, rank, processes)
+            shares: list[Any] | None = [None] * processes if rank == 0 else None
+            torch.distributed.gather_object(share, shares)
+            if shares is not None:
+                numbers = evaluator.score(shares)
+        elif rank == 0:
+            numbers = evaluator(model)
+    model.train(was_training)
     return from_first(accelerator, {name: float(value) for name, value in numbers.items()})

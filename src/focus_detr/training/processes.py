@@ -11,6 +11,7 @@ from accelerate.utils import DistributedType, gather_object
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.training.recipe import Recipe
+from focus_detr.training.sharding import sharding_plugin
 
 # An evaluator of one's own runs in the first process while the others wait for its numbers.
 _PATIENCE = datetime.timedelta(hours=3)
@@ -29,12 +30,12 @@ def join_processes(use_cpu: bool = False) -> Accelerator:
         cpu=use_cpu,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=False)],
     )
-    if accelerator.distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED):
-        # The loop would train, but averages and checkpoints see the shard of one process alone.
+    if accelerator.distributed_type == DistributedType.DEEPSPEED:
         raise FocusDetrError(
-            f"{accelerator.distributed_type.value}: models in shards cannot be averaged and saved yet; "
-            "start the processes by torchrun, each with the whole model"
+            "DeepSpeed: not supported; start the processes by torchrun, each with the whole model, or with "
+            "accelerate launch --use_fsdp --fsdp_version 2, each with a part of it"
         )
+    sharding_plugin()  # refused now, if it is
     return accelerator
 
 

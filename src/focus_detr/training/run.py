@@ -32,6 +32,7 @@ from focus_detr.training.setup import (
     newest_checkpoint,
     write_recipe,
 )
+from focus_detr.training.sharding import sharding_advice
 from focus_detr.training.starting_model import build_image_processor, build_model, processor_folder
 from focus_detr.training.tasks import TASKS, build_task
 
@@ -183,7 +184,7 @@ def _train(
     else:
         if checkpoint is None:
             set_seed(recipe.seed)
-        with memory_advice(recipe, loop):
+        with memory_advice(recipe, loop), sharding_advice():
             loop.run()
     loop.save_trained_model(output / "last")
     best = output / "best"

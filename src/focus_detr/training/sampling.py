@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
+import torch
 from torch.utils.data import DataLoader, Sampler
 
 from focus_detr.data.transforms.dataset import Place
 from focus_detr.errors import FocusDetrError
+from focus_detr.training.interruption import in_worker
 
 # Steps whose images are sorted by shape together: enough to find each its like, too few to order an epoch.
 _SORTED = 16
@@ -89,3 +92,26 @@ class PlainDataLoader(DataLoader):
 
     def check_worker_number_rationality(self) -> None:
         return
+
+
+def load_steps(
+    sampler: EpochBatchSampler,
+    done: int,
+    collator: Callable[[Any], dict[str, Any]],
+    workers: int,
+    device: torch.device,
+) -> Iterator[list[dict[str, Any]]]:
+    """What is left of the sampler's epoch after ``done`` steps: the micro-batches of each."""
+    loader = PlainDataLoader(
+        sampler.dataset,
+        batch_sampler=list(sampler)[done * sampler.accumulation :],
+        collate_fn=collator,
+        num_workers=workers,
+        pin_memory=device.type == "cuda",
+        worker_init_fn=in_worker,
+        # Of its own: a resumed run must not draw a seed for its workers from the model's generator.
+        generator=torch.Generator().manual_seed(sampler.seed),
+    )
+    batches = iter(loader)
+    while step := list(islice(batches, sampler.accumulation)):
+        yield step

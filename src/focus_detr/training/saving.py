@@ -1,11 +1,15 @@
-"""Checkpoints: the model, and the states of optimiser, schedule, average, random numbers; written, read."""
+"""Checkpoints: the model, and the states of optimiser, schedule, average, random numbers; written, read.
+
+They hold whole tensors, however the processes share them: a run in shards goes on without, and the reverse.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -16,7 +20,9 @@ from transformers.utils.logging import disable_progress_bar, enable_progress_bar
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.training.checkpoints import checkpoint_folder, keep_newest, put_in_place, way_out
+from focus_detr.training.distributed_model import DistributedModel
 from focus_detr.training.randomness import RandomNumbers
+from focus_detr.training.sharding import gathered, shard_like, shards_like
 from focus_detr.training.state import TrainingState
 
 
@@ -32,7 +38,7 @@ class Checkpointer:
     Args:
         accelerator: of this process; all processes save and restore together.
         root: folder of the checkpoints.
-        model: as `accelerator.prepare` gave it.
+        model: whose weights they hold.
         parts: file of a checkpoint -> what it holds the state of; None is left out.
         image_processor: kept with the model.
     """
@@ -41,7 +47,7 @@ class Checkpointer:
         self,
         accelerator: Accelerator,
         root: Path,
-        model: nn.Module,
+        model: DistributedModel,
         parts: Mapping[str, Stateful | None],
         image_processor: Any = None,
     ) -> None:
@@ -65,14 +71,15 @@ class Checkpointer:
             keep_newest(self.root, 2)  # clears what an earlier run left half written
             writing.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        write_state(self.random_numbers, writing / self.random_file)
-        weights = self.accelerator.get_state_dict(self.model)
+        torch.save(self.random_numbers.state_dict(), writing / self.random_file)
+        model = self.model.whole(averaged=False)
         if first:
-            save_quietly(self._plain_model, writing, weights)
-            if self.image_processor is not None:
-                self.image_processor.save_pretrained(writing)
-            for name, part in self.parts.items():
-                write_state(part, writing / name)
+            save_model(model, self.image_processor, writing)
+        for name, part in self.parts.items():
+            whole = gathered(part.state_dict())  # by all processes
+            if first:
+                torch.save(whole, writing / name)
+        if first:
             state.save(writing)
         self.accelerator.wait_for_everyone()
         if first:
@@ -98,7 +105,7 @@ class Checkpointer:
                 f"with these data and processes it is {now.total_steps}, {now.steps_per_epoch} an epoch. "
                 "Resume with the run's own, or start a new run from its last model."
             )
-        load_weights(self._plain_model, checkpoint)
+        load_weights(self.model, checkpoint)
         for name, part in self.parts.items():
             read_state(part, checkpoint / name)
         # A process that the run did not have before starts with the numbers of the first.
@@ -106,28 +113,22 @@ class Checkpointer:
         read_state(self.random_numbers, own if own.is_file() else checkpoint / "rng_state.pth")
         return state
 
-    @property
-    def _plain_model(self) -> PreTrainedModel:
-        return cast(PreTrainedModel, self.accelerator.unwrap_model(self.model))
-
-
-def write_state(part: Stateful, file: Path) -> None:
-    torch.save(part.state_dict(), file)
-
 
 def read_state(part: Stateful, file: Path) -> None:
-    """Take over a state that `write_state` wrote.
+    """Take over a state as `Checkpointer.save` wrote it.
 
     Raises:
         FocusDetrError: the file is missing, damaged, or holds the state of something else.
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
+        own = part.state_dict()
         if not isinstance(part, nn.Module):  # which compares by itself, and knows names of old
-            _check_alike(part.state_dict(), state)
-        part.load_state_dict(state)
+            _check_alike(own, state)
+        part.load_state_dict(shards_like(state, own))
         if isinstance(part, Optimizer):
             _check_shapes(part)
+            _share(part)
     except Exception as error:  # a damaged file may fail in any way
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         if isinstance(error, UnpicklingError):  # torch's own words advise to let it run
@@ -151,8 +152,12 @@ def _check_alike(own: Any, state: Any) -> None:
             _check_groups(value, state[name])
         elif name == "base_lrs" and state[name] != value:
             raise ValueError(f"has the learning rates {state[name]}, the run's are {value}")
-        elif isinstance(value, int | float | str | Tensor | tuple) and type(value) is not type(state[name]):
-            raise ValueError(f"{name} is a {type(state[name]).__name__}, not a {type(value).__name__}")
+        elif isinstance(value, int | float | str | Tensor | tuple) and _kind(value) is not _kind(state[name]):
+            raise ValueError(f"{name} is a {_kind(state[name]).__name__}, not a {_kind(value).__name__}")
+
+
+def _kind(value: Any) -> type:
+    return Tensor if isinstance(value, Tensor) else type(value)  # in shards or not
 
 
 def _check_groups(own: list[dict[str, Any]], groups: Any) -> None:
@@ -170,29 +175,43 @@ def _check_shapes(optimizer: Optimizer) -> None:
                 raise ValueError(f"{name} has the shape {tuple(value.shape)}, not {tuple(parameter.shape)}")
 
 
-def save_quietly(model: PreTrainedModel, folder: Path, state: dict[str, Tensor] | None = None) -> None:
-    """save_pretrained without its own progress bar, which would break into the run's."""
-    shown = is_progress_bar_enabled()
-    disable_progress_bar()
-    try:
-        model.save_pretrained(folder, state_dict=state)
-    finally:
-        if shown:
-            enable_progress_bar()
+def _share(optimizer: Optimizer) -> None:
+    """Of the moments of parameters in shards, keep this process's."""
+    for parameter, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.dim():
+                values[name] = shard_like(value, parameter)
 
 
-def load_weights(model: PreTrainedModel, checkpoint: Path) -> None:
+def save_model(model: PreTrainedModel, image_processor: Any, folder: Path) -> None:
+    """Write a model folder that ``from_pretrained`` loads."""
+    with _quietly():
+        model.save_pretrained(folder)
+    if image_processor is not None:
+        image_processor.save_pretrained(folder)
+
+
+def load_weights(model: DistributedModel, checkpoint: Path) -> None:
     """The weights of a model folder, into a model of the same class."""
-    shown = is_progress_bar_enabled()
-    disable_progress_bar()
     try:
-        model.load_state_dict(type(model).from_pretrained(checkpoint).state_dict())
+        with _quietly():
+            whole = model.plain_class.from_pretrained(checkpoint).state_dict()
+        model.trained.load_state_dict(shards_like(whole, model.trained.state_dict()))
     except Exception as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise FocusDetrError(
             f"{checkpoint / 'model.safetensors'}: missing, damaged, or not of this run ({reason}). "
             f"{way_out(checkpoint)}"
         ) from error
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Without transformers' own progress bars, which would break into the run's."""
+    shown = is_progress_bar_enabled()
+    disable_progress_bar()
+    try:
+        yield
     finally:
         if shown:
             enable_progress_bar()

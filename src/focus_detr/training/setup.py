@@ -17,6 +17,7 @@ from focus_detr.models.plugins import refuse_strangers
 from focus_detr.training.checkpoints import list_checkpoints
 from focus_detr.training.origin import read_origin
 from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
+from focus_detr.training.sharding import sharding_plugin
 from focus_detr.zoo.presets import is_preset
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def check_precision(recipe: Recipe, device: torch.device) -> None:
     """Raise `FocusDetrError` where ``device`` cannot train in the recipe's precision."""
     if recipe.precision == "fp16" and device.type == "cpu":
         raise FocusDetrError("precision='fp16': needs a GPU; on a CPU train with fp32 or bf16")
+    if recipe.precision == "fp16" and sharding_plugin() is not None:
+        # Each process would scale, and skip a step, by the overflows of its own shards.
+        raise FocusDetrError("precision='fp16': not with a model in shards (FSDP); train it with bf16")
 
 
 def choose_model(
