@@ -204,3 +204,10 @@ def test_an_empty_argument_is_refused_before_anything_is_done(arguments, tmp_pat
 def test_a_number_that_is_none_is_refused(arguments):
     with pytest.raises(FocusDetrError, match="--.*: must be a finite number"):
         CliRunner().invoke(app, shlex.split(arguments), catch_exceptions=False)
+
+
+@pytest.mark.parametrize("verb", ["export", "benchmark"])
+@pytest.mark.parametrize("size", ["640", "-5x5", "0.5x3", "99999999x99999999", f"{'9' * 50}x1"])
+def test_a_size_that_no_picture_has_is_refused(verb, size):
+    with pytest.raises(FocusDetrError, match=f"--size '{size}': "):
+        CliRunner().invoke(app, [verb, "blood-cells", "--size", size], catch_exceptions=False)

@@ -144,12 +144,44 @@ def _coco(root: Path) -> Path:
     return root
 
 
+def _coco_of_masks(root: Path) -> Path:
+    """Masks and polygons instead of boxes, ids as text, a picture listed twice, Windows' paths."""
+    content = coco_content()
+    masks = (
+        {"size": [30, 40], "counts": [605, 20, 575]},
+        {"size": [30, 40], "counts": "PPYg0"},
+        [[5, 6], [9, 9]],
+    )
+    for entry, mask in zip(content["annotations"], masks, strict=False):
+        entry |= {"bbox": [], "segmentation": mask, "image_id": str(entry["image_id"])}
+    for entry in content["images"]:
+        entry["id"] = str(entry["id"])
+    write_coco(root / "result.json", root / "images", content)
+    content["images"].append({**content["images"][0], "id": "99"})
+    for entry in content["images"]:
+        entry["file_name"] = f"D:\\data\\images\\{entry['file_name']}"
+    (root / "result.json").write_text(json.dumps(content))
+    return root
+
+
 def _yolo(root: Path) -> Path:
     write_yolo(
         root,
         "path: .\ntrain: images/train\nval: val.txt\nnc: 2\nnames:\n  0: cat\n  1: dog\nkpt_shape: [2, 3]\n",
     )
     (root / "val.txt").write_text("./images/val/2.png\n")
+    return root
+
+
+def _yolo_of_people(root: Path) -> Path:
+    """Paths of elsewhere, words that yaml takes for others, rows of spreadsheets, comments."""
+    write_yolo(
+        root,
+        "path: /content/set\ntrain: ../set/images/train\nval: [images\\val, ./images/val/2.png]\ntest: ~\n"
+        "nc: '2'\nnames: {0: 2024-01-01, 1: null}\n",
+    )
+    rows = ("1;0,25;0,4;0,25;0,4", "# dogs", "1, .5, .5, .1, .1", "0 .1 .1 .2 .1 .2 .2", "1 .2 .2 .1 .1 .9")
+    (root / "labels" / "train" / "1.txt").write_text("\r\n".join(rows), newline="")
     return root
 
 
@@ -173,7 +205,23 @@ def _voc(root: Path) -> Path:
     return root
 
 
-_DATA_SETS = (_coco, _yolo, _yolo_without_yaml, _voc)
+def _voc_of_tools(root: Path) -> Path:
+    """Paddle's lists, LabelMe's polygons and deleted objects, rotated boxes, a file that is none."""
+    write_voc(root)
+    polygon = "<polygon><pt><x>5</x><y>6</y></pt><pt><x>9</x><y>6</y></pt><pt><x>9</x><y>9</y></pt></polygon>"
+    rotated = "<robndbox><cx>9</cx><cy>9</cy><w>4</w><h>2</h><angle>0.5</angle></robndbox>"
+    objects = "".join(
+        f"<Object><name>dog</name><deleted>{deleted}</deleted>{shape}</Object>"
+        for deleted, shape in enumerate((polygon, rotated))
+    )
+    declared = f"<?xml version='1.0' encoding='GB2312'?><annotation>{objects}</annotation>"
+    (root / "Annotations" / "a.xml").write_text(declared)
+    (root / "Annotations" / "README.xml").write_text("<html></html>")
+    (root / "ImageSets" / "Main" / "train.txt").write_text("JPEGImages/a.jpg Annotations/a.xml\nb 1\n")
+    return root
+
+
+_DATA_SETS = (_coco, _coco_of_masks, _yolo, _yolo_of_people, _yolo_without_yaml, _voc, _voc_of_tools)
 
 
 def _break(file: Path, chance: random.Random) -> None:

@@ -13,18 +13,21 @@ import traceback
 import warnings
 from functools import cache
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import image_header, read_image
+from focus_detr.images.reduced import read_for
 from helpers.fuzzing import HangError, time_limit
 
 MAX_PIXELS = 4_000_000
 LARGEST_MEMORY = 200e6
 """Bytes: twice `MAX_PIXELS` as Pillow holds them, and what its decoders take."""
 
+_PAGES: dict[str, object] = {"save_all": True}
 _KINDS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("RGB", "JPEG", {}), ("L", "JPEG", {"progressive": True}), ("CMYK", "JPEG", {}),
     ("RGB", "PNG", {}), ("RGBA", "PNG", {}), ("LA", "PNG", {}), ("P", "PNG", {"transparency": 3}),
@@ -32,6 +35,8 @@ _KINDS: tuple[tuple[str, str, dict[str, object]], ...] = (
     ("L", "TIFF", {"compression": "jpeg"}), ("1", "TIFF", {"compression": "group4"}), ("F", "TIFF", {}),
     ("P", "GIF", {}), ("RGB", "WEBP", {}), ("RGBA", "WEBP", {"lossless": True}), ("RGB", "BMP", {}),
     ("RGB", "PPM", {}), ("RGB", "JPEG2000", {}), ("RGBA", "ICO", {}), ("RGB", "TGA", {}),
+    ("RGB", "MPO", _PAGES), ("RGB", "TIFF", _PAGES), ("RGB", "PNG", _PAGES), ("RGB", "WEBP", _PAGES),
+    ("P", "GIF", _PAGES), ("I;16", "PPM", {}), ("CMYK", "TIFF", {}), ("L", "PCX", {}), ("RGB", "SGI", {}),
 )  # fmt: skip
 
 
@@ -42,7 +47,7 @@ def picture_round(seed: int) -> str | None:
     before = _reset_highest()
     try:
         with time_limit(), warnings.catch_warnings(action="ignore"):
-            for read in (image_header, read_image):
+            for read in (image_header, read_image, _read_small):
                 try:
                     given = read(io.BytesIO(content), max_pixels=MAX_PIXELS)
                 except FocusDetrError as error:
@@ -57,6 +62,12 @@ def picture_round(seed: int) -> str | None:
     return None
 
 
+def _read_small(source: io.BytesIO, max_pixels: int) -> Image.Image:
+    """As very large JPEG files are read, whatever the size."""
+    with mock.patch("focus_detr.images.reduced.LARGE_PIXELS", 0):
+        return read_for(source, lambda height, width: (2, 2), max_pixels).image
+
+
 @cache
 def _picture(kind: int) -> bytes:
     mode, suffix, options = _KINDS[kind]
@@ -68,6 +79,9 @@ def _picture(kind: int) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 1 + kind % 8
     stream = io.BytesIO()
+    if "save_all" in options:
+        # Made afresh: saving leaves traces in an image that other formats stumble over.
+        options = {**options, "append_images": [Image.new("RGB", (33, 24), "red")]}
     image.save(stream, suffix, **options, **({"exif": exif} if suffix in ("JPEG", "PNG", "TIFF") else {}))
     return stream.getvalue()
 

@@ -6,6 +6,7 @@ from focus_detr.deploy.deploy import deploy
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference import BadImage, Predictor
+from focus_detr.inference.predictor import checked_device
 from helpers.fake_detector import CLASS_NAMES, FakeModel, picture, plain_processor
 from helpers.small_models import small_model
 
@@ -173,3 +174,9 @@ def test_the_model_is_put_in_evaluation_mode():
     model = FakeModel().train()
     Predictor(model, plain_processor())
     assert not model.training
+
+
+@pytest.mark.parametrize("device", ["meta", "gpu", "cuda:99"])
+def test_a_device_that_computes_nothing_here_is_refused(device):
+    with pytest.raises(FocusDetrError, match=f"device='{device}': cannot be used here"):
+        checked_device(device)

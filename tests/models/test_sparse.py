@@ -12,6 +12,7 @@ SIZES = {
     "padded in both": ((160, 192), (101, 75)),
     # Its share of the larger one's count is more than all its tokens: padding is kept, and predicts.
     "much smaller": ((192, 224), (64, 48)),
+    "three, odd sizes": ((50, 190), (131, 77), (64, 64)),
 }
 
 
@@ -47,6 +48,14 @@ def to_the_edge(objects):
     return objects
 
 
+def on_a_grid(objects):
+    """Sides and centres in eighths, all of one class: many sums of costs are equal."""
+    for label in objects:
+        label["boxes"] = (label["boxes"] * 8).round().clamp(1, 8) / 8
+        label["class_labels"] = torch.zeros_like(label["class_labels"])
+    return objects
+
+
 @pytest.mark.parametrize(
     ("sizes", "counts", "change"),
     [
@@ -57,6 +66,7 @@ def to_the_edge(objects):
         ("padded in both", (6, 4), crowd),
         ("much smaller", (5, 3), list),
         ("much smaller", (1, 4), to_the_edge),
+        ("three, odd sizes", (9, 20, 1), on_a_grid),
     ],
 )
 def test_losses_and_gradients(model, sizes, counts, change):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from focus_detr.cli.options import DeviceOption, TrustOption
+from focus_detr.cli.options import DeviceOption, TrustOption, parse_size
 from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import from_home, writable_folder
@@ -66,7 +65,7 @@ def benchmark(
         return
     if not models:
         raise FocusDetrError("which MODEL? Give a bundled name, a folder, a preset or an exported file")
-    sizes = [_parse_size(text) for text in size or []]
+    sizes = [parse_size(text) for text in size or []]
     csv, plot = (_checked_file(name, file) for name, file in (("--csv", csv), ("--plot", plot)))
     _check_picture(plot)
 
@@ -84,13 +83,6 @@ def benchmark(
         report.save_plot(plot)
         note(f"picture: {plot}")
     print_json(report.to_dict()) if json else say(report.table())
-
-
-def _parse_size(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"(\d+)[xX](\d+)", text.strip())
-    if not found:
-        raise FocusDetrError(f"--size {text!r}: must be HEIGHTxWIDTH in pixels, as in 800x1066")
-    return int(found[1]), int(found[2])
 
 
 def _checked_file(option: str, file: Path | None) -> Path | None:

@@ -7,9 +7,8 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import ModelArgument, TrustOption
+from focus_detr.cli.options import ModelArgument, TrustOption, parse_size
 from focus_detr.cli.output import JsonFlag, print_json, say
-from focus_detr.errors import FocusDetrError
 
 
 def export(
@@ -49,7 +48,7 @@ def export(
 
     folder = resolve_model(model)
     path = output or Path(f"{folder.name}{suffix_of(format)}")
-    sides = _parse_size(size)
+    sides = None if size is None else parse_size(size)
     written = write(
         str(folder),
         path,
@@ -69,12 +68,3 @@ def export(
     for file in files:
         say(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
     say(f"Try it: focus-detr predict {written} IMAGE")
-
-
-def _parse_size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    parts = text.lower().split("x")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
-        raise FocusDetrError(f"--size {text!r}: must be height x width in pixels, as in 480x640")
-    return int(parts[0]), int(parts[1])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,6 +68,19 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
 def _clash(key: str, other: str) -> bool:
     """Whether two settings are one, or one lies inside the other (`model` and `model.num_queries`)."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """`"800x1066"` to (height, width), of no more pixels than a picture may have."""
+    from focus_detr.images.reading import MAX_PIXELS
+
+    found = re.fullmatch(r"([0-9]{1,9})[xX]([0-9]{1,9})", text.strip())
+    if found is None:
+        raise FocusDetrError(f"--size {text!r}: must be HEIGHTxWIDTH in pixels, as in 480x640")
+    height, width = int(found[1]), int(found[2])
+    if height * width > MAX_PIXELS:
+        raise FocusDetrError(f"--size {text!r}: more than {MAX_PIXELS / 1e6:.0f} megapixels; give less")
+    return height, width
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -326,7 +326,7 @@ def checked_device(device: str | torch.device | None) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        torch.empty(0, device=chosen).tolist()  # "meta" makes tensors, and none that can be read
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise FocusDetrError(f"device={str(device)!r}: cannot be used here ({error}); try 'cpu'") from error
     return chosen
