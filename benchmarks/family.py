@@ -28,6 +28,7 @@ PRESETS = {
     "dino": "dino-r50",
     "deformable-detr": "deformable-r50",
     "dn-deformable-detr": "dn-deformable-r50",
+    "salience-detr": "salience-detr-r50",
     "detr": "detr-r50",
 }
 # GFLOPs, AP on COCO val2017, epochs, and who says so.
@@ -37,6 +38,7 @@ PUBLISHED = {
     ("dino", "interleaved"): (151, 50.4, 36, "Lite-DETR, table 4, H3L1-(2+1)x3"),
     ("dino", "sparse"): (152, 48.2, 36, "Dynamic DETR (ICML 2025), table 1"),
     ("dino", "salience"): ("", 51.2, 24, "Salience-DETR README, with its fusion network and proposals"),
+    ("salience-detr", "salience"): ("", 51.2, 24, "Salience-DETR README"),
     ("deformable-detr", "dense"): (177.3, 46.0, 50, "Sparse DETR README"),
     ("deformable-detr", "interleaved"): (123, 46.7, 50, "Lite-DETR, table 3, H3L1-(2+1)x3"),
     ("deformable-detr", "sparse"): (120.5, 46.0, 50, "Sparse DETR README, keep ratio 0.3"),

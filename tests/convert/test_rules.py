@@ -304,6 +304,58 @@ def test_variants_of_lite_dino_show_in_their_tensors():
     assert result.names[name] == ["host.decoder.layers.2.cross_attention.key_proj.bias"]
 
 
+def test_every_key_of_salience_detr_is_accounted_for():
+    state = detrex_state("salience_detr_r50")
+    counters = {
+        key.replace("running_mean", "num_batches_tracked"): torch.tensor(7)
+        for key in state
+        if key.endswith("running_mean")
+    }
+    frequencies = {f"position_embedding.dim_t{axis}": torch.zeros(128) for axis in "xy"}
+    ratios = {f"transformer.{name}_filter_ratio": torch.zeros(4) for name in ("level", "layer")}
+    names = {"_classes_": torch.zeros(5, dtype=torch.int64)}
+    state |= counters | frequencies | ratios | names
+    state["transformer.alpha"] = torch.tensor([1.0, 2.0, 3.0])
+    layout = detect_layout(state, "salience")
+    assert (layout.host, layout.token_policy) == ("salience-detr", "salience")
+    assert [name for name, on in layout.quirks.items() if not on] == [
+        "unmasked_evaluation", "naive_focal", "shifted_attention_map"
+    ]  # fmt: skip
+    result = apply_rules(state, layout.rules(state), "salience")
+    assert result.unknown == [] and set(result.names) | set(result.dropped) == set(state)
+    assert {*frequencies, *ratios, *names} < set(result.dropped)
+    for old, new in {
+        "transformer.neck.lateral_convs.1.1.running_var": "host.fusion.laterals.1.norm.running_var",
+        "transformer.neck.pan_blocks.2.conv2.0.weight": "host.fusion.bottom_up.2.shortcut.conv.weight",
+        "transformer.neck.layer_blocks.0.bottlenecks.2.conv1.1.bias": (
+            "host.fusion.top_down.0.blocks.2.wide.norm.bias"
+        ),
+        "transformer.neck.layer_blocks.0.bottlenecks.1.se_module.se_module.2.weight": (
+            "host.fusion.top_down.0.blocks.1.gate.excite.weight"
+        ),
+        "transformer.encoder.layers.2.pre_norm.bias": "encoder.layers.2.self_attention_norm.bias",
+        "transformer.encoder.background_embedding.col_embed.weight": "encoder.background.columns",
+    }.items():
+        assert result.names[old] == [new]
+    ours, notes = layout.adapt(result.state, 91)
+    # Ours begins with the coarsest level.
+    assert ours["encoder.selector.modulation"].tolist() == [3.0, 2.0, 1.0]
+    assert not ours["neck.projections.2.conv.bias"].any()
+    config = FocusDetrConfig.from_preset("salience-detr-r50", num_labels=91)
+    with torch.device("meta"):
+        expected = FocusDetrForObjectDetection(config).state_dict()
+    assert {key: value.shape for key, value in ours.items()} == {k: v.shape for k, v in expected.items()}
+    assert config.foreground_loss_coefficient == layout.fields["foreground_loss_coefficient"]
+    # Batches that were counted stay counted; a file that does not count them begins with none.
+    assert ours["host.fusion.downs.0.norm.num_batches_tracked"] == 7
+    for key in counters:
+        del state[key]
+    uncounted, _ = layout.adapt(apply_rules(state, layout.rules(state), "salience").state, 91)
+    assert uncounted["host.fusion.downs.0.norm.num_batches_tracked"] == 0
+    eighty, _ = layout.adapt(result.state, None)
+    assert len(eighty["proposals.class_head.bias"]) == len(eighty["host.label_embedding.weight"]) == 80
+
+
 @pytest.mark.parametrize("pnp", [True, False])
 def test_every_detr_key_is_accounted_for(pnp):
     name = "pnp_detr_r50"

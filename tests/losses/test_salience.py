@@ -68,6 +68,18 @@ def test_labels_do_not_depend_on_scale(scale):
     assert torch.equal(found, alone) and 0.29 < found.min() < found.max() < 1
 
 
+def test_cells_can_be_parts_of_the_padded_canvas():
+    # 100x90 pixels on a canvas of 104x128, whose last level has cells of 52x64.
+    sizes = torch.tensor([[[13, 12], [7, 6], [4, 3], [2, 2]]])
+    boxes = [(10.3, 5.2, 88.1, 95.7), (40.2, 60.1, 70.7, 90.9)]
+    found = salience_targets(
+        Geometry.padded(SHAPES, sizes), RANGES, [label(*boxes, size=(100, 90))], canvas=(HEIGHT, WIDTH)
+    )
+    assert found[0].tolist() == pytest.approx(written_out(boxes), abs=1e-5)
+    own = salience_targets(Geometry.padded(SHAPES, sizes), RANGES, [label(*boxes, size=(100, 90))])
+    assert not torch.equal(found, own)
+
+
 def test_each_image_has_its_own_boxes_and_size():
     geometry = Geometry.padded([(8, 8)], torch.tensor([[[8, 8]], [[4, 4]], [[8, 8]]]))
     boxes = [label((8, 8, 56, 56), size=(64, 64)), label((4, 4, 28, 28), size=(32, 32)), label(size=(64, 64))]

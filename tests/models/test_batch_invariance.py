@@ -26,6 +26,7 @@ MODELS = {
         host_options={"key_aware": True, "own_keys": False},
     ),
     "salience": lambda: small_model(token_policy="salience"),
+    "salience-detr": lambda: small_model(host="salience-detr", token_policy="salience"),
     "sparse": lambda: small_model(token_policy="sparse"),
     "deformable": lambda: small_model(host="deformable-detr", token_policy="dense"),
     "two-stage": lambda: small_model(

@@ -111,6 +111,18 @@ def test_padding_counts_as_background_in_the_released_loss():
             assert torch.equal(value, quirky.loss_dict[name])
 
 
+@pytest.mark.parametrize(
+    ("switch", "part"), [("padded_fusion", "loss_class"), ("canvas_centres", "loss_foreground")]
+)
+def test_quirks_of_salience_detr(switch, part):
+    host = {"host": "salience-detr", "token_policy": "salience"}
+    plain, quirky = (run(each, PADDED, training=True, **host) for each in (None, switch))
+    assert torch.equal(plain.memory, quirky.memory)
+    assert plain.loss_dict[part] != quirky.loss_dict[part]
+    plain, quirky = (run(each, ONE, training=True, **host) for each in (None, switch))
+    assert torch.equal(plain.loss, quirky.loss)
+
+
 def test_the_released_focal_loss_is_not_finite_where_the_sigmoid_saturates():
     negative, positive = torch.tensor([16.0, 17.0]), torch.tensor([-100.0])
     naive = naive_focal_loss(negative, torch.zeros(2), 0.25, 2.0)

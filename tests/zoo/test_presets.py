@@ -18,6 +18,7 @@ BASES = {
     "dino": ("dino-r50", "dino-lite0"),
     "deformable-detr": ("deformable-r50", "deformable-lite0"),
     "dn-deformable-detr": ("dn-deformable-r50", "dn-deformable-lite0"),
+    "salience-detr": ("salience-detr-r50",),
     "detr": ("detr-r50", "detr-lite0"),
 }
 PAIRS = [
@@ -129,6 +130,7 @@ def test_every_former_name_is_a_configuration():
         ("deformable-detr-r50", False),
         ("deformable-r50", False),
         ("detr-r50", False),
+        ("salience-detr-r50", False),
     ],
 )
 def test_stages_of_the_backbone_are_trained_as_in_the_original(name, trained, built):

@@ -41,7 +41,7 @@ def convert(
     """Turn a checkpoint of Focus-DETR or one of its relatives into a model folder.
 
     Known are Focus-DETR and DN-Deformable-DETR (detrex), DINO (detrex, original), Deformable DETR (detrex,
-    original, transformers), Sparse DETR, Lite-DETR on DINO, DETR and PnP-DETR (original).
+    original, transformers), Sparse DETR, Lite-DETR on DINO, Salience-DETR, DETR and PnP-DETR (original).
 
     The position encoding of detrex's 24 and 36 epoch ResNet models needs --temperature 20 --offset 0; the
     defaults suit all the others. Lite-DETR's H2L2 needs --set high_levels=2.

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from focus_detr.convert import deformable, detr, detrex, dino, lite_dino, transformers_deformable
+from focus_detr.convert import deformable, detr, detrex, dino, lite_dino, salience, transformers_deformable
 from focus_detr.convert.rules import Rule
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.configuration import Quirks
@@ -127,6 +127,19 @@ _SPARSE = replace(
     fields=_DEFORMABLE.fields | {"keep_ratio": 0.3},
 )
 
+_SALIENCE = Layout(
+    "salience-detr (original)",
+    salience.rules,
+    "salience",
+    10000.0,
+    -0.5,
+    _quirks("unmasked_evaluation", "naive_focal", "shifted_attention_map"),
+    host="salience-detr",
+    trains_first_stage=False,
+    adapt=salience.adapt,
+    fields={"foreground_loss_coefficient": 2.0},
+)
+
 _DETR = Layout(
     "detr (original)",
     detr.rules,
@@ -173,11 +186,13 @@ def detect_layout(state: dict[str, Tensor], source: str) -> Layout:
         return _SPARSE if deformable.is_sparse(state) else _DEFORMABLE
     if transformers_deformable.is_transformers_deformable(state):
         return _TRANSFORMERS_DEFORMABLE
+    if salience.is_salience(state):
+        return _SALIENCE
     if detr.is_detr(state):
         return _PNP if detr.is_pnp(state) else _DETR
     raise FocusDetrError(
         f"{source}: not a checkpoint of Focus-DETR or DN-Deformable-DETR (detrex), two-stage DINO (detrex, "
-        "original), Deformable DETR (detrex, original, transformers), Sparse DETR, Lite-DETR on DINO, DETR "
-        "or PnP-DETR (original); "
+        "original), Deformable DETR (detrex, original, transformers), Sparse DETR, Lite-DETR on DINO, "
+        "Salience-DETR, DETR or PnP-DETR (original); "
         f"its keys begin {', '.join(list(state)[:3])}"
     )

@@ -51,16 +51,19 @@ class SetCriterion:
     def losses(self, each: Predictions, matches: Matches, count: Tensor) -> dict[str, Tensor]:
         """Losses of one set whose matches are known; predictions that match nothing are to say so."""
         image, query, targets = matches.image, matches.query, each.targets
-        classes = targets.classes[image, matches.object]
         predicted = each.boxes[image, query]
         wanted = targets.boxes[image, matches.object].to(predicted.dtype)
         overlap = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted), self.matcher.eps)
         return {
-            f"loss_class{each.suffix}": self.weights.classes
-            * self.class_loss(each.logits, (image, query, classes), count, each.valid),
+            f"loss_class{each.suffix}": self.weights.classes * self.class_loss_of(each, matches, count),
             f"loss_bbox{each.suffix}": self.weights.bbox * (predicted - wanted).abs().sum() / count,
             f"loss_giou{each.suffix}": self.weights.giou * (1 - overlap).sum() / count,
         }
+
+    def class_loss_of(self, each: Predictions, matches: Matches, count: Tensor) -> Tensor:
+        """Class loss of one set whose matches are known."""
+        classes = each.targets.classes[matches.image, matches.object]
+        return self.class_loss(each.logits, (matches.image, matches.query, classes), count, each.valid)
 
     def class_loss(
         self, logits: Tensor, answers: tuple[Tensor, Tensor, Tensor], count: Tensor, valid: Tensor | None

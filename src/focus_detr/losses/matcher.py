@@ -15,6 +15,7 @@ from focus_detr.losses.targets import Predictions
 from focus_detr.structures.boxes import EPS, cxcywh_to_xyxy, generalized_iou
 
 _NEVER = 1e6  # cost of a query that stands for no token of its image
+CLASS_EPS = 1e-8  # added to probabilities in logarithms
 
 
 class HungarianMatcher:
@@ -31,9 +32,10 @@ class HungarianMatcher:
         alpha: float = 0.25,
         gamma: float = 2.0,
         eps: float = EPS,
+        class_eps: float = CLASS_EPS,
     ) -> None:
         self.class_cost, self.bbox_cost, self.giou_cost = class_cost, bbox_cost, giou_cost
-        self.alpha, self.gamma, self.eps = alpha, gamma, eps
+        self.alpha, self.gamma, self.eps, self.class_eps = alpha, gamma, eps, class_eps
 
     @torch.no_grad()
     def __call__(self, sets: Sequence[Predictions]) -> list[np.ndarray]:
@@ -68,8 +70,8 @@ class HungarianMatcher:
     def class_costs(self, logits: Tensor, classes: Tensor) -> Tensor:
         """(...,Q,T): how little logits (...,Q,k) say each of classes (...,T); lower where they say it."""
         probability = of_classes(logits.sigmoid(), classes)
-        absent = (1 - self.alpha) * probability**self.gamma * -(1 - probability + 1e-8).log()
-        present = self.alpha * (1 - probability) ** self.gamma * -(probability + 1e-8).log()
+        absent = (1 - self.alpha) * probability**self.gamma * -(1 - probability + self.class_eps).log()
+        present = self.alpha * (1 - probability) ** self.gamma * -(probability + self.class_eps).log()
         return present - absent
 
 

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 from torch import Tensor
 
 from focus_detr.losses.criterion import SetCriterion, Weights, num_boxes
-from focus_detr.losses.matcher import HungarianMatcher
+from focus_detr.losses.matcher import CLASS_EPS, HungarianMatcher
 from focus_detr.losses.softmax import SoftmaxCriterion, SoftmaxMatcher
 from focus_detr.losses.targets import Labels, Matches, Predictions, Targets, denoising_matches
+from focus_detr.losses.varifocal import VarifocalCriterion
 from focus_detr.structures.boxes import EPS
 
 if TYPE_CHECKING:
@@ -25,6 +26,8 @@ class Objective:
         costs: what the parts of a match cost; weights: what the parts of the loss count.
         alpha, gamma: of the focal loss, and of its cost.
         eps: added to the areas that overlaps are divided by.
+        class_eps: added to probabilities in the focal cost's logarithms.
+        varifocal: class losses want the overlap of box and object (`VarifocalCriterion`).
         no_object_weight: the last class is "no object", classes exclude each other, and a query that answers
             for nothing counts so much; None for focal losses of each class by itself.
     """
@@ -37,10 +40,14 @@ class Objective:
         gamma: float = 2.0,
         eps: float = EPS,
         no_object_weight: float | None = None,
+        class_eps: float = CLASS_EPS,
+        varifocal: bool = False,
     ) -> None:
-        matching = (costs.classes, costs.bbox, costs.giou, alpha, gamma, eps)
+        matching = (costs.classes, costs.bbox, costs.giou, alpha, gamma, eps, class_eps)
+        self.criterion: SetCriterion
         if no_object_weight is None:
-            self.criterion = SetCriterion(HungarianMatcher(*matching), weights, alpha, gamma)
+            kind = VarifocalCriterion if varifocal else SetCriterion
+            self.criterion = kind(HungarianMatcher(*matching), weights, alpha, gamma)
         else:
             self.criterion = SoftmaxCriterion(SoftmaxMatcher(*matching), weights, no_object_weight)
 

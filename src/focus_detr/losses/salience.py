@@ -19,7 +19,12 @@ from focus_detr.structures.geometry import Geometry
 _NUMBERS_AT_ONCE = 2**22
 
 
-def salience_targets(geometry: Geometry, ranges: Sequence[float], labels: Labels) -> Tensor:
+def salience_targets(
+    geometry: Geometry,
+    ranges: Sequence[float],
+    labels: Labels,
+    canvas: tuple[int, int] | None = None,
+) -> Tensor:
     """Labels (B,N) in 0..1: 1 - sqrt(dx^2 + dy^2) / 2, from 1 at a box's centre to 0.29 in its corners.
 
     dx = (l - r) / (l + r) and dy = (t - b) / (t + b), of the token's distances to the box's sides. Of several
@@ -27,6 +32,8 @@ def salience_targets(geometry: Geometry, ranges: Sequence[float], labels: Labels
 
     Args:
         ranges: upper bounds in pixels of the object sizes each level but the last answers for.
+        canvas: height and width in pixels of the padded canvas that cells are equal parts of, as released;
+            None for cells that are equal parts of their own image.
     """
     sizes = sizes_of(labels, geometry.sizes.device)
     boxes = boxes_in_pixels(labels, sizes)
@@ -35,8 +42,13 @@ def salience_targets(geometry: Geometry, ranges: Sequence[float], labels: Labels
         geometry.shapes, geometry.split(geometry.centres()), ranges_of(ranges), strict=True
     ):
         places = (centres.to(boxes.dtype) * sizes[:, None]).unflatten(1, shape)  # (B,H,W,2), pixels
-        columns = Sides.of(places[:, 0, :, 0], boxes[..., 0::2])
-        rows = Sides.of(places[:, :, 0, 1], boxes[..., 1::2])
+        x, y = places[:, 0, :, 0], places[:, :, 0, 1]  # (B,W), (B,H)
+        if canvas is not None:
+            x, y = (
+                ((torch.arange(cells, device=boxes.device) + 0.5) * (side / cells)).to(boxes.dtype)[None]
+                for cells, side in zip(reversed(shape), reversed(canvas), strict=True)
+            )
+        columns, rows = Sides.of(x, boxes[..., 0::2]), Sides.of(y, boxes[..., 1::2])
         best = _salience(columns, rows)
         levels.append(torch.where(answered(columns, rows, *bounds), best, 0.0).flatten(1))
     return torch.cat(levels, 1)

@@ -58,6 +58,10 @@ class Quirks:
     """Sparse DETR lays the decoder's attention on the token grid half a cell too far right and below."""
     padded_queries: bool = False
     """Padded tokens may become object queries."""
+    padded_fusion: bool = False
+    """Salience-DETR's fusion network sees the padded canvas, and its batch statistics count padding."""
+    canvas_centres: bool = False
+    """Salience labels place a token by its cell's share of the padded canvas; corrected: of the image."""
 
     @classmethod
     def named(cls, name: str) -> "Quirks":

@@ -21,7 +21,7 @@ from focus_detr.models.heads import HEADS, Head
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.initialization import initialize, start_parts
 from focus_detr.models.inputs import check_images
-from focus_detr.models.levels import levels_of_canvas, levels_of_each_size
+from focus_detr.models.levels import levels_of_canvas, levels_of_each_size, on_canvas
 from focus_detr.models.neck import Neck
 from focus_detr.models.policies import POLICIES
 from focus_detr.models.position import token_positions
@@ -208,6 +208,9 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         return levels, geometry
 
     def _extract(self, pixel_values: Tensor, pixel_mask: Tensor | None) -> tuple[list[Tensor], Geometry]:
+        multiple = self.host.canvas_multiple
+        if multiple > 1 and self.quirks.padded_backbone:
+            pixel_values, pixel_mask = on_canvas(pixel_values, pixel_mask, multiple)
         if pixel_mask is None or (self.quirks.unmasked_evaluation and not self.training):
             return levels_of_canvas(self._levels, pixel_values, None)
         if self.quirks.padded_backbone:

@@ -17,6 +17,17 @@ from focus_detr.structures.geometry import Geometry
 Extract = Callable[[Tensor], list[Tensor]]  # images (B,3,H,W) -> levels (B,C,H_l,W_l), fine to coarse
 
 
+def on_canvas(pixel_values: Tensor, pixel_mask: Tensor | None, multiple: int) -> tuple[Tensor, Tensor | None]:
+    """Images (B,3,H,W) and their mask (B,H,W) on a canvas with sides that ``multiple`` divides."""
+    height, width = pixel_values.shape[2:]
+    below, right = -height % multiple, -width % multiple
+    if not below and not right:
+        return pixel_values, pixel_mask
+    if pixel_mask is None:
+        pixel_mask = torch.ones_like(pixel_values[:, 0], dtype=torch.int64)
+    return F.pad(pixel_values, (0, right, 0, below)), F.pad(pixel_mask, (0, right, 0, below))
+
+
 def levels_of_canvas(
     extract: Extract, pixel_values: Tensor, pixel_mask: Tensor | None
 ) -> tuple[list[Tensor], Geometry]:

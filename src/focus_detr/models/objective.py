@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from focus_detr.losses.criterion import Weights
 from focus_detr.losses.objective import Objective
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def objective_of(
-    config: FocusDetrConfig, eps: float = EPS, no_object_weight: float | None = None
+    config: FocusDetrConfig, eps: float = EPS, no_object_weight: float | None = None, **others: Any
 ) -> Objective:
     """The objective that ``config`` says; the rest as in `Objective`."""
     c = config
@@ -24,4 +24,5 @@ def objective_of(
         c.focal_gamma,
         eps,
         no_object_weight,
+        **others,
     )

@@ -22,6 +22,10 @@ from focus_detr.structures.queries import Queries
 from focus_detr.structures.rows import descending, gather_rows
 from focus_detr.structures.tokens import Tokens
 
+# Scores (B,N), where the tokens are, how many are wanted, whether padding may be among them
+# -> their indices (B,Q), and which are their image's own (B,Q), None for all.
+Choose = Callable[[Tensor, Geometry, int, bool], tuple[Tensor, Tensor | None]]
+
 _BORDER = 0.01  # anchors closer than this to an edge of the image make no proposal
 _BASE_SIZE = 0.05  # side of the finest level's anchors, relative to the image
 
@@ -80,6 +84,7 @@ class Proposals(FullPrecision):
         geometry: Geometry,
         content: Tensor | int,
         padded_queries: bool,
+        choose: Choose | None = None,
         from_cells: bool = False,
     ) -> Queries:
         """The best tokens of memory (B,N,C) as queries.
@@ -87,6 +92,7 @@ class Proposals(FullPrecision):
         Args:
             content: (Q,C), learned, by rank (mixed selection); or the number Q of queries, whose contents are
                 those of their tokens.
+            choose: which tokens are the best, by their best class; `best_tokens` if None.
             from_cells: boxes move from their tokens' cells, in units of these (`move_boxes`); otherwise from
                 the anchors, as logits.
         """
@@ -94,7 +100,7 @@ class Proposals(FullPrecision):
         count = content if isinstance(content, int) else len(content)
         features = self.transform(memory, proposing)
         best_class = self.class_head(features).amax(-1)  # (B,N)
-        chosen, valid = best_tokens(best_class, geometry, count, padded_queries)
+        chosen, valid = (choose or best_tokens)(best_class, geometry, count, padded_queries)
         features = gather_rows(features, chosen)  # (B,Q,C)
         # The box head runs on the chosen tokens only: the others' boxes are never looked at.
         delta, start = self.box_head(features), gather_rows(anchors, chosen).to(features.dtype)

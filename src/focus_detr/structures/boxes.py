@@ -22,6 +22,15 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     return torch.cat([(low + high) / 2, high - low], -1)
 
 
+def intersection_over_union(a: Tensor, b: Tensor, eps: float = EPS) -> Tensor:
+    """IoU of corner boxes that broadcast, (...,4) with (...,4) -> (...); ``eps`` joins areas divided by."""
+    shared = (
+        (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
+    )
+    areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
+    return shared / (areas - shared + eps)
+
+
 def generalized_iou(a: Tensor, b: Tensor, eps: float = EPS) -> Tensor:
     """GIoU of corner boxes that broadcast, (...,4) with (...,4) -> (...); ``eps`` joins areas divided by."""
     area_a = (a[..., 2:] - a[..., :2]).prod(-1)

@@ -98,6 +98,7 @@ _HOSTS: dict[str, dict[str, Any]] = {
         "class_loss_coefficient": 2.0,
     },
     "dn-deformable-detr": {"num_queries": 300, "label_noise": 0.2, "box_noise": 0.4},
+    "salience-detr": {},
     "detr": {
         "num_levels": 1,
         "num_queries": 100,
@@ -119,6 +120,7 @@ _LARGE_HOSTS: dict[str, dict[str, Any]] = {
         "freeze_stages": 1,
     },
     "detr": {"dropout": 0.1, "freeze_stages": 1},
+    "salience-detr": {"freeze_stages": 1},
 }
 _POLICIES: dict[str, dict[str, Any]] = {
     "salience": {"foreground_loss_coefficient": 2.0},
@@ -158,6 +160,7 @@ _PRESETS: dict[str, Preset] = {
     "dino-swin-large-384": Preset("swin-large-384", "coco-36ep-drop-30", policy="dense"),
     "dino-lite0": Preset("efficientnet-lite0", "small-data", policy="dense", small=True),
     "lite-dino-r50": Preset("resnet50", "coco-36ep-drop-30", policy="interleaved", fields=_LONG_SCHEDULE),
+    "salience-detr-r50": Preset("resnet50", "coco-12ep", "salience-detr", "salience"),
     "deformable-detr-r50": Preset("resnet50", "deformable-50ep", *_DEFORMABLE, fields=_ONE_STAGE),
     "deformable-detr-refine-r50": Preset("resnet50", "deformable-50ep", *_DEFORMABLE, fields=_REFINED),
     "deformable-r50": Preset("resnet50", "deformable-50ep", *_DEFORMABLE),

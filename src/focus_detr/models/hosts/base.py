@@ -29,6 +29,7 @@ class Host(ProposalUser):
     Attributes:
         options_class: dataclass of its own options.
         coordinates_in_own_precision: in double precision, coordinates are too; else they are always float32.
+        canvas_multiple: the padded canvas that a release sees has sides that this divides.
         single_scale: it works on one level, which is projected without a norm and needs no embedding.
         scoring: how an image processor reads its logits; see `FocusDetrImageProcessor`.
         objective: what its predictions are taught by.
@@ -36,6 +37,7 @@ class Host(ProposalUser):
 
     options_class: ClassVar[type] = NoOptions
     coordinates_in_own_precision: ClassVar[bool] = False
+    canvas_multiple: ClassVar[int] = 1
     single_scale: ClassVar[bool] = False
     scoring: ClassVar[str] = "sigmoid"
     objective: Objective

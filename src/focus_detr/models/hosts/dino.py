@@ -22,8 +22,9 @@ from focus_detr.models.key_aware import KeyAwareOptions
 from focus_detr.models.layers import Layers
 from focus_detr.models.objective import objective_of
 from focus_detr.models.options import check_ranges
-from focus_detr.models.proposals import Proposals
+from focus_detr.models.proposals import Proposals, best_tokens
 from focus_detr.models.registry import read_options
+from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries
 
@@ -93,6 +94,7 @@ class DinoHost(Host):
             geometry,
             self.config.num_queries if learned is None else learned,
             self.quirks.padded_queries,
+            self.choose,
             from_cells=self.options.boxes_from_cells,
         )
         if labels is not None and denoising is None:
@@ -117,6 +119,12 @@ class DinoHost(Host):
         output.boxes = locate(self.box_heads, output.states, output.references, self.refine)
         output.valid, output.queries, output.denoising = queries.valid, queries, denoising
         return output
+
+    def choose(
+        self, scores: Tensor, geometry: Geometry, count: int, padded: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """Which tokens propose, as `best_tokens`."""
+        return best_tokens(scores, geometry, count, padded)
 
     def start(self) -> None:
         if not self.options.content_from_memory:

@@ -111,7 +111,11 @@ class SaliencePolicy(FocusPolicy):
         """The salience of tokens, from the boxes."""
         c, geometry = self.config, memory.geometry
         assert memory.plan is not None and memory.plan.scores is not None
-        targets = salience_targets(geometry, self.foreground_ranges, labels)
+        canvas = None
+        if self.quirks.canvas_centres:
+            height, width = geometry.shapes[0]
+            canvas = (height * strides[0], width * strides[0])
+        targets = salience_targets(geometry, self.foreground_ranges, labels, canvas)
         valid = None if self.quirks.padded_foreground_loss else geometry.valid
         loss = salience_loss(memory.plan.scores, targets, valid, c.focal_alpha, c.focal_gamma)
         return {"loss_foreground": self.options.foreground_loss_coefficient * loss}

@@ -1,0 +1,52 @@
+"""Varifocal loss, by hand."""
+
+from math import exp, log
+
+import pytest
+import torch
+
+from focus_detr.losses.criterion import Weights
+from focus_detr.losses.matcher import HungarianMatcher
+from focus_detr.losses.objective import Objective
+from focus_detr.losses.targets import Matches, Predictions, Targets
+from focus_detr.losses.varifocal import VarifocalCriterion
+
+CRITERION = VarifocalCriterion(HungarianMatcher(2.0, 5.0, 2.0, eps=0.0), Weights(2.0, 5.0, 2.0))
+LABEL = {"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]])}
+
+
+def loss(logits, boxes, valid=None):
+    each = Predictions(logits, boxes, Targets.of([LABEL]), valid=valid)
+    first = torch.zeros(1, dtype=torch.int64)
+    return CRITERION.losses(each, Matches(first, first, first), torch.tensor(4.0))["loss_class"]
+
+
+def sigmoid(x):
+    return 1 / (1 + exp(-x))
+
+
+def test_a_match_should_be_as_likely_as_it_overlaps_and_the_rest_not_at_all():
+    logits = torch.tensor([[[0.0, 2.0], [1.0, -1.0]]], requires_grad=True)
+    # Twice as high as the object, which it covers: an overlap of a half.
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.4], [0.1, 0.1, 0.1, 0.1]]], requires_grad=True)
+    found = loss(logits, boxes)
+    matched = -0.5 * (0.5 * log(sigmoid(2)) + 0.5 * log(1 - sigmoid(2)))
+    rest = -0.75 * sum(sigmoid(x) ** 2 * log(1 - sigmoid(x)) for x in (0, 1, -1))
+    assert found.item() == pytest.approx(2 * (matched + rest) / 4)
+    found.backward()
+    # The overlap teaches classes and is not taught by them; nor do weights have a gradient.
+    assert boxes.grad is None
+    expected = 2 * 0.75 * sigmoid(1) ** 2 * sigmoid(1) / 4
+    assert logits.grad[0, 1, 0].item() == pytest.approx(expected)
+    assert logits.grad[0, 0, 1].item() == pytest.approx(2 * 0.5 * (sigmoid(2) - 0.5) / 4)
+
+
+def test_queries_that_stand_for_nothing_do_not_count():
+    logits, boxes = torch.randn(1, 3, 2), torch.rand(1, 3, 4)
+    valid = torch.tensor([[True, True, False]])
+    torch.testing.assert_close(loss(logits, boxes, valid), loss(logits[:, :2], boxes[:, :2]))
+
+
+def test_an_objective_has_it_on_demand():
+    assert isinstance(Objective(Weights(), Weights(), varifocal=True).criterion, VarifocalCriterion)
+    assert not isinstance(Objective(Weights(), Weights()).criterion, VarifocalCriterion)
