@@ -14,8 +14,8 @@ from focus_detr.zoo.presets import preset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    "data_loading", "encoder_scaling", "family", "gpu", "macs", "memory_4k", "peer_accuracy", "peers",
-    "training_memory", "whole_model",
+    "any_budget", "data_loading", "encoder_scaling", "family", "gpu", "macs", "memory_4k", "peer_accuracy",
+    "peers", "training_memory", "whole_model",
 )  # fmt: skip
 
 
@@ -62,6 +62,15 @@ def test_a_training_step_has_a_loss_and_a_backward_pass(form, monkeypatch):
     monkeypatch.setattr(torch.Tensor, "backward", lambda loss: seen.append(loss.item()) or backward(loss))
     work()
     assert len(seen) == 1 and seen[0] > 0
+
+
+def test_a_step_for_any_budget_has_the_parts_of_its_passes():
+    any_budget = importlib.import_module("any_budget")
+    plain, whole, taught = (
+        any_budget.step("focus-detr-lite0", name, (64, 96), 1, "cpu")()
+        for name in ("plain", "all tokens", "any budget")
+    )
+    assert plain.keys() == whole.keys() < taught.keys()
 
 
 def test_the_encoder_alone_works_on_the_share_asked_for():

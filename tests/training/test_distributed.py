@@ -59,6 +59,20 @@ def test_focus_detr_trains_in_two_processes_as_in_one(tiny_data, tmp_path):
     np.testing.assert_allclose(numbers(tmp_path / "two"), numbers(tmp_path / "one"), rtol=1e-3)
 
 
+@pytest.mark.slow
+def test_any_budget_trains_in_two_processes_as_in_one(tiny_data, tmp_path):
+    # All draw the same budgets, and what the teacher is sure of is counted over the whole step.
+    recipe = {"epochs": 1, "batch_size": 2, "clip_gradient": 0.0, "learning_rate": 1e-6}
+    options = {"focus_detr": 4, "overrides": {**recipe, "task": "any-budget"}}
+    finish(start(tiny_data, tmp_path / "one", **options))
+    finish(*start_two(tiny_data, tmp_path / "two", **options))
+    one, two = (
+        [float(value) for row in losses(tmp_path / name).values() for value in row.split()]
+        for name in ("one", "two")
+    )
+    np.testing.assert_allclose(two, one, rtol=2e-3, atol=1e-5)
+
+
 def test_focus_detr_with_denoising_trains_in_two_processes_as_in_one(tiny_data, tmp_path):
     # Noise belongs to the image, and groups are laid out for the whole step.
     # A small rate: Adam would blow the last bits of the sums up to steps of their own.

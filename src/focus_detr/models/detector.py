@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -30,6 +31,7 @@ from focus_detr.models.proposals import Proposals
 from focus_detr.models.renamed import RENAMED, rename_old
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry, flatten_levels
+from focus_detr.structures.memory import DecoderOutput
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.queries import DenoisingQueries
 from focus_detr.structures.tokens import Tokens
@@ -52,6 +54,7 @@ class FocusDetrOutput(ModelOutput):
         spatial_shapes: (H,W) of each level's canvas.
         level_sizes: (B,L,2) height and width of the image's part of each canvas.
         extra: (B,Q,...) by the name of the head, of each of the configuration's ``heads``; None without any.
+        further: one of these for each further budget; None where none was asked for.
     """
 
     loss: Tensor | None = None
@@ -64,6 +67,7 @@ class FocusDetrOutput(ModelOutput):
     spatial_shapes: list[tuple[int, int]] | None = None
     level_sizes: Tensor | None = None
     extra: dict[str, Tensor] | None = None
+    further: list[FocusDetrOutput] | None = None
 
 
 class FocusDetrForObjectDetection(PreTrainedModel):
@@ -131,6 +135,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         denoising: DenoisingQueries | None = None,
         *,
         budget: Budget | float | None = None,
+        further: Sequence[Budget | float] = (),
         **others: Any,
     ) -> FocusDetrOutput:
         """Detect, and with labels also compute the losses.
@@ -143,6 +148,10 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             denoising: the denoising queries to use instead of drawing them.
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]; 1 is all of them, None
                 what the configuration says (see `Budget`).
+            further: budgets of further passes over the same levels, which backbone and neck make once. In
+                training these passes start from the first one's queries, where the host can, so that
+                predictions correspond; they have no denoising queries, and no losses of the token policy,
+                whose scores they share. In evaluation each is what a call with its budget would be.
 
         Raises:
             FocusDetrError: an argument is none of these, there is no image in them, or the token policy does
@@ -151,20 +160,43 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         refuse_arguments(others)
         check_images(pixel_values, pixel_mask)
         accepted = self.encoder.accept(budget)
+        also = [self.encoder.accept(each) for each in further]
         levels, geometry = self.extract_levels(pixel_values, pixel_mask)  # (B,C,H_l,W_l), fine to coarse
         content = flatten_levels(levels)  # (B,N,C)
         tokens = Tokens(content, self.encode_positions(geometry, content), geometry)
+        output, decoded = self._detect(tokens, accepted, labels, denoising)
+        if also:
+            shared = decoded if self.training else None
+            output.further = [self._detect(tokens, each, labels, denoising, shared)[0] for each in also]
+        return output
+
+    def _detect(
+        self,
+        tokens: Tokens,
+        budget: Budget | None,
+        labels: Labels | None,
+        denoising: DenoisingQueries | None,
+        first: DecoderOutput | None = None,
+    ) -> tuple[FocusDetrOutput, DecoderOutput]:
+        # All that depends on the budget; ``first`` is what a pass before it made of the same tokens.
+        geometry = tokens.geometry
+        # In evaluation labels serve the losses alone: no query is made of them.
+        noised, start = labels if self.training else None, {}
+        if first is not None:
+            # Denoising queries would cost half a decoder more, and a further pass has its teacher.
+            noised, denoising = None, None
+            start = {"start": first.queries} if self.host.takes_start else {}
 
         # Which tokens are worked on is decided once; the encoder executes the plan, whatever made it.
-        plan = self.encoder.plan(tokens, accepted)
+        plan = self.encoder.plan(tokens, budget)
         memory = self.encoder(tokens, plan)  # (B,N,C)
 
-        # In evaluation labels serve the losses alone: no query is made of them.
         decoded = self.host(
             memory,
-            labels if self.training else None,
+            noised,
             denoising,
-            with_samples=labels is not None and self.encoder.needs_samples,
+            with_samples=labels is not None and first is None and self.encoder.needs_samples,
+            **start,
         )
 
         extra = {name: head(decoded, memory) for name, head in self.heads.items()}
@@ -172,9 +204,10 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         loss, parts = None, None
         if labels is not None:
             # Sums over thousands of queries, and costs that differ by little: half precision loses both.
-            with without_autocast(pixel_values.device):
+            with without_autocast(tokens.content.device):
                 parts = self.host.losses(decoded, labels)
-                parts |= self.encoder.losses(memory, decoded, self.strides, labels)
+                if first is None:
+                    parts |= self.encoder.losses(memory, decoded, self.strides, labels)
                 if extra:
                     matches = self.host.objective.matches(decoded, labels)
                 for name, head in self.heads.items():
@@ -185,7 +218,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         if decoded.valid is not None:
             # Small images of a batch have fewer tokens than there are queries: the rest find nothing.
             logits = logits.masked_fill(~decoded.valid[..., None], torch.finfo(logits.dtype).min)
-        return FocusDetrOutput(
+        output = FocusDetrOutput(
             loss=loss,
             loss_dict=parts,
             logits=logits,
@@ -197,6 +230,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             level_sizes=geometry.sizes,
             extra=extra or None,
         )
+        return output, decoded
 
     def extract_levels(
         self, pixel_values: Tensor, pixel_mask: Tensor | None
@@ -239,7 +273,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
                 init.normal_(self.level_embedding)
 
 
-_ARGUMENTS = ("pixel_values", "pixel_mask", "labels", "denoising", "budget")
+_ARGUMENTS = ("pixel_values", "pixel_mask", "labels", "denoising", "budget", "further")
 # Of transformers' trainers and pipelines; with these values they ask for what is done anyhow.
 _CUSTOMARY = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 

@@ -115,6 +115,7 @@ class Proposals(FullPrecision):
             class_logits=self.class_head(features),
             proposal_boxes=boxes,
             valid=valid,
+            tokens=chosen,
         )
 
 

@@ -19,6 +19,7 @@ class Queries:
         class_logits (B,Q,k), proposal_boxes (B,Q,4): the encoder's own predictions, for its loss.
         valid: (B,Q), queries that stand for a token of the image; None when all do.
         proposing: (B,N), where every token predicts, those that do; None when ``valid`` says it, or all do.
+        tokens: (B,Q) of the memory that they come from; None where that is not said.
         one_class: the predictions tell objects from the rest, in the first logit, and not classes.
     """
 
@@ -28,6 +29,7 @@ class Queries:
     proposal_boxes: Tensor
     valid: Tensor | None
     proposing: Tensor | None = None
+    tokens: Tensor | None = None
     one_class: bool = False
 
 

@@ -31,6 +31,8 @@ class Host(ProposalUser):
         coordinates_in_own_precision: in double precision, coordinates are too; else they are always float32.
         canvas_multiple: the padded canvas that a release sees has sides that this divides.
         single_scale: it works on one level, which is projected without a norm and needs no embedding.
+        takes_start: whether `forward` takes ``start``, the queries of another pass over the same images, from
+            which it then starts.
         scoring: how an image processor reads its logits; see `FocusDetrImageProcessor`.
         objective: what its predictions are taught by.
     """
@@ -39,6 +41,7 @@ class Host(ProposalUser):
     coordinates_in_own_precision: ClassVar[bool] = False
     canvas_multiple: ClassVar[int] = 1
     single_scale: ClassVar[bool] = False
+    takes_start: ClassVar[bool] = False
     scoring: ClassVar[str] = "sigmoid"
     objective: Objective
 

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -26,7 +26,8 @@ from focus_detr.models.proposals import Proposals, best_tokens
 from focus_detr.models.registry import read_options
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
-from focus_detr.structures.queries import DenoisingQueries
+from focus_detr.structures.queries import DenoisingQueries, Queries
+from focus_detr.structures.rows import gather_rows
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -49,6 +50,7 @@ class DinoOptions(NoiseOptions, KeyAwareOptions):
 class DinoHost(Host):
     """The best tokens propose boxes, learned contents search there; denoising queries teach in training."""
 
+    takes_start = True
     options_class = DinoOptions
     options: DinoOptions
 
@@ -85,11 +87,12 @@ class DinoHost(Host):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
+        start: Queries | None = None,
     ) -> DecoderOutput:
         assert self.proposals is not None
         tokens, geometry = memory.tokens, memory.geometry
         learned = None if self.options.content_from_memory else self.query_content.weight
-        queries = self.proposals.select(
+        proposed = self.proposals.select(
             tokens,
             geometry,
             self.config.num_queries if learned is None else learned,
@@ -97,6 +100,7 @@ class DinoHost(Host):
             self.choose,
             from_cells=self.options.boxes_from_cells,
         )
+        queries = proposed if start is None else self._started(start, tokens)
         if labels is not None and denoising is None:
             denoising = self._draw_denoising(labels)
         content, boxes, mask = queries.content, queries.boxes, None
@@ -117,7 +121,7 @@ class DinoHost(Host):
         )
         output.logits = classify(self.class_heads, output.states)
         output.boxes = locate(self.box_heads, output.states, output.references, self.refine)
-        output.valid, output.queries, output.denoising = queries.valid, queries, denoising
+        output.valid, output.queries, output.denoising = queries.valid, proposed, denoising
         return output
 
     def choose(
@@ -137,6 +141,13 @@ class DinoHost(Host):
             # Distributed training wants every parameter in every step, also in one without objects.
             parts["loss_class"] = parts["loss_class"] + 0.0 * self.label_embedding.weight.sum()
         return parts
+
+    def _started(self, start: Queries, tokens: Tensor) -> Queries:
+        # Another memory's queries: their boxes, and of contents that a memory gives, this one's (B,N,C).
+        if not self.options.content_from_memory:
+            return start
+        assert start.tokens is not None
+        return replace(start, content=gather_rows(tokens, start.tokens))
 
     def _draw_denoising(self, labels: Labels) -> DenoisingQueries | None:
         o = self.options

@@ -20,7 +20,7 @@ from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
-from focus_detr.structures.queries import DenoisingQueries
+from focus_detr.structures.queries import DenoisingQueries, Queries
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -68,11 +68,12 @@ class SalienceHost(DinoHost):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
+        start: Queries | None = None,
     ) -> DecoderOutput:
         if self.fusion is not None:
             fused: Tensor = self.fusion(memory.tokens, memory.geometry, self.quirks.padded_fusion)
             memory = replace(memory, tokens=fused)
-        return super().forward(memory, labels, denoising, with_samples=with_samples)
+        return super().forward(memory, labels, denoising, with_samples=with_samples, start=start)
 
     def choose(
         self, scores: Tensor, geometry: Geometry, count: int, padded: bool
