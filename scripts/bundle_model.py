@@ -10,14 +10,13 @@ in it is filled in from the measurement and the recipe.
 from __future__ import annotations
 
 import argparse
-import csv
 import json
+import shutil
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
-from focus_detr import FocusDetrConfig, FocusDetrImageProcessor, resolve_model
+from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, FocusDetrImageProcessor, resolve_model
 from focus_detr.evaluation import EvaluationReport, evaluate
 from focus_detr.models.backbones.catalogue import image_normalization
 
@@ -32,14 +31,12 @@ def main() -> None:
     parser.add_argument("--threshold-split", default="val")
     parser.add_argument("--split", default="test")
     parser.add_argument("--card", type=Path, required=True)
-    parser.add_argument(
-        "--cost", type=Path, help="CSV of benchmarks/focusing.py, for the card's second table"
-    )
     parser.add_argument("--output", type=Path, help="folder, instead of the package's")
     arguments = parser.parse_args()
 
     folder = arguments.output or BUNDLED / arguments.name
     copy_in_half_precision(resolve_model(arguments.run), folder)
+    shutil.copyfile(arguments.run / "metrics.csv", folder / "training.csv")
     config = FocusDetrConfig.from_pretrained(folder)
     config.score_threshold = evaluate(folder, arguments.data, split=arguments.threshold_split).threshold
     config.save_pretrained(folder)
@@ -52,12 +49,14 @@ def main() -> None:
 def copy_in_half_precision(source: Path, folder: Path) -> None:
     """Weights rounded to half precision; the configuration still says in which they are to be used."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = FocusDetrConfig.from_pretrained(source)
-    config.dtype = torch.float32
-    config.save_pretrained(folder)
+    model = FocusDetrForObjectDetection.from_pretrained(source)
+    model.save_pretrained(folder)
     FocusDetrImageProcessor.from_pretrained(source).save_pretrained(folder)
-    tensors = load_file(source / "model.safetensors")
-    half = {name: value.half() if value.is_floating_point() else value for name, value in tensors.items()}
+    # By the names that the model has today; what save_pretrained writes has those that it was read by.
+    half = {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in model.state_dict().items()
+    }
     save_file(half, folder / "model.safetensors", metadata={"format": "pt"})
 
 
@@ -72,7 +71,6 @@ def card(
     )
     recall = report.tokens["recall"]["all"] if report.tokens else []
     return arguments.card.read_text(encoding="utf-8").format(
-        cost="not measured" if arguments.cost is None else cost_of_focusing(arguments.cost),
         ap=f"{measures['AP']:.3f}",
         ap50=f"{measures['AP50']:.3f}",
         ap75=f"{measures['AP75']:.3f}",
@@ -102,18 +100,6 @@ def said_of_pixels(config: FocusDetrConfig, processor: FocusDetrImageProcessor) 
         f"know a mean of {known_mean} and a deviation of {known_std}. The figures stand until it is\n"
         "trained anew."
     )
-
-
-def cost_of_focusing(path: Path) -> str:
-    """The table that `benchmarks/focusing.py` measured."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [
-            f"| {row['policy']} | {row['AP']} | {row['AP50']} | {row['AP75']} | {row['kept']} "
-            f"| {row['encoder_gmacs']} | {row['total_gmacs']} | {row['median_ms']} |"
-            for row in csv.DictReader(file)
-        ]
-    head = "| policy | AP | AP50 | AP75 | tokens kept | encoder, GMACs | whole, GMACs | ms |"
-    return "\n".join([head, "|" + " --- |" * 8, *rows])
 
 
 if __name__ == "__main__":

@@ -16,17 +16,20 @@ from focus_detr.zoo.loading import load_model
 PICTURE = Path(__file__).parents[2] / "examples/blood-cells/BloodImage_00007.jpg"
 
 
-@pytest.mark.parametrize(("dtype", "pixels"), [("bfloat16", 4.0), ("float16", 1.5)])
-def test_in_half_precision_a_trained_model_finds_the_same(dtype, pixels):
+@pytest.mark.parametrize(("dtype", "pixels", "score"), [("bfloat16", 4.0, 0.06), ("float16", 2.0, 0.04)])
+def test_in_half_precision_a_trained_model_finds_the_same(dtype, pixels, score):
     full, half = (
-        Predictor.from_pretrained("blood-cells", dtype=name).detect([Image.open(PICTURE)], threshold=0.33)[0]
+        Predictor.from_pretrained("blood-cells", dtype=name).detect([Image.open(PICTURE)], threshold=0.25)[0]
         for name in ("float32", dtype)
     )
-    assert len(full) == len(half) and sorted(full.class_names) == sorted(half.class_names)
-    for box, name in zip(full.boxes_xyxy, full.class_names, strict=True):
-        same = half.boxes_xyxy[[other == name for other in half.class_names]]
-        assert np.abs(same - box).max(1).min() < pixels
-    np.testing.assert_allclose(np.sort(full.scores), np.sort(half.scores), atol=0.03)
+    # Rounding moves a score, so one near the threshold may be found by one of the two alone.
+    for found, among in ((full, half), (half, full)):
+        sure = [index for index, value in enumerate(found.scores) if value > 0.25 + score]
+        assert len(sure) >= 10
+        for index in sure:
+            same = np.array([other == found.class_names[index] for other in among.class_names])
+            same &= np.abs(among.boxes_xyxy - found.boxes_xyxy[index]).max(1) < pixels
+            assert np.abs(among.scores[same] - found.scores[index]).min(initial=1) < score
 
 
 @pytest.mark.parametrize("dtype", ["float12", "int8"])

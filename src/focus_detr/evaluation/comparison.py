@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.stats import t
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation.resampling import MEASURES, PrecisionOfDraws
@@ -128,7 +129,10 @@ def compare(
     found_a, found_b = (
         [PrecisionOfDraws(truth, run.predictions)(weights) for run in side] for side in (a, b)
     )
-    student = generator.standard_t(len(a) - 1, draws) if len(a) > 1 else np.zeros(draws)
+    student = np.zeros(draws)
+    if len(a) > 1:
+        # Its quantiles in random order: of few runs, draws themselves would leave the tails to chance.
+        student = generator.permutation(t.ppf((np.arange(draws) + 0.5) / draws, len(a) - 1))
     measures = {}
     for name in MEASURES:
         of_a, of_b = (np.stack([run[name] for run in side]) for side in (found_a, found_b))  # (n,1+R)
