@@ -1,3 +1,4 @@
+import contextlib
 import http.server
 import re
 import socket
@@ -10,6 +11,7 @@ from PIL import Image
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference import BadImage, expand_sources
+from focus_detr.inference.sources.download import download
 
 
 @pytest.fixture
@@ -335,3 +337,28 @@ def test_a_server_that_is_not_there(monkeypatch):
     monkeypatch.setenv("no_proxy", "*")
     bad = next(expand_sources("http://127.0.0.1:1/a.jpg", timeout=1)).load()
     assert isinstance(bad, BadImage) and "cannot be downloaded" in bad.reason
+
+
+@pytest.mark.parametrize("answer", [b"HTTP/1.0 200 OK\r\n\r\n", None])
+def test_https_begins_with_tls_and_ends_at_the_deadline(answer, monkeypatch):
+    """A server that knows no TLS, or says nothing at all, is met by TLS's greeting and an error of ours."""
+    monkeypatch.setenv("no_proxy", "*")
+    greetings = []
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def serve():
+            channel, _ = server.accept()
+            with channel:
+                greetings.append(channel.recv(3))
+                if answer is not None:
+                    channel.sendall(answer)
+                with contextlib.suppress(ConnectionError):
+                    while channel.recv(10_000):
+                        pass
+
+        threading.Thread(target=serve, daemon=True).start()
+        said = "not downloaded within 1 s" if answer is None else "cannot be downloaded .*(SSL|TLS)"
+        with pytest.raises(FocusDetrError, match=said):
+            download(f"https://127.0.0.1:{port}/a.png", timeout=1, max_megabytes=1, private_redirects=False)
+    assert greetings[0][:2] == b"\x16\x03"  # a handshake record

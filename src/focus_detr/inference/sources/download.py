@@ -155,8 +155,8 @@ class _Connection(http.client.HTTPConnection):
         raise problem or OSError(f"no address of {host}")
 
 
-class _SecureConnection(http.client.HTTPSConnection, _Connection):
-    pass
+class _SecureConnection(_Connection, http.client.HTTPSConnection):
+    """Ours first: the other's constructor knows nothing of deadlines."""
 
 
 class _Response(http.client.HTTPResponse):
