@@ -120,6 +120,19 @@ def test_lite_dino(tmp_path):
         convert_checkpoint(path, tmp_path / "three", policy_options={"high_level": 2})
 
 
+def test_salience_detr(tmp_path):
+    from focus_detr import FocusDetrConfig
+
+    report = convert_checkpoint(save(tmp_path, detrex_state("salience_detr_r50")), tmp_path / "model")
+    config = FocusDetrConfig.from_pretrained(tmp_path / "model")
+    assert (config.host, config.token_policy) == ("salience-detr", "salience")
+    assert (config.num_labels, config.num_queries, config.freeze_stages) == (80, 900, 1)
+    assert (config.position_temperature, config.position_offset) == (10000.0, -0.5)
+    assert config.policy_options["foreground_loss_coefficient"] == 2.0
+    assert config.quirks["padded_fusion"] and config.quirks["canvas_centres"]
+    assert any("alpha" in note for note in report.notes)
+
+
 @pytest.fixture(scope="module")
 def detrex_dino():
     return detrex_state("dino_r50")
