@@ -61,10 +61,11 @@ def test_deformable_attention_by_hand():
     assert macs(layer, torch.ones(1, queries, channels), references, value, shapes) == linear + sampling
 
 
-def test_parts_make_up_the_whole_forward_pass():
+@pytest.mark.parametrize("pair", [{}, {"host": "salience-detr", "token_policy": "salience"}])
+def test_parts_make_up_the_whole_forward_pass(pair):
     from focus_detr import FocusDetrForObjectDetection
 
-    config = small()
+    config = small(**pair)
     model = FocusDetrForObjectDetection(config).eval().requires_grad_(False)
     cost = count_macs(config, 64, 96)
     assert cost.total == sum(cost.parts().values()) == macs(model, torch.zeros(1, 3, 64, 96))

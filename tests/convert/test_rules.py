@@ -273,7 +273,11 @@ def test_every_dn_deformable_key_is_accounted_for():
 
 @pytest.mark.parametrize("key_aware", [True, False])
 def test_every_key_of_lite_dino_is_accounted_for(key_aware):
-    state = detrex_state("lite_dino_r50" if key_aware else "lite_dino_r50_plain")
+    name = "lite_dino_r50" if key_aware else "lite_dino_r50_plain"
+    state = detrex_state(name)
+    aliases = json.loads((DATA / f"{name}.aliases.json").read_text())
+    assert len(aliases) == 88
+    state |= {alias: state[key] for alias, key in aliases.items()}  # as the original saves it
     layout = detect_layout(state, "lite")
     assert (layout.name, layout.token_policy) == ("lite-dino (original)", "interleaved")
     attention = {"key_aware": key_aware, "own_keys": False}
@@ -281,7 +285,11 @@ def test_every_key_of_lite_dino_is_accounted_for(key_aware):
     assert layout.policy_options(state) == {**attention, "small_ffn": True, "blocks": 3}
     result = apply_rules(state, layout.rules(state), "lite")
     assert result.unknown == [] and set(result.names) | set(result.dropped) == set(state)
-    assert len(result.dropped) == (0 if key_aware else 24)  # query_proj, which only keys ask for
+    copies = {key for key, reason in result.dropped.items() if reason.startswith("copy of")}
+    assert copies == {key for key in aliases if key.startswith("transformer.")}
+    assert len(result.dropped) - len(copies) == (
+        0 if key_aware else 24
+    )  # query_proj, which only keys ask for
     layer = "encoder.layers.3"
     assert result.names[f"transformer.{layer}.linear22.bias"] == [f"{layer}.low_ffn.linear2.bias"]
     assert result.names[f"transformer.{layer}.norm22.bias"] == [f"{layer}.low_ffn_norm.bias"]
@@ -315,6 +323,8 @@ def test_every_key_of_salience_detr_is_accounted_for():
     ratios = {f"transformer.{name}_filter_ratio": torch.zeros(4) for name in ("level", "layer")}
     names = {"_classes_": torch.zeros(5, dtype=torch.int64)}
     state |= counters | frequencies | ratios | names
+    aliases = json.loads((DATA / "salience_detr_r50.aliases.json").read_text())
+    assert set(aliases) < set(state)  # as the original saves it
     state["transformer.alpha"] = torch.tensor([1.0, 2.0, 3.0])
     layout = detect_layout(state, "salience")
     assert (layout.host, layout.token_policy) == ("salience-detr", "salience")
@@ -323,7 +333,7 @@ def test_every_key_of_salience_detr_is_accounted_for():
     ]  # fmt: skip
     result = apply_rules(state, layout.rules(state), "salience")
     assert result.unknown == [] and set(result.names) | set(result.dropped) == set(state)
-    assert {*frequencies, *ratios, *names} < set(result.dropped)
+    assert {*frequencies, *ratios, *names, *aliases} < set(result.dropped)
     for old, new in {
         "transformer.neck.lateral_convs.1.1.running_var": "host.fusion.laterals.1.norm.running_var",
         "transformer.neck.pan_blocks.2.conv2.0.weight": "host.fusion.bottom_up.2.shortcut.conv.weight",

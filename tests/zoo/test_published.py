@@ -163,7 +163,6 @@ STATES = {
     "detr-r50-500ep-coco": _detr,
     "salience-detr-r50-12ep-coco": lambda: detrex_state("salience_detr_r50"),
     "lite-dino-r50-h2l2-x3-coco": lambda: detrex_state("lite_dino_r50"),
-    "salience-detr-r50-12ep-coco": lambda: detrex_state("salience_detr_r50"),
     "sparse-detr-r50-keep20-50ep-coco": lambda: detrex_state("sparse_detr_r50_rho03"),
 }
 
