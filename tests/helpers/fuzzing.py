@@ -178,7 +178,7 @@ def _yolo_of_people(root: Path) -> Path:
     write_yolo(
         root,
         "path: /content/set\ntrain: ../set/images/train\nval: [images\\val, ./images/val/2.png]\ntest: ~\n"
-        "nc: '2'\nnames: {0: 2024-01-01, 1: null}\n",
+        "nc: '2'\nnames: {0: 2024-01-01, 1: 'null'}\n",
     )
     rows = ("1;0,25;0,4;0,25;0,4", "# dogs", "1, .5, .5, .1, .1", "0 .1 .1 .2 .1 .2 .2", "1 .2 .2 .1 .1 .9")
     (root / "labels" / "train" / "1.txt").write_text("\r\n".join(rows), newline="")

@@ -21,23 +21,17 @@ _DEEPEST = 30
 _PLAIN_TAGS = frozenset(
     f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "seq", "map")
 )
-_NULLS = frozenset(("~", "null", "Null", "NULL"))
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 _Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
 @dataclass
 class YamlFile:
-    """A yaml file whose top level is a map: words as they are written, lists, maps, and None where nothing
-    is, by key; and the line of every key."""
+    """A yaml file whose top level is a map: text, lists, maps and None by key, and the line of every key."""
 
     file: Path
     values: dict[str, Any] = field(default_factory=dict)
     lines: dict[str, int] = field(default_factory=dict)
-
-    def get(self, key: str) -> Any:
-        """What stands at `key`; None where that is nothing, or a word that yaml takes for nothing."""
-        value = self.values.get(key)
-        return None if isinstance(value, str) and value in _NULLS else value
 
     def refusal(self, key: str, message: str) -> FocusDetrError:
         """The error for what stands at `key`."""
@@ -96,8 +90,8 @@ class _Builder:
             if self._documents > 1:
                 raise self._refuse("a second document begins; give one a file")
         elif isinstance(event, yaml.ScalarEvent):
-            nothing = event.value == "" and event.style in (None, "") and event.tag is None
-            self._put(None if nothing else event.value, event.anchor)
+            plain_null = event.style in (None, "") and event.value in _NULLS and event.tag is None
+            self._put(None if plain_null else event.value, event.anchor)
         elif isinstance(event, yaml.AliasEvent):
             self._aliases += 1
             if self._aliases > _MOST_ALIASES or event.anchor not in self._anchors:

@@ -101,12 +101,12 @@ def read_split(split: YoloSplit, log: ProblemLog) -> Source:
 
 def _splits(content: YamlFile) -> dict[str, YoloSplit]:
     names = _names(content)
-    classes = content.get("nc")
+    classes = content.values.get("nc")
     if classes is not None and number(classes) != len(names):
         shown = in_line(classes, 60) if isinstance(classes, str) else _shown(classes)
         raise content.refusal("nc", f"nc is {shown} but {len(names)} names are given. Make them agree")
     base, keypoints = _base(content), _keypoint_values(content)
-    given = [key for key in _SPLIT_KEYS if content.get(key) not in (None, [])]
+    given = [key for key in _SPLIT_KEYS if content.values.get(key) not in (None, [])]
     if not given:
         empty = next(key for key in _SPLIT_KEYS if key in content.values)
         raise content.refusal(empty, f"{empty!r} is empty: name a folder or a list of images")
@@ -125,7 +125,7 @@ def _splits(content: YamlFile) -> dict[str, YoloSplit]:
 
 
 def _names(content: YamlFile) -> dict[int, str]:
-    value = content.get("names")
+    value = content.values["names"]
     pairs: list[tuple[int | None, Any]] = []
     if isinstance(value, list):
         pairs = list(enumerate(value))
@@ -137,9 +137,10 @@ def _names(content: YamlFile) -> dict[int, str]:
         )
     bad = [name for _, name in pairs if not isinstance(name, str) or not name.strip()]
     if bad:
+        shown = "empty or null" if bad[0] is None else _shown(bad[0])
         raise content.refusal(
             "names",
-            f"a class name is {_shown(bad[0])}: names are text; put one that yaml reads otherwise in quotes",
+            f"a class name is {shown}: names are text; put one that yaml reads otherwise in quotes",
         )
     return dict(sorted((index, name.strip()) for index, name in pairs if index is not None))
 
@@ -154,7 +155,7 @@ def _base(content: YamlFile) -> Path:
     """`path` counts from the yaml's folder; where no such folder is (a path of another machine), that
     folder."""
     here = content.file.parent
-    path = content.get("path")
+    path = content.values.get("path")
     if path is None:
         return here
     if not isinstance(path, str) or not path.isprintable():
@@ -169,7 +170,7 @@ def _base(content: YamlFile) -> Path:
 
 def _keypoint_values(content: YamlFile) -> int:
     """How many numbers of a row are keypoints: the product of `kpt_shape`, 0 where there is none."""
-    shape = content.get("kpt_shape")
+    shape = content.values.get("kpt_shape")
     if shape is None:
         return 0
     sizes = [whole_id(item) for item in shape] if isinstance(shape, list) else []
