@@ -65,7 +65,7 @@ def test_objects_that_leave_the_picture_take_their_fields_along(
     numbers: list[int], side: int, tenths: int
 ) -> None:
     """A box from n to n + 10 shows the square of (side - n) / 10 in a picture of that side."""
-    left = tracked(numbers).moved((side, side), min_visible=tenths / 10)
+    left = tracked(numbers).transform((side, side), min_visible=tenths / 10)
     seen = {number: min(side - number, 10) for number in numbers if number < side}
     expected = [number for number in numbers if seen.get(number, 0) ** 2 >= 10 * tenths and number < side]
     assert left.labels.tolist() == expected == left.tracks.tolist()
@@ -75,12 +75,12 @@ def test_objects_that_leave_the_picture_take_their_fields_along(
 
 
 def test_moving_by_hand() -> None:
-    flipped = tracked([3, 30]).moved((100, 100), scale=(-1, 1), shift=(100, 0))
+    flipped = tracked([3, 30]).transform((100, 100), scale=(-1, 1), shift=(100, 0))
     assert flipped.boxes_xyxy.tolist() == [[87, 3, 97, 13], [60, 30, 70, 40]]
     assert flipped.areas.tolist() == [7, 61] and flipped.boxes_xyxy.dtype == np.float32
-    stretched = tracked([3]).moved((200, 50), scale=(2, 0.5))
+    stretched = tracked([3]).transform((200, 50), scale=(2, 0.5))
     assert stretched.boxes_xyxy.tolist() == [[6, 1.5, 26, 6.5]] and stretched.areas.tolist() == [7]
-    assert tracked([3]).moved((200, 200), scale=(2, 2)).areas.tolist() == [28]
+    assert tracked([3]).transform((200, 200), scale=(2, 2)).areas.tolist() == [28]
 
 
 def test_a_field_that_some_do_not_know_is_unknown_when_joined() -> None:

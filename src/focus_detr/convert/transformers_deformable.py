@@ -148,14 +148,14 @@ def _head_rules(state: dict[str, Tensor], kind: str, ours: str) -> list[Rule]:
     below = rf"model\.decoder\.{kind}_embed\.(\d+)\.(.*)"
     above = any(key.startswith(f"{kind}_embed.") for key in state)
     rules = [Rule(below, alias_of=rf"{kind}_embed.\1.\2")] if above else []
-    own = rf"{kind}_embed\." if above else rf"model\.decoder\.{kind}_embed\."
+    original = rf"{kind}_embed\." if above else rf"model\.decoder\.{kind}_embed\."
     layers = len({key.split(".")[3] for key in state if key.startswith("model.decoder.layers.")})
     if is_two_stage(state):
         first = kind.replace("bbox", "box")
-        rules.append(Rule(own + rf"{layers}\.(.*)", rf"proposals.{first}_head.\1"))
+        rules.append(Rule(original + rf"{layers}\.(.*)", rf"proposals.{first}_head.\1"))
     if not is_refined(state):
         rules.append(Rule(rf"{kind}_embed\.[1-9]\d*\.(.*)", alias_of=rf"{kind}_embed.0.\1"))
-    return [*rules, Rule(own + r"(\d+)\.(.*)", rf"host.{ours}.\1.\2")]
+    return [*rules, Rule(original + r"(\d+)\.(.*)", rf"host.{ours}.\1.\2")]
 
 
 def adapt(state: dict[str, Tensor], num_labels: int | None) -> tuple[dict[str, Tensor], list[str]]:

@@ -74,7 +74,7 @@ class DetectionDataset(Dataset[Sample]):
         instances, crowds = record.instances.copy(), record.crowds.copy()
         if record.known_size != image.size:
             self._report_size(index, image.size)
-            instances, crowds = instances.moved(image.size), crowds.moved(image.size)
+            instances, crowds = instances.transform(image.size), crowds.transform(image.size)
         return Sample(
             image=image,
             instances=instances,

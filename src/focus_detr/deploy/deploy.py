@@ -132,10 +132,10 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
             return super().encode_positions(geometry, tokens)
         key = (tuple(geometry.shapes), tokens.device, tokens.dtype)
         encode = super().encode_positions
-        made = self._positions.get(
+        encoding = self._positions.get(
             key, lambda: encode(Geometry.unpadded(geometry.shapes, 1, tokens.device), tokens)
         )
-        return made.expand(len(tokens), -1, -1)
+        return encoding.expand(len(tokens), -1, -1)
 
     def train(self, mode: bool = True) -> DeployedFocusDetr:
         if mode:

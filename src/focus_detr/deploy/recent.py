@@ -31,15 +31,15 @@ class Recent(Generic[Made]):
                 self._kept.move_to_end(key)
                 return self._kept[key][0]
         # Without the lock, so that other keys need not wait: two threads may make the same, and one is kept.
-        made = make()
-        size = 1 if self.size is None else self.size(made)
+        value = make()
+        size = 1 if self.size is None else self.size(value)
         with self._lock:
             if key not in self._kept:
-                self._kept[key] = made, size
+                self._kept[key] = value, size
                 self._total += size
             while self._total > self.limit:
                 self._total -= self._kept.popitem(last=False)[1][1]
-        return made
+        return value
 
     def clear(self) -> None:
         """Forget everything."""

@@ -85,7 +85,7 @@ def find_in_batches(
     post_process = (processor or FocusDetrImageProcessor()).post_process_object_detection
     recall = ForegroundRecall()
     predictions: list[dict[str, Any]] = []
-    seen: set[int] = set()
+    scored: set[int] = set()
     for batch in dataloader:
         labels = batch["labels"]
         with torch.inference_mode():
@@ -98,23 +98,23 @@ def find_in_batches(
             recall.update(outputs, labels)
         for objects, label in zip(found, labels, strict=True):
             image_id = int(label["image_id"])
-            if image_id not in seen:
-                seen.add(image_id)
+            if image_id not in scored:
+                scored.add(image_id)
                 detections = Detections.from_tensors(objects, names, tuple(label["orig_size"].tolist()))
                 predictions += detections.to_coco(image_id, category_ids)
-    return Findings(predictions, seen, recall)
+    return Findings(predictions, scored, recall)
 
 
 def score_findings(shares: Sequence[Findings], ground_truth: Mapping[str, Any]) -> dict[str, float]:
     """The second half of `evaluate_batches`: measures of all shares together."""
     predictions: list[dict[str, Any]] = []
-    seen: set[int] = set()
+    scored: set[int] = set()
     recall = ForegroundRecall()
     for share in shares:
-        predictions += [each for each in share.predictions if each["image_id"] not in seen]
-        seen |= share.image_ids
+        predictions += [each for each in share.predictions if each["image_id"] not in scored]
+        scored |= share.image_ids
         recall.add(share.recall)
-    measures = coco_metrics(restrict(ground_truth, seen), predictions).summary | recall.summary()
+    measures = coco_metrics(restrict(ground_truth, scored), predictions).summary | recall.summary()
     return {name: value for name, value in measures.items() if not math.isnan(value)}
 
 

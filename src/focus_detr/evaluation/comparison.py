@@ -215,10 +215,10 @@ def _check(a: Sequence[Evaluated], b: Sequence[Evaluated], draws: int, confidenc
             here, there = of(first.ground_truth), of(other.ground_truth)
             if here != there:
                 only = sorted(here ^ there)
-                where = first.source if only[0] in here else other.source
+                holder = first.source if only[0] in here else other.source
                 raise FocusDetrError(
                     f"{first.source} and {other.source} are not of the same {what}: {len(only)} are in one "
-                    f"alone, as {only[0]} in {where}; evaluate both on the same split of the same data"
+                    f"alone, as {only[0]} in {holder}; evaluate both on the same split of the same data"
                 )
 
 

@@ -98,16 +98,16 @@ def _precisions(each: _Class, size: int, weights: np.ndarray, objects: np.ndarra
     shape = (len(looked_at) + 1, len(weights))
     ones = np.ones(len(segment))
     wrong = (csr_array((ones, (segment, each.picture[plain])), shape=shape) @ weights)[:-1].cumsum(0)
-    own = weights[each.picture[looked_at]]  # (M,R)
+    drawn = weights[each.picture[looked_at]]  # (M,R)
     found = np.zeros((len(IOU), weights.shape[1]))
     for at, verdict in enumerate(verdicts[:, looked_at]):
         right = np.flatnonzero(verdict == _RIGHT)
         if not len(right):
             continue
         verdict = verdict[: right[-1] + 1]
-        hits = own[right].cumsum(0)
-        seen = (own[: len(verdict)] * (verdict != _IGNORED)[:, None]).cumsum(0)[right] + wrong[right]
-        precision = hits / np.maximum(seen, 1)
+        hits = drawn[right].cumsum(0)
+        counted = (drawn[: len(verdict)] * (verdict != _IGNORED)[:, None]).cumsum(0)[right] + wrong[right]
+        precision = hits / np.maximum(counted, 1)
         best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
         reached = _recalls_reached(hits, objects)
         reached[1:] -= reached[:-1].copy()

@@ -114,8 +114,8 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         """A saved processor. `kwargs` are transformers' own, or settings that replace the saved ones."""
         # A pipeline hands every part what is meant for the model: dtype, device_map and so on.
         if "_from_pipeline" not in kwargs:
-            own = {key for key in kwargs if not key.startswith("_")}
-            _refuse_unknown(own - _HUB_OPTIONS - set(FocusDetrImageProcessorKwargs.__annotations__))
+            settings = {key for key in kwargs if not key.startswith("_")}
+            _refuse_unknown(settings - _HUB_OPTIONS - set(FocusDetrImageProcessorKwargs.__annotations__))
         return super().from_pretrained(pretrained_model_name_or_path, *args, **kwargs)
 
     def preprocess(self, images: Any, return_tensors: str | None = "pt", **overrides: Any) -> BatchFeature:
@@ -189,8 +189,8 @@ class FocusDetrImageProcessor(BaseImageProcessor):
     def _with(self, overrides: Mapping[str, Any]) -> FocusDetrImageProcessor:
         if not overrides:
             return self
-        own = {name: getattr(self, name) for name in FocusDetrImageProcessorKwargs.__annotations__}
-        return type(self)(**{**own, **overrides})
+        current = {name: getattr(self, name) for name in FocusDetrImageProcessorKwargs.__annotations__}
+        return type(self)(**{**current, **overrides})
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
         """(height, width) that an image of this size is resized to."""

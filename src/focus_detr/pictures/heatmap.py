@@ -98,11 +98,11 @@ def kept_tokens(outputs: Any, layer: int, index: int = 0) -> list[np.ndarray]:
 
 def _levels(outputs: Any, values: np.ndarray, index: int) -> list[np.ndarray]:
     shapes = [(int(height), int(width)) for height, width in outputs.spatial_shapes]
-    own = shapes if outputs.level_sizes is None else outputs.level_sizes[index].tolist()
+    valid = shapes if outputs.level_sizes is None else outputs.level_sizes[index].tolist()
     levels, start = [], 0
-    for (height, width), (own_height, own_width) in zip(shapes, own, strict=True):
+    for (height, width), (valid_height, valid_width) in zip(shapes, valid, strict=True):
         level = values[start : start + height * width].reshape(height, width)
-        levels.append(level[:own_height, :own_width])
+        levels.append(level[:valid_height, :valid_width])
         start += height * width
     return levels
 

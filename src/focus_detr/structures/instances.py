@@ -71,7 +71,7 @@ class Instances:
     def copy(self) -> Self:
         return self._each(np.copy)
 
-    def moved(
+    def transform(
         self,
         size: tuple[float, float],
         scale: tuple[float, float] = (1, 1),

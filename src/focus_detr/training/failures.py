@@ -28,12 +28,16 @@ class MicroBatch:
 
 
 def not_finite(
-    what: str, step: int, seen: Sequence[MicroBatch], image_paths: Mapping[int, Path], saved: Path | None
+    what: str,
+    step: int,
+    micro_batches: Sequence[MicroBatch],
+    image_paths: Mapping[int, Path],
+    saved: Path | None,
 ) -> str:
     """Which images and loss parts made ``what`` ("the loss", "the gradient") not finite; ``saved`` is the
     checkpoint of the weights before the step."""
     of_loss = what == "the loss"
-    guilty = [each for each in seen if not of_loss or not bool(each.loss.isfinite().all())]
+    guilty = [each for each in micro_batches if not of_loss or not bool(each.loss.isfinite().all())]
     images = [
         f"{image_id} ({image_paths.get(image_id, 'path unknown')})"
         for each in guilty

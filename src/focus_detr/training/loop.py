@@ -129,7 +129,7 @@ class TrainingLoop:
         """One optimiser step."""
         state = self.state
         step = Step(state.step, state.total_steps, self._generator(state.step))
-        seen: list[MicroBatch] = []
+        micro_batches: list[MicroBatch] = []
         for number, batch in enumerate(batches, 1):
             image_ids = [int(label["image_id"]) for label in batch["labels"]]
             batch = self._on_device(batch)
@@ -139,18 +139,18 @@ class TrainingLoop:
                     loss, parts = self.task(self.model.called, batch, step)
                 self.updater.backward(loss / len(batches))
             parts = {name: part.detach() for name, part in parts.items()}
-            seen.append(MicroBatch(image_ids, loss.detach(), parts))
+            micro_batches.append(MicroBatch(image_ids, loss.detach(), parts))
             self.means.add({"loss": loss.detach(), **parts})
 
         norm, good_norm = self.updater.clip()
-        good_loss = torch.stack([each.loss.isfinite().all() for each in seen]).all()
+        good_loss = torch.stack([each.loss.isfinite().all() for each in micro_batches]).all()
         # The step's one wait for the device.
         losses_good, gradient_good = torch.stack([good_loss, good_norm.to(good_loss.device)]).tolist()
         bad_loss, bad_gradient, stopping = anywhere(
             self.accelerator, not losses_good, not gradient_good, interruption.signal is not None
         )
         if bad_loss or bad_gradient:
-            self._stop("the loss" if bad_loss else "the gradient", seen)
+            self._stop("the loss" if bad_loss else "the gradient", micro_batches)
 
         self.means.last("grad_norm", norm)
         self.means.last("learning_rate", self.updater.learning_rate)
@@ -174,13 +174,13 @@ class TrainingLoop:
     def _generator(self, step: int) -> torch.Generator:
         return torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
 
-    def _stop(self, what: str, seen: list[MicroBatch]) -> NoReturn:
+    def _stop(self, what: str, micro_batches: list[MicroBatch]) -> NoReturn:
         """Save what can be saved, and say which images and loss parts were at fault."""
         saved = None
         if not any(anywhere(self.accelerator, not self.model.is_finite())):
             self.save_checkpoint()
             saved = self.checkpointer.folder(self.state)
-        raise FocusDetrError(not_finite(what, self.state.step, seen, self.image_paths, saved))
+        raise FocusDetrError(not_finite(what, self.state.step, micro_batches, self.image_paths, saved))
 
     # Logging and evaluation
 
@@ -193,7 +193,7 @@ class TrainingLoop:
         self._tell("on_log")
 
     def _log_losses(self) -> None:
-        row, last, speed = self.means.take(self.recipe.batch_size / self.recipe.gradient_accumulation)
+        row, last, speed = self.means.collect(self.recipe.batch_size / self.recipe.gradient_accumulation)
         if row:
             self._log(mean_of_all(self.accelerator, row) | last | speed)
 

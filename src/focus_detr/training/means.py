@@ -29,7 +29,7 @@ class Means:
     def restart_clock(self) -> None:
         self.since = time.perf_counter()
 
-    def take(self, images: float) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
+    def collect(self, images: float) -> tuple[dict[str, float], dict[str, float], dict[str, float]]:
         """Means, last values and speed, where a micro-batch is of so many images; starts anew."""
         if not self.count:
             return {}, {}, {}

@@ -109,8 +109,9 @@ class Checkpointer:
         for name, part in self.parts.items():
             read_state(part, checkpoint / name)
         # A process that the run did not have before starts with the numbers of the first.
-        own = checkpoint / self.random_file
-        read_state(self.random_numbers, own if own.is_file() else checkpoint / "rng_state.pth")
+        of_this_process = checkpoint / self.random_file
+        first = checkpoint / "rng_state.pth"
+        read_state(self.random_numbers, of_this_process if of_this_process.is_file() else first)
         return state
 
 
@@ -122,10 +123,10 @@ def read_state(part: Stateful, file: Path) -> None:
     """
     try:
         state = torch.load(file, map_location="cpu", weights_only=True)
-        own = part.state_dict()
+        current = part.state_dict()
         if not isinstance(part, nn.Module):  # which compares by itself, and knows names of old
-            _check_alike(own, state)
-        part.load_state_dict(shards_like(state, own))
+            _check_alike(current, state)
+        part.load_state_dict(shards_like(state, current))
         if isinstance(part, Optimizer):
             _check_shapes(part)
             _share(part)
@@ -138,16 +139,16 @@ def read_state(part: Stateful, file: Path) -> None:
         ) from error
 
 
-def _check_alike(own: Any, state: Any) -> None:
+def _check_alike(current: Any, state: Any) -> None:
     """A state that lacks something would be noticed long after loading, or never."""
-    if type(own) is not type(state) and not (isinstance(own, Mapping) and isinstance(state, Mapping)):
-        raise ValueError(f"holds a {type(state).__name__}, not a {type(own).__name__}")
-    if not isinstance(own, Mapping):
+    if type(current) is not type(state) and not (isinstance(current, Mapping) and isinstance(state, Mapping)):
+        raise ValueError(f"holds a {type(state).__name__}, not a {type(current).__name__}")
+    if not isinstance(current, Mapping):
         return
-    if own.keys() != state.keys():
-        names = sorted(map(str, own.keys() ^ state.keys()))
+    if current.keys() != state.keys():
+        names = sorted(map(str, current.keys() ^ state.keys()))
         raise ValueError(f"has other entries: {', '.join(names[:5])}")
-    for name, value in own.items():
+    for name, value in current.items():
         if name == "param_groups":
             _check_groups(value, state[name])
         elif name == "base_lrs" and state[name] != value:
@@ -160,10 +161,10 @@ def _kind(value: Any) -> type:
     return Tensor if isinstance(value, Tensor) else type(value)  # in shards or not
 
 
-def _check_groups(own: list[dict[str, Any]], groups: Any) -> None:
-    if not isinstance(groups, list) or len(groups) != len(own):
+def _check_groups(current: list[dict[str, Any]], groups: Any) -> None:
+    if not isinstance(groups, list) or len(groups) != len(current):
         raise ValueError("has another number of parameter groups")
-    for ours, theirs in zip(own, groups, strict=True):
+    for ours, theirs in zip(current, groups, strict=True):
         if not isinstance(theirs, dict) or ours.keys() != theirs.keys():
             raise ValueError("has parameter groups with other settings")
 

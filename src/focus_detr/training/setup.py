@@ -61,13 +61,17 @@ def choose_model(
     Raises:
         FocusDetrError: the run in ``output`` was started from another model.
     """
-    own = read_origin(Path(output)).get("model") if resume and output is not None else None
+    started_from = read_origin(Path(output)).get("model") if resume and output is not None else None
     if model is None or isinstance(model, PreTrainedModel):
-        return model if model is not None else own or DEFAULT_MODEL
-    if own is not None and str(model) != own and Path(model).resolve() != Path(own).resolve():
+        return model if model is not None else started_from or DEFAULT_MODEL
+    if (
+        started_from is not None
+        and str(model) != started_from
+        and Path(model).resolve() != Path(started_from).resolve()
+    ):
         raise FocusDetrError(
-            f"{output}: the run was started from {own}, not from {model}; leave the model out to go on with "
-            "it, or start a new run in another output"
+            f"{output}: the run was started from {started_from}, not from {model}; leave the model out to "
+            "go on with it, or start a new run in another output"
         )
     return model
 
@@ -110,10 +114,10 @@ def _refuse_strangers(recipe: Any, chosen: Recipe, overrides: Mapping[str, Any] 
     """Plugins that a recipe's file names may be anybody's; those the caller names are the caller's."""
     if not isinstance(recipe, Mapping | Recipe):
         said = overrides or {}
-        own = said.get("model.plugins") or (said.get("model") or {}).get("plugins") or ()
-        own = (*own, *(said.get("plugins") or ()))
+        allowed = said.get("model.plugins") or (said.get("model") or {}).get("plugins") or ()
+        allowed = (*allowed, *(said.get("plugins") or ()))
         named = (*(chosen.model.get("plugins") or ()), *chosen.plugins)
-        refuse_strangers(name for name in named if name not in own)
+        refuse_strangers(name for name in named if name not in allowed)
 
 
 def newest_checkpoint(output: Path, resume: bool, first: bool) -> Path | None:

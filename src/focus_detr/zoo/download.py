@@ -107,8 +107,8 @@ def _transfer(url: str, part: Path, slowest: float, patience: float, largest: in
 
 def _check(response: requests.Response, url: str) -> None:
     """Refuse answers that are no file, before any of it is written."""
-    where = response.headers.get("Location", "") if response.is_redirect else ""
-    if url.startswith("https:") and where.startswith("http:"):
+    address = response.headers.get("Location", "") if response.is_redirect else ""
+    if url.startswith("https:") and address.startswith("http:"):
         raise DownloadError("the server redirects from https to http, which anyone on the way can change")
     if response.ok and response.headers.get("Content-Type", "").startswith("text/html"):
         raise DownloadError("there is a web page now, and no file")

@@ -195,6 +195,6 @@ def move_objects(
     return replace(
         sample,
         image=image,
-        instances=sample.instances.moved(image.size, scale, shift, min_visible),
-        crowds=sample.crowds.moved(image.size, scale, shift),
+        instances=sample.instances.transform(image.size, scale, shift, min_visible),
+        crowds=sample.crowds.transform(image.size, scale, shift),
     )

@@ -234,8 +234,8 @@ def _yolox_weights(path: Path, backbone: Backbone) -> dict[str, Tensor]:
     if not path.is_file():
         raise FocusDetrError(f"backbone weights {str(path)!r}: no such file")
     state, _ = read_yolox(path, backbone.config)
-    own = backbone.model.state_dict()
-    return {name: value for name, value in state.items() if name in own}  # fewer maps need fewer parts
+    needed = backbone.model.state_dict()
+    return {name: value for name, value in state.items() if name in needed}  # fewer maps need fewer parts
 
 
 def convert_lite_weights(state: dict[str, Tensor], model: nn.Module, source: str) -> dict[str, Tensor]:

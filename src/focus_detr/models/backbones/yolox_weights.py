@@ -47,14 +47,14 @@ def read_yolox(path: str | Path, config: PreTrainedConfig) -> tuple[dict[str, Te
     convolutions, heads = _read_convolutions(Path(path))
     with torch.device("meta"):
         whole = AutoBackbone.from_config(_with_every_map(config))
-    own = {name: part for name, part in whole.named_modules() if isinstance(part, nn.Conv2d)}
-    if len(own) != len(convolutions):
+    ours = {name: part for name, part in whole.named_modules() if isinstance(part, nn.Conv2d)}
+    if len(ours) != len(convolutions):
         raise FocusDetrError(
             f"{path}: holds {len(convolutions)} convolutions besides its predictions, and a YOLOX of depths "
-            f"{config.depths} has {len(own)}; is it yolox_nano.onnx, batch norms folded in?"
+            f"{config.depths} has {len(ours)}; is it yolox_nano.onnx, batch norms folded in?"
         )
     state: dict[str, Tensor] = {}
-    for (name, part), (weight, bias) in zip(own.items(), convolutions, strict=True):
+    for (name, part), (weight, bias) in zip(ours.items(), convolutions, strict=True):
         if name == "stem.convolution" and weight.shape[1] == 4 * part.in_channels:
             weight = _of_pixels(weight)
         if weight.shape != part.weight.shape:
