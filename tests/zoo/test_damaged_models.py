@@ -33,6 +33,10 @@ def another_kind(path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "model_type": "detr"}))
 
 
+def another_type(path):
+    path.write_text(json.dumps({**json.loads(path.read_text()), "num_queries": [1]}))
+
+
 def unknown_key(path):
     path.write_text(json.dumps({**json.loads(path.read_text()), "nonsense": 1}))
 
@@ -48,6 +52,7 @@ def unknown_key(path):
         ("config.json", lambda path: path.write_text("[]"), "config.json cannot be read"),
         ("config.json", another_kind, "describes a 'detr' model"),
         ("config.json", unknown_key, "nonsense"),
+        ("config.json", another_type, "'num_queries' expected int, got list"),
         ("preprocessor_config.json", cut, "preprocessor_config.json cannot be read"),
         ("preprocessor_config.json", lambda path: path.unlink(), "has no preprocessor_config.json"),
     ],

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import PreTrainedModel
 
@@ -62,6 +63,11 @@ def load_model(
         model, info = loaded
     except FocusDetrError as error:
         raise FocusDetrError(f"{folder}: {error}") from error
+    except StrictDataclassError as error:
+        reason = str(error).strip().splitlines()[-1].strip().removeprefix("TypeError: ")
+        raise FocusDetrError(
+            f"{folder / 'config.json'}: {reason}; correct it, or copy the model again"
+        ) from error
     except ImportError as error:
         raise FocusDetrError(f"{folder}: needs what is not installed: {error}") from error
     except _DAMAGE as error:
