@@ -68,7 +68,8 @@ def test_every_encoder_layer(tmp_path_factory):
         close(mean, golden[f"layer_mean_{j}"], 1e-9)
 
 
-@pytest.mark.parametrize("name", [KEY_AWARE, pytest.param(PLAIN, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [KEY_AWARE, PLAIN])
 def test_losses_and_gradients(name, tmp_path_factory):
     _, model, tensors, report = lite(name, tmp_path_factory)
     golden = tensors_of(tensors, "train0")
