@@ -13,8 +13,7 @@ The preset `focus-detr-yolox-nano`, whose parts are set so that they pass on wha
   norm's gain and bias take it away again: each sum and its norm are then nearly the identity.
 - Queries attend to those alike at first: keys are made as queries are.
 - Class heads read logits off, the proposals' box head passes the box through pairs of ReLUs.
-
-Duplicates are as YOLOX gives them, which suppresses them afterwards; the training teaches the decoder to.
+- Queries that overlap a better one of their class say less of all classes; YOLOX suppresses them afterwards.
 """
 
 # Shapes: C channels of the model, D directions of content, k classes, F channels of a level's two towers.
@@ -33,6 +32,7 @@ from focus_detr.models.backbones.weights import load_pretrained_backbone
 from focus_detr.models.backbones.yolox_weights import YoloxHeads, read_yolox
 from focus_detr.models.heads.boxes import BoxHead
 from focus_detr.models.heads.classes import ClassHead
+from focus_detr.models.hosts.precedence import Precedence
 from focus_detr.training.recipe import load_recipe
 from focus_detr.training.starting_model import build_image_processor
 
@@ -42,6 +42,9 @@ REMAINDER = 30.0  # of the constant, after a decoder layer: for the norm that al
 LOGIT_MEAN, LOGIT_SCALE = -10.0, 4.0  # of class logits with objectness, about
 # Of the sum of two logits the logit of the product of their probabilities, about, where it is near 0.
 SLOPE, SHIFT = 0.6, -1.0
+
+# YOLOX' suppression, as a ramp that can be learned from.
+OVERLAP, RAMP, SUPPRESSED = 0.65, 0.1, 6.0
 
 
 def main() -> None:
@@ -99,6 +102,8 @@ def start_from_yolox(model: FocusDetrForObjectDetection, path: Path) -> None:
     for head in (model.proposals.class_head, *model.host.class_heads):
         read_classes(head, basis)
     pass_boxes(model.proposals.box_head, basis)
+    if model.host.precedence is not None:
+        suppress(model.host.precedence, basis)
 
 
 def directions(width: int) -> tuple[Tensor, Tensor]:
@@ -161,6 +166,18 @@ def pass_boxes(head: BoxHead, basis: Tensor) -> None:
     last.bias.zero_()
     last.weight[:, :4].copy_(torch.eye(4))
     last.weight[:, 4:8].copy_(-torch.eye(4))
+
+
+def suppress(precedence: Precedence, basis: Tensor) -> None:
+    """All class logits fall by `SUPPRESSED` where an overlap is over `OVERLAP`, by a ramp about it."""
+    first, last = precedence.told.layers
+    first.weight[:2].fill_(1.0)
+    first.bias[:2].copy_(torch.tensor([-OVERLAP + RAMP / 2, -OVERLAP - RAMP / 2]))
+    last.weight.zero_()
+    last.bias.zero_()
+    every = basis[:, :80].sum(1) / (SLOPE * LOGIT_SCALE)  # moves all logits by one
+    last.weight[:, 0] = -SUPPRESSED / RAMP * every
+    last.weight[:, 1] = SUPPRESSED / RAMP * every
 
 
 def pass_on(

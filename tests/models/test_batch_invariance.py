@@ -16,7 +16,8 @@ MODELS = {
     "lite": lambda: small_model(LITE),
     "yolox": lambda: small_model(YOLOX),
     "cells": lambda: small_model(
-        host_options={"content_from_memory": True, "boxes_from_cells": True}, neck_norm=False
+        host_options={"content_from_memory": True, "boxes_from_cells": True, "precedence": True},
+        neck_norm=False,
     ),
     "dense": lambda: small_model(token_policy="dense"),
     "interleaved": lambda: small_model(token_policy="interleaved"),

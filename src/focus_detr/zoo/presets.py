@@ -85,7 +85,7 @@ _YOLOX_NANO = {
     "num_detections": 100,
     "num_fine_tokens": 50,
     "denoising_queries": 0,
-    "host_options": {"content_from_memory": True, "boxes_from_cells": True},
+    "host_options": {"content_from_memory": True, "boxes_from_cells": True, "precedence": True},
 }
 
 _TWO_STAGE = {"two_stage": True, "box_refinement": True}

@@ -18,6 +18,7 @@ from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import Decoder, decoder_layers, self_attention_mask
 from focus_detr.models.hosts.denoising import NoiseOptions, check_noise, contrastive_denoising
+from focus_detr.models.hosts.precedence import Precedence
 from focus_detr.models.key_aware import KeyAwareOptions
 from focus_detr.models.layers import Layers
 from focus_detr.models.objective import objective_of
@@ -44,6 +45,8 @@ class DinoOptions(NoiseOptions, KeyAwareOptions):
     boxes_from_cells: bool = False
     """Proposals start from the cells of their tokens, and boxes move in units of their sides, as in detectors
     with anchors; otherwise proposals start from fixed sizes, and boxes move as logits."""
+    precedence: bool = False
+    """Queries are told how much they overlap one of their class that comes before them."""
 
 
 @HOSTS.register("dino")
@@ -65,6 +68,7 @@ class DinoHost(Host):
         self.decoder = Decoder(decoder_layers(c, self.options), c.d_model, self.refine)
         self.class_heads = Layers(ClassHead(c.d_model, c.num_labels) for _ in range(c.decoder_layers))
         self.box_heads = Layers(BoxHead(c.d_model) for _ in range(c.decoder_layers))
+        self.precedence = Precedence(c.d_model) if self.options.precedence else None
         self.objective = objective_of(c)
         self.quirks = c.switches
 
@@ -104,6 +108,8 @@ class DinoHost(Host):
         if labels is not None and denoising is None:
             denoising = self._draw_denoising(labels)
         content, boxes, mask = queries.content, queries.boxes, None
+        if self.precedence is not None:
+            content = content + self.precedence(queries.class_logits, boxes).to(content.dtype)
         if denoising is not None:
             # They go through the same layers beside the others, and no query may see an answer.
             mask = denoising.attention_mask(content.shape[1])
@@ -137,6 +143,9 @@ class DinoHost(Host):
 
     def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         parts = self.objective(decoded, labels)
+        if self.precedence is not None:
+            # Proposals may repeat themselves where queries are told so; one-to-one they unlearn objects.
+            parts["loss_class_enc"] = 0.0 * parts["loss_class_enc"]
         if decoded.denoising is None and self.training:
             # Distributed training wants every parameter in every step, also in one without objects.
             parts["loss_class"] = parts["loss_class"] + 0.0 * self.label_embedding.weight.sum()

@@ -1,0 +1,55 @@
+"""Precedence: what queries are told of those before them, so that one answers where several could."""
+
+# Shapes: B images, Q queries, C channels, k classes.
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from transformers import initialization as init
+
+from focus_detr.models.precision import FullMLP
+from focus_detr.structures.boxes import cxcywh_to_xyxy
+
+_HIDDEN = 8
+
+
+class Precedence(nn.Module):
+    """To each query, how much its box overlaps that of one before it with the same best class, at most.
+
+    Suppression afterwards decides by the same number (Fast NMS: YOLACT, section 4.3); here it is an input,
+    and what follows from it is learned.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.told = FullMLP(1, _HIDDEN, channels)
+
+    def forward(self, class_logits: Tensor, boxes_cxcywh: Tensor) -> Tensor:
+        """(B,Q,C) of queries, the best first, with class_logits (B,Q,k) and boxes (B,Q,4)."""
+        with torch.no_grad():
+            overlap = overlap_with_earlier(class_logits.argmax(-1), boxes_cxcywh)
+        return self.told(overlap[..., None])
+
+    def start(self) -> None:
+        """Nothing is said at first."""
+        last = self.told.layers[-1]
+        assert isinstance(last, nn.Linear)
+        init.zeros_(last.weight)
+        init.zeros_(last.bias)
+
+
+def overlap_with_earlier(labels: Tensor, boxes_cxcywh: Tensor) -> Tensor:
+    """The greatest intersection over union with a box before it of the same label: (B,Q), of labels (B,Q)."""
+    corners = cxcywh_to_xyxy(boxes_cxcywh)
+    low, high = corners[..., None, :].split(2, -1)  # (B,Q,1,2)
+    shared = (torch.minimum(high, high.transpose(1, 2)) - torch.maximum(low, low.transpose(1, 2))).clamp(
+        min=0
+    )
+    area = boxes_cxcywh[..., 2] * boxes_cxcywh[..., 3]  # (B,Q)
+    shared_area = shared[..., 0] * shared[..., 1]  # (B,Q,Q)
+    union = area[:, :, None] + area[:, None] - shared_area
+    count = labels.shape[1]
+    earlier = torch.ones(count, count, dtype=torch.bool, device=labels.device).tril(-1)
+    counts = earlier & (labels[:, :, None] == labels[:, None])
+    return (shared_area / union.clamp(min=1e-9)).masked_fill(~counts, 0.0).amax(-1)
