@@ -117,6 +117,10 @@ class FocusDetr:
         )
         return [result for result in stream if isinstance(result, Detections)]
 
+    def set_budget(self, budget: float | None) -> None:
+        """The budget of calls that say none (see `predict`); None is what the model is configured for."""
+        self.predictor.set_budget(budget)
+
     def evaluate(self, data: str | Path | DetectionDataset, split: str = "test", **options: Any) -> Any:
         """Average precision and more on a labelled data set; see `focus_detr.evaluation.evaluate`."""
         from focus_detr.evaluation import evaluate

@@ -53,6 +53,13 @@ def test_the_budget_reaches_the_model(report):
     assert full.kept == pytest.approx(0.5, abs=0.01)  # its cascade is (0.5,)
 
 
+def test_a_budget_is_the_share_that_layers_work_on(tiny_model):
+    rows = benchmark([str(tiny_model)], sizes=[(64, 96)], budgets=[0.2, 1.0], **QUICK).rows
+    assert [row.budget for row in rows] == [0.2, 1.0]
+    assert [row.kept for row in rows] == pytest.approx([0.2, 1.0], abs=0.01)
+    assert rows[0].encoder_gmacs < rows[1].encoder_gmacs
+
+
 def test_times_and_rates_agree(report):
     first = report.rows[0]
     for row in report.rows:
@@ -128,6 +135,8 @@ def test_models_take_turns(tiny_model, monkeypatch):
         ({"threads": 10**6}, "core"),
         ({"keep_ratios": [0.0]}, "keep_ratio=0.0"),
         ({"keep_ratios": [1.5]}, "keep_ratio=1.5"),
+        ({"budgets": [0.01]}, "budget=0.01"),
+        ({"budgets": [0.5], "keep_ratios": [0.5]}, "give one of them"),
         ({"limit": 3}, "none is given"),
         ({"dtype": "int8"}, "int8"),
     ],
@@ -150,6 +159,8 @@ def test_a_budget_without_selection_is_refused(monkeypatch):
     monkeypatch.setattr(run, "load_candidate", lambda request: _Dense)
     with pytest.raises(FocusDetrError, match="selects tokens"):
         benchmark(["some.onnx"], keep_ratios=[0.5], **QUICK)
+    with pytest.raises(FocusDetrError, match=r"budgets 0\.5: no model here"):
+        benchmark(["some.onnx"], budgets=[0.5], **QUICK)
 
 
 class _Dense:

@@ -200,3 +200,22 @@ def test_compare_takes_what_evaluate_wrote_of_several_runs(data, tiny_model, tmp
     assert "2 runs a side" in run("compare", *sides, *sides, "--draws", "200").stdout
     with pytest.raises(FocusDetrError, match="1 runs of a and 2 of b"):
         run("compare", *sides, "--b", tmp_path / "one")
+
+
+def test_evaluate_works_on_the_share_of_tokens_asked_for(data, tiny_model, monkeypatch):
+    from focus_detr.models.policies.focus import FocusPolicy
+
+    shares, forward = [], FocusPolicy.forward
+    monkeypatch.setattr(
+        FocusPolicy,
+        "forward",
+        lambda self, tokens, plan: (
+            shares.append(plan.counts[0] / tokens.content.shape[1]) or forward(self, tokens, plan)
+        ),
+    )
+    arguments = ["evaluate", tiny_model, data, "--device", "cpu", "--split", "train", "--json"]
+    assert run(*arguments, "--budget", "1").exit_code == 0 and set(shares) == {1.0}
+    shares.clear()
+    assert run(*arguments, "--budget", "0.1").exit_code == 0 and max(shares) < 0.3
+    with pytest.raises(FocusDetrError, match="budget=2"):
+        run(*arguments, "--budget", "2")

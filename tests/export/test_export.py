@@ -103,6 +103,26 @@ def test_what_cannot_be_asked_of_it(exported, tmp_path):
         export(exported, tmp_path / "again.onnx")
 
 
+@pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+def test_it_works_on_the_share_of_tokens_asked_for(format, tmp_path):
+    model = small_model(encoder_layers=2, cascade=[1.0, 0.5], decoder_layers=1, dtype=torch.float32)
+    processor = FocusDetrImageProcessor(size={"shortest_edge": 64})
+    pixels = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(1))
+    answers = []
+    for budget in (0.1, 0.5, 1.0):
+        path = tmp_path / f"{budget}" / FORMATS[format]
+        export(model, path, format, processor=processor, image_size=(64, 96), budget=budget)
+        logits, boxes = load_exported(path).infer(pixels)
+        with torch.no_grad():
+            expected = model(pixels, budget=budget)
+        torch.testing.assert_close(logits, expected.logits, atol=2e-3, rtol=0)
+        torch.testing.assert_close(boxes, expected.pred_boxes, atol=2e-3, rtol=0)
+        answers.append(logits)
+    assert not torch.allclose(answers[0], answers[1], atol=0.05) and model.config.budget is None
+    with pytest.raises(FocusDetrError, match="budget=7"):
+        export(model, tmp_path / FORMATS[format], format, processor=processor, budget=7)
+
+
 @pytest.mark.slow
 def test_batch_and_size_may_stay_free(tmp_path):
     model = small_model(encoder_layers=1, cascade=[1.0], decoder_layers=1, dtype=torch.float32)

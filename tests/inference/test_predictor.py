@@ -71,6 +71,19 @@ def test_a_budget_reaches_the_model_with_each_batch(deployed):
     assert np.allclose(counts, np.repeat([0.1, 0.5, 1.0], 2) * tokens, atol=1.5)
 
 
+def test_a_budget_that_is_set_is_that_of_calls_that_say_none():
+    model = small_model(dtype=torch.float32)
+    finder = Predictor(model, FocusDetrImageProcessor(size={"shortest_edge": 96, "longest_edge": 128}))
+    pictures = [picture(**BOTH)]
+    finder.set_budget(0.1)
+    assert finder.run(pictures).plan.counts == finder.run(pictures, 0.1).plan.counts
+    assert finder.run(pictures).plan.counts < finder.run(pictures, 1.0).plan.counts
+    finder.set_budget(None)
+    assert model.config.budget is None
+    with pytest.raises(FocusDetrError, match="budget=0.5: this model works on what it was made for"):
+        predictor().set_budget(0.5)
+
+
 @pytest.mark.parametrize(
     ("budget", "message"),
     [(0.5, "budget=0.5: this model works on what it was made for"), (3, "budget=3: must be a number in")],

@@ -143,3 +143,44 @@ def test_threads_with_budgets_of_their_own_do_not_disturb_each_other(deployed):
     with ThreadPoolExecutor(8) as pool:
         for one, other in zip(alone, pool.map(run, budgets), strict=True):
             assert one.plan.counts == other.plan.counts and torch.equal(one.logits, other.logits)
+
+
+@torch.no_grad()
+def test_a_budget_that_is_set_is_that_of_calls_that_say_none(tmp_path):
+    model, picture = small_model(), PICTURES[0][None]
+    own, small, whole = (model(picture, budget=budget) for budget in (None, 0.1, 1.0))
+    model.set_budget(0.1)
+    assert torch.equal(model(picture).logits, small.logits)
+    assert torch.equal(model(picture, budget=1.0).logits, whole.logits)
+    model.save_pretrained(tmp_path)
+    loaded = type(model).from_pretrained(tmp_path, dtype=torch.float64).eval()
+    assert loaded.config.budget == 0.1 and loaded(picture).plan.counts == small.plan.counts
+    model.set_budget(None)
+    assert model.config.budget is None and torch.equal(model(picture).logits, own.logits)
+
+
+@torch.no_grad()
+def test_a_deployed_model_has_its_model_s_budget_and_takes_another():
+    model = small_model(dtype=torch.float32)
+    picture = image(96, 128, dtype=torch.float32)[None]
+    model.set_budget(0.1)
+    deployed = deployment.deploy(model)
+    assert deployed(picture).plan.counts == model(picture).plan.counts
+    deployed.set_budget(1.0)
+    assert deployed(picture).plan.counts == model(picture, budget=1.0).plan.counts
+    assert model.config.budget == 0.1
+
+
+def test_what_cannot_be_set_is_refused_and_nothing_changes():
+    model = small_model()
+    model.set_budget(0.4)
+    with pytest.raises(FocusDetrError, match="budget=0.01"):
+        model.set_budget(0.01)
+    assert model.config.budget == 0.4
+    with pytest.raises(FocusDetrError, match="budget=0.4: token_policy='dense' leaves no tokens out"):
+        small_model(token_policy="dense").set_budget(0.4)
+    small_model(token_policy="dense").set_budget(None)
+    with pytest.raises(FocusDetrError, match="budget=0.4: token_policy='dense'"):
+        small_model(token_policy="dense", budget=0.4)
+    with pytest.raises(FocusDetrError, match="budget=7"):
+        small_model(budget=7.0)

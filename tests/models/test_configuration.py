@@ -32,6 +32,7 @@ CHANGED = {
     "token_policy": "sparse",
     "policy_options": {"auxiliary_losses": False, "keep_ratio": 0.3},
     "num_queries": 90,
+    "budget": 0.4,
     "num_detections": 31,
     "class_cost": 0.3,
     "bbox_cost": 0.4,

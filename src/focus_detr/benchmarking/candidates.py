@@ -27,7 +27,7 @@ class Request:
         name: a bundled model, a folder, a preset (random weights; also ``preset:NAME``), an exported file;
             ``deployed:NAME`` is the model as `focus_detr.deploy.deploy` makes it. Fields of a preset are said
             behind it: ``deformable-r50,token_policy=salience``.
-        keep_ratio: in place of the model's own.
+        keep_ratio, budget: in place of the model's own.
         trust_plugins: import the modules that the model names, which runs their code.
     """
 
@@ -36,6 +36,7 @@ class Request:
     device: str | None = None
     dtype: str | None = None
     trust_plugins: bool = False
+    budget: float | None = None
 
 
 @dataclass
@@ -110,6 +111,8 @@ def load_candidate(request: Request) -> Candidate:
         raise FocusDetrError(f"{name}: {asked} is settled in an exported file; export the model anew")
     if request.keep_ratio is not None:
         _set_keep_ratio(name, predictor.model, request.keep_ratio)
+    if request.budget is not None:
+        predictor.set_budget(request.budget)
     if deployed:
         from focus_detr.deploy.deploy import deploy
         from focus_detr.models.detector import FocusDetrForObjectDetection
@@ -126,6 +129,15 @@ def selects_tokens(config: FocusDetrConfig | None) -> bool:
     from focus_detr.models.policies import POLICIES
 
     return POLICIES[config.token_policy].has_keep_ratio
+
+
+def takes_budget(config: FocusDetrConfig | None) -> bool:
+    """Whether a budget means anything to such a model."""
+    if config is None:
+        return False
+    from focus_detr.models.policies import POLICIES
+
+    return POLICIES[config.token_policy].takes_budget
 
 
 def prepare(request: Request, size: tuple[int, int], batch: int, threads: int | None) -> Callable[[], Any]:

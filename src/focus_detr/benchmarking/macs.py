@@ -93,7 +93,7 @@ def count_macs(config: FocusDetrConfig, height: int, width: int, batch: int = 1)
         )
         content = flatten_levels(levels)
         tokens = Tokens(content, model.encode_positions(geometry, content), geometry)
-        scoring, plan = counted(model.encoder.plan, tokens)
+        scoring, plan = counted(model.encoder.plan, tokens, model.encoder.accept(None))
         encoder, memory = counted(model.encoder, tokens, plan)
         decoder, _ = counted(model.host, memory)
     layers = config.encoder_layers

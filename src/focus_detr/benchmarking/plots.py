@@ -42,7 +42,11 @@ def plot_against_time(rows: Sequence[Row], file: File) -> None:
         color = CURVES[place % len(CURVES)]
         axes.plot([x for x, _, _ in known], [y for _, y, _ in known], "o-", color=color, label=model)
         for x, y, row in known:
-            note = row.size if row.keep_ratio is None else f"{row.size} keep {row.keep_ratio:g}"
+            note = row.size
+            if row.budget is not None:
+                note += f" budget {row.budget:g}"
+            elif row.keep_ratio is not None:
+                note += f" keep {row.keep_ratio:g}"
             axes.annotate(note, (x, y), (5, 5), textcoords="offset points", fontsize=7, color=_INK)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)

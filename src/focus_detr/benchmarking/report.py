@@ -28,6 +28,7 @@ class Row:
         gmacs and its parts: billions of multiply-accumulates for one image, by the rule of `macs`.
         parameters_m: millions.
         tokens: of an image; kept: mean share of them that encoder layers work on.
+        budget: in place of what the keep ratio says; None where none was given.
         AP, AP50: of this very model at this size and budget.
     """
 
@@ -55,6 +56,7 @@ class Row:
     kept: float | None = None
     AP: float | None = None
     AP50: float | None = None
+    budget: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ class BenchmarkReport:
 
 
 _SHOWN = {
-    "model": "model", "keep_ratio": "keep", "size": "size", "batch_size": "batch", "median_ms": "ms",
-    "p95_ms": "p95", "images_per_second": "images/s", "times_faster": "times", "memory_mib": "MiB",
-    "device_memory_mib": "GPU MiB", "gmacs": "GMACs", "backbone_gmacs": "backbone", "neck_gmacs": "neck",
-    "scoring_gmacs": "scoring", "encoder_gmacs": "encoder", "decoder_gmacs": "decoder",
+    "model": "model", "keep_ratio": "keep", "budget": "budget", "size": "size", "batch_size": "batch",
+    "median_ms": "ms", "p95_ms": "p95", "images_per_second": "images/s", "times_faster": "times",
+    "memory_mib": "MiB", "device_memory_mib": "GPU MiB", "gmacs": "GMACs", "backbone_gmacs": "backbone",
+    "neck_gmacs": "neck", "scoring_gmacs": "scoring", "encoder_gmacs": "encoder", "decoder_gmacs": "decoder",
     "parameters_m": "params M", "kept": "tokens", "AP": "AP", "AP50": "AP50",
 }  # fmt: skip
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from focus_detr.benchmarking.candidates import (
@@ -14,6 +15,7 @@ from focus_detr.benchmarking.candidates import (
     load_candidate,
     prepare,
     selects_tokens,
+    takes_budget,
 )
 from focus_detr.benchmarking.environment import describe_environment, limited_threads
 from focus_detr.benchmarking.macs import Cost, count_macs
@@ -38,6 +40,7 @@ def benchmark(
     sizes: Sequence[Size] = (),
     batch_size: int = 1,
     keep_ratios: Sequence[float] = (),
+    budgets: Sequence[float] = (),
     threads: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -58,6 +61,7 @@ def benchmark(
         sizes: height and width of the images; by default what each model's image processor makes of the first
             image of the data, or of a 640x480 picture.
         keep_ratios: in place of the models' own, one row each; models that select no tokens have one row.
+        budgets: mean shares of tokens that an encoder layer works on, likewise; not beside keep ratios.
         threads: of torch, and cores of everything else; as it is when not given.
         dtype: of the weights; of a ``deployed:`` model, of its matrix products.
         warmup, runs, pause: see `take_turns`.
@@ -76,7 +80,8 @@ def benchmark(
         if min(height, width) < 32:
             raise FocusDetrError(f"size {height}x{width}: sides must be 32 pixels or more")
     with limited_threads(threads):
-        candidates = _candidates(models, keep_ratios, device, dtype, trust_plugins)
+        asked = Request("", None, device, dtype, trust_plugins)
+        candidates = _candidates(models, keep_ratios, budgets, asked)
         pictures = [_pictures(candidate, data, split, limit) for candidate in candidates]
         cases = [
             (candidate, size, dataset)
@@ -102,6 +107,7 @@ def benchmark(
                 keep_ratio=candidate.request.keep_ratio or getattr(candidate.config, "keep_ratio", None)
                 if selects_tokens(candidate.config)
                 else None,
+                budget=getattr(candidate.config, "budget", None),
                 size=f"{size[0]}x{size[1]}",
                 batch_size=batch_size,
                 median_ms=1e3 * taken.median,
@@ -121,24 +127,24 @@ def benchmark(
 
 
 def _candidates(
-    models: Sequence[str],
-    keep_ratios: Sequence[float],
-    device: str | None,
-    dtype: str | None,
-    trust_plugins: bool,
+    models: Sequence[str], keep_ratios: Sequence[float], budgets: Sequence[float], asked: Request
 ) -> list[Candidate]:
+    if keep_ratios and budgets:
+        raise FocusDetrError("keep ratios and budgets both say how many tokens are kept; give one of them")
+    field, values = ("budget", budgets) if budgets else ("keep_ratio", keep_ratios)
+    heeds = takes_budget if budgets else selects_tokens
     candidates = []
+    changes: list[dict[str, Any]] = [{field: value} for value in values]
     for name in models:
-        first = load_candidate(Request(name, None, device, dtype, trust_plugins))
-        if not keep_ratios or not selects_tokens(first.config):
+        first = load_candidate(replace(asked, name=name))
+        if not values or not heeds(first.config):
             candidates.append(first)
         else:
-            candidates += [
-                load_candidate(Request(name, ratio, device, dtype, trust_plugins)) for ratio in keep_ratios
-            ]
-    if keep_ratios and not any(selects_tokens(candidate.config) for candidate in candidates):
+            candidates += [load_candidate(replace(asked, name=name, **each)) for each in changes]
+    if values and not any(heeds(candidate.config) for candidate in candidates):
+        what = "budgets" if budgets else "keep ratios"
         raise FocusDetrError(
-            f"keep ratios {', '.join(map(str, keep_ratios))}: no model here selects tokens by one "
+            f"{what} {', '.join(map(str, values))}: no model here selects tokens by one "
             f"({', '.join(models)}); leave them out"
         )
     return candidates

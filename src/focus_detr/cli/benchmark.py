@@ -32,6 +32,10 @@ def benchmark(
     keep_ratio: Annotated[
         list[float] | None, typer.Option(help="Share of tokens kept, in place of the model's; repeatable.")
     ] = None,
+    budget: Annotated[
+        list[float] | None,
+        typer.Option(help="Mean share of tokens that an encoder layer works on, likewise; repeatable."),
+    ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to compute with.")] = None,
     device: DeviceOption = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
@@ -72,7 +76,8 @@ def benchmark(
     from focus_detr.benchmarking import benchmark as run
 
     report = run(
-        models, sizes=sizes, batch_size=batch_size, keep_ratios=keep_ratio or [], threads=threads,
+        models, sizes=sizes, batch_size=batch_size, keep_ratios=keep_ratio or [],
+        budgets=budget or [], threads=threads,
         device=device, dtype=dtype, warmup=warmup, runs=runs, pause=pause, memory=memory, data=data,
         split=split, limit=limit, progress=not json, trust_plugins=trust_plugins,
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from focus_detr.cli.options import (
+    BudgetOption,
     CrowdsOption,
     DataArgument,
     DeployOption,
@@ -28,6 +29,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the report, its figures and its tables.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 4,
+    budget: BudgetOption = None,
     device: DeviceOption = None,
     deploy: DeployOption = False,
     crowds: CrowdsOption = "regions",
@@ -49,6 +51,7 @@ def evaluate(
         split=split,
         output=output,
         batch_size=batch_size,
+        budget=budget,
         device=device,
         progress=not json,
         crowds=crowds,

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import ModelArgument, TrustOption, parse_size
+from focus_detr.cli.options import BudgetOption, ModelArgument, TrustOption, parse_size
 from focus_detr.cli.output import JsonFlag, print_json, say
 
 
@@ -24,6 +24,7 @@ def export(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Fix the number of images; free if absent.")
     ] = None,
+    budget: BudgetOption = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -55,6 +56,7 @@ def export(
         format,
         image_size=sides,
         batch_size=batch,
+        budget=budget,
         precision=precision,
         calibration=calibration or None,
         trust_plugins=trust_plugins,

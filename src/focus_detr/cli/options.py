@@ -29,6 +29,13 @@ DeployOption = Annotated[
     bool, typer.Option("--deploy", help="Bring the model into the form that infers fastest, first.")
 ]
 
+BudgetOption = Annotated[
+    float | None,
+    typer.Option(
+        help="Mean share of tokens that an encoder layer works on, 0.05 to 1; the model's own when not given."
+    ),
+]
+
 CrowdsOption = Annotated[
     str,
     typer.Option(

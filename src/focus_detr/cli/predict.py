@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from focus_detr.cli.options import DeployOption, DeviceOption, ModelArgument, TrustOption, split_names
+from focus_detr.cli.options import (
+    BudgetOption,
+    DeployOption,
+    DeviceOption,
+    ModelArgument,
+    TrustOption,
+    split_names,
+)
 from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.cli.pictures import Pictures, keep_sources
 from focus_detr.errors import FocusDetrError
@@ -35,13 +42,7 @@ def predict(
     ] = None,
     classes: Annotated[str | None, typer.Option(help="Only these classes, by name: a,b,c")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once.")] = 4,
-    budget: Annotated[
-        float | None,
-        typer.Option(
-            help="Mean share of tokens that an encoder layer works on, 0.05 to 1; the model's own when not "
-            "given."
-        ),
-    ] = None,
+    budget: BudgetOption = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for annotated pictures and result files.")
     ] = None,

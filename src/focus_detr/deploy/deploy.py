@@ -89,13 +89,14 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         self.__dict__.update(copy.deepcopy(model).float().eval().requires_grad_(False).__dict__)
         self._compiled: Callable[..., FocusDetrOutput] | None = None
         self._cuda_graphs = False
+        self._compiled_budget: float | None = None
         self._positions: Recent[Tensor] = Recent(_POSITION_BYTES, size=attrgetter("nbytes"))
 
     def _compile(self, cuda_graphs: bool) -> None:
         options: dict[str, Any] = {"freezing": True}
         if cuda_graphs:
             options["triton.cudagraphs"] = True
-        self._cuda_graphs = cuda_graphs
+        self._cuda_graphs, self._compiled_budget = cuda_graphs, self.config.budget
         self._compiled = torch.compile(super().forward, fullgraph=True, options=options)
 
     # Labels and the rest of training's arguments have no place here: narrower than the model's on purpose.
@@ -118,7 +119,8 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         # Which images are padded, and how, is a question of data, which no graph can hold; nor is each of the
         # many budgets worth the minutes that a graph of its own takes.
         whole = pixel_mask is None or (self._compiled is not None and bool(pixel_mask.all()))
-        if self._compiled is None or not whole or budget is not None:
+        own = budget is None and self.config.budget == self._compiled_budget
+        if self._compiled is None or not whole or not own:
             return super().forward(pixel_values, pixel_mask, budget=budget)
         if not self._cuda_graphs:
             return self._compiled(pixel_values)

@@ -14,6 +14,7 @@ from focus_detr.evaluation.coco import coco_metrics
 from focus_detr.evaluation.curves import confusion_matrix, f1_curves
 from focus_detr.evaluation.report import EvaluationReport, confusion_threshold
 from focus_detr.folders import writable_folder
+from focus_detr.structures.budget import Budget
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -30,6 +31,7 @@ def evaluate(
     split: str | None = "test",
     output: str | os.PathLike[str] | None = None,
     batch_size: int = 1,
+    budget: Budget | float | None = None,
     device: str | None = None,
     progress: bool = True,
     crowds: str = "regions",
@@ -44,6 +46,7 @@ def evaluate(
         split: which split of the path to score; never another in its stead. A data set is scored as it is.
         output: folder for the report's files; see `EvaluationReport.save`.
         batch_size: images computed at once; changes speed, not results.
+        budget: mean share of tokens that an encoder layer works on; the model's own when not given.
         device: for a model given by name; by default a GPU where there is one.
         crowds: of a path, what annotations of COCO with `iscrowd` 1 are (`load_dataset`).
         trust_plugins: of a model given by name, import the modules it names, which runs their code.
@@ -69,6 +72,7 @@ def evaluate(
         dataset = data
     else:
         dataset = load_dataset(Path(data), split, classes=list(predictor.class_names), crowds=crowds)
+    budget = predictor.accept_budget(budget)
     _check_classes(predictor.class_names, dataset.class_names)
 
     unreadable = [
@@ -80,7 +84,7 @@ def evaluate(
     recall = ForegroundRecall()
     for samples in _batches(dataset, batch_size, unreadable, progress):
         images = [sample.image for sample in samples]
-        outputs = predictor.run(images)
+        outputs = predictor.run(images, budget)
         for sample, found in zip(samples, predictor.decode(outputs, images, threshold=0.0), strict=True):
             predictions += found.to_coco(sample.image_id, dataset.category_ids)
         if getattr(outputs, "plan", None) is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from focus_detr.images.processor import FocusDetrImageProcessor
     from focus_detr.inference.sources.files import Sources
     from focus_detr.models import FocusDetrForObjectDetection
+    from focus_detr.structures.budget import Budget
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FORMATS = ("onnx", "openvino", "torch-export", "tensorrt")
@@ -35,6 +36,7 @@ def export(
     *,
     image_size: Sequence[int] | None = None,
     batch_size: int | None = None,
+    budget: Budget | float | None = None,
     precision: str = "fp32",
     calibration: Sources | None = None,
     processor: FocusDetrImageProcessor | None = None,
@@ -51,6 +53,7 @@ def export(
         image_size: (height, width) to fix in the graph; images are stretched to it. None leaves it free, in
             multiples of 32, to which images are resized.
         batch_size: number of images to fix in the graph; None leaves it free.
+        budget: mean share of tokens that an encoder layer works on; the model's own when not given.
         precision: "fp16" or "bf16" for half-precision weights in matrix products and convolutions. Scores,
             selection, coordinates, softmax and norms stay float32, as inputs and outputs do. "int8", of
             OpenVINO only, computes the same part in 8 bits, in ranges measured on pictures.
@@ -84,6 +87,8 @@ def export(
 
         options["pictures"] = readable(calibration)
     model, processor = _load(model, processor, trust_plugins)
+    if budget is not None:
+        model.set_budget(budget)
     _prepare(model, precision)
 
     from focus_detr.export.metadata import Metadata

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from PIL import Image
@@ -175,7 +175,7 @@ class Predictor:
         threshold = self.threshold if threshold is None else _checked_threshold(threshold)
         if classes is not None:
             classes = resolve_classes(classes, self.class_names)
-        budget = self._accepted(budget)
+        budget = self.accept_budget(budget)
         items: Iterable[NamedImage | BadImage] = expand_sources(sources, **limits)
         if progress and isinstance(sources, str | os.PathLike | Sequence):
             items = list(items)  # so that the bar knows how many there are
@@ -237,7 +237,7 @@ class Predictor:
     @torch.inference_mode()
     def run(self, images: Sequence[Image.Image], budget: Budget | float | None = None) -> Any:
         """The model's own output for a batch: `logits`, `pred_boxes`; of our models, the token plan too."""
-        accepted = self._accepted(budget)
+        accepted = self.accept_budget(budget)
         batch = self.processor(images=list(images), return_tensors="pt")
         pixel_values, pixel_mask = batch["pixel_values"], batch["pixel_mask"]
         with _explained_memory(pixel_values):
@@ -248,7 +248,22 @@ class Predictor:
                 return self.model(pixel_values=pixel_values, pixel_mask=pixel_mask.to(self.device), **said)
             return RawOutput(*self.model.infer(pixel_values, pixel_mask))
 
-    def _accepted(self, budget: Budget | float | None) -> Budget | None:
+    def set_budget(self, budget: Budget | float | None) -> None:
+        """The budget of calls that say none; None is what the model is configured for.
+
+        Raises:
+            FocusDetrError: it is no budget, or this model takes none.
+        """
+        accepted = self.accept_budget(budget)
+        if hasattr(self.model, "set_budget"):
+            cast(Any, self.model).set_budget(accepted)
+
+    def accept_budget(self, budget: Budget | float | None) -> Budget | None:
+        """A call's budget, if this model takes one; None stays None.
+
+        Raises:
+            FocusDetrError: it is no budget, or this model takes none.
+        """
         budget = Budget.of(budget)
         if budget is None:
             return None

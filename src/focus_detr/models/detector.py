@@ -232,6 +232,21 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         )
         return output, decoded
 
+    def set_budget(self, budget: Budget | float | None) -> None:
+        """The budget of calls that say none, kept in the configuration, which a saved model has.
+
+        One for all threads: where they want different ones, they say so at their calls, which goes before it.
+
+        Args:
+            budget: as `forward` takes it; None is what the token policy is configured for.
+
+        Raises:
+            FocusDetrError: it is no budget, or the token policy takes none.
+        """
+        if budget is not None:
+            budget = self.encoder.accept(budget)
+        self.config.budget = None if budget is None else budget.share
+
     def extract_levels(
         self, pixel_values: Tensor, pixel_mask: Tensor | None
     ) -> tuple[list[Tensor], Geometry]:

@@ -62,23 +62,21 @@ class TokenPolicy(ProposalUser):
     def check(cls, config: FocusDetrConfig) -> None:
         """Raise FocusDetrError where ``config`` cannot be used with this policy."""
         read_options(cls.options_class, config.policy_options, "policy_options")
+        if config.budget is not None and not cls.takes_budget:
+            raise _no_budget(config.budget, config.token_policy)
 
     def start(self) -> None:
         """Set parameters that belong to no layer, once its layers have started."""
 
     def accept(self, budget: Budget | float | None) -> Budget | None:
-        """A call's budget, as `plan` takes it.
+        """A call's budget, or else the configuration's, as `plan` takes it.
 
         Raises:
             FocusDetrError: it is no budget, or this policy's work is not a matter of one.
         """
-        budget = Budget.of(budget)
+        budget = Budget.of(self.config.budget if budget is None else budget)
         if budget is not None and not self.takes_budget:
-            able = [name for name in POLICIES.names() if POLICIES[name].takes_budget]
-            raise FocusDetrError(
-                f"budget={budget.share}: token_policy={self.config.token_policy!r} leaves no tokens out; "
-                f"call the model without one, or use a policy that takes it: {', '.join(able)}"
-            )
+            raise _no_budget(budget.share, self.config.token_policy)
         return budget
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan | None:
@@ -101,3 +99,11 @@ class TokenPolicy(ProposalUser):
 
 
 POLICIES: Registry[TokenPolicy] = Registry("token_policy")
+
+
+def _no_budget(share: float, policy: str) -> FocusDetrError:
+    able = [name for name in POLICIES.names() if POLICIES[name].takes_budget]
+    return FocusDetrError(
+        f"budget={share}: token_policy={policy!r} leaves no tokens out; leave the budget out, or use a "
+        f"policy that takes one: {', '.join(able)}"
+    )
