@@ -219,3 +219,14 @@ def test_evaluate_works_on_the_share_of_tokens_asked_for(data, tiny_model, monke
     assert run(*arguments, "--budget", "0.1").exit_code == 0 and max(shares) < 0.3
     with pytest.raises(FocusDetrError, match="budget=2"):
         run(*arguments, "--budget", "2")
+
+
+def test_calibrate_writes_a_model_that_has_its_budget(data, tiny_model, tmp_path):
+    from focus_detr import FocusDetrConfig
+
+    arguments = ["calibrate", tiny_model, data, "--device", "cpu", "--split", "train", "--budget", "0.2"]
+    found = json.loads(run(*arguments, "--output", tmp_path / "found", "--json").stdout)
+    assert [row["budget"] for row in found["rows"]] == [0.2, 1.0]
+    assert FocusDetrConfig.from_pretrained(tmp_path / "found").budget == found["budget"]
+    assert (tmp_path / "found" / "calibration.png").is_file()
+    assert run("evaluate", tmp_path / "found", data, "--device", "cpu", "--split", "train").exit_code == 0

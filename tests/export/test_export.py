@@ -103,7 +103,8 @@ def test_what_cannot_be_asked_of_it(exported, tmp_path):
         export(exported, tmp_path / "again.onnx")
 
 
-@pytest.mark.parametrize("format", ["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_it_works_on_the_share_of_tokens_asked_for(format, tmp_path):
     model = small_model(encoder_layers=2, cascade=[1.0, 0.5], decoder_layers=1, dtype=torch.float32)
     processor = FocusDetrImageProcessor(size={"shortest_edge": 64})

@@ -12,6 +12,7 @@ import typer
 
 from focus_detr import __version__
 from focus_detr.cli.benchmark import benchmark
+from focus_detr.cli.calibrate import calibrate
 from focus_detr.cli.check import check
 from focus_detr.cli.compare import compare
 from focus_detr.cli.convert import convert
@@ -50,7 +51,8 @@ def _root(
 
 
 for _verb in (
-    predict, train, evaluate, compare, check, convert, export, models, download, presets, recipes, benchmark,
+    predict, train, evaluate, compare, calibrate, check, convert, export, models, download, presets, recipes,
+    benchmark,
 ):  # fmt: skip
     app.command(cls=StrictCommand)(_verb)
 

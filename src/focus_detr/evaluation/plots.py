@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from focus_detr.evaluation.calibration import Calibration
+
 _NAMED_CLASSES = 10
 _INK, _FAINT = "#1f2933", "#c5ced6"
 
@@ -45,6 +47,21 @@ def plot_precision_recall(metrics: CocoMetrics, file: File) -> None:
         _legend(axes, "class and AP50")
     else:
         _say(axes, "no objects to score")
+    _save(figure, file)
+
+
+def plot_budgets(calibration: Calibration, file: File) -> None:
+    """AP over the budget, with the interval of its difference to all tokens', and the budget chosen."""
+    figure, axes = _figure("AP and budget", "mean share of tokens that an encoder layer works on", "AP")
+    rows = calibration.rows
+    whole, shares = rows[-1].ap, [row.budget for row in rows]
+    low, high = [whole + row.low for row in rows], [whole + row.high for row in rows]
+    axes.fill_between(shares, low, high, color=_FAINT, label="95 % interval of the difference to all tokens")
+    axes.plot(shares, [row.ap for row in rows], "o-", color=CURVES[0], linewidth=1.6, label="AP")
+    axes.axhline(whole - calibration.max_drop, color=_INK, linewidth=0.8, label="lowest AP allowed")
+    axes.axvline(calibration.budget, color=CURVES[1], linewidth=1.6, label=f"budget {calibration.budget:g}")
+    axes.set_ylim(0, max([1e-3, *high]) * 1.1)
+    _legend(axes, "")
     _save(figure, file)
 
 

@@ -1,0 +1,56 @@
+"""focus-detr calibrate: the smallest budget that costs no more accuracy than is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from focus_detr.cli.options import DataArgument, DeviceOption, ModelArgument, TrustOption
+from focus_detr.cli.output import JsonFlag, note, print_json, say
+from focus_detr.folders import writable_folder
+
+
+def calibrate(
+    model: ModelArgument,
+    data: DataArgument,
+    split: Annotated[str, typer.Option(help="The split to measure on: not the one you report on.")] = "val",
+    max_drop: Annotated[
+        float, typer.Option(help="How much lower AP may be than with all tokens, of 1.")
+    ] = 0.003,
+    budget: Annotated[list[float] | None, typer.Option(help="Try these only, and 1; repeatable.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the model with its budget, the table and its picture.")
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 4,
+    device: DeviceOption = None,
+    trust_plugins: TrustOption = False,
+    json: JsonFlag = False,
+) -> None:
+    """Find the smallest budget of tokens whose average precision is near that of all tokens.
+
+    With --output, a copy of the model is written that works at this budget unless a call says otherwise.
+    """
+    if output is not None:
+        output = writable_folder(output, "--output")
+
+    from focus_detr.api import FocusDetr
+    from focus_detr.evaluation.calibration import BUDGETS
+    from focus_detr.evaluation.calibration import calibrate as run
+
+    detector = FocusDetr(model, device=device, trust_plugins=trust_plugins)
+    found = run(
+        detector.predictor,
+        data,
+        split=split,
+        max_drop=max_drop,
+        budgets=budget or BUDGETS,
+        batch_size=batch_size,
+        progress=not json,
+    )
+    print_json(found.to_dict()) if json else say(found.summary())
+    if output is not None:
+        detector.set_budget(found.budget)
+        found.save(detector.save(output))
+        note(f"model: {output}")

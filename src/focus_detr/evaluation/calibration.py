@@ -1,0 +1,121 @@
+"""calibrate(): the smallest budget that costs no more accuracy than is allowed."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.evaluation.comparison import Evaluated, compare
+from focus_detr.evaluation.plots import plot_budgets
+from focus_detr.evaluation.run import evaluate
+from focus_detr.evaluation.tables import Cell, table
+from focus_detr.printable import finite
+from focus_detr.structures.budget import Budget
+
+if TYPE_CHECKING:
+    from focus_detr.data import DetectionDataset
+    from focus_detr.inference import Predictor
+
+BUDGETS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
+
+
+@dataclass(frozen=True)
+class BudgetRow:
+    """AP at a budget, and how far it is above that at a budget of 1, with its 95 % interval; 0..1."""
+
+    budget: float
+    ap: float
+    difference: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What `calibrate` found.
+
+    Attributes:
+        budget: the smallest one from which on no AP falls by more than ``max_drop``.
+        rows: of every budget tried, the smallest first.
+    """
+
+    budget: float
+    max_drop: float
+    images: int
+    rows: list[BudgetRow]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return finite({**self.__dict__, "rows": [asdict(row) for row in self.rows]})
+
+    def summary(self) -> str:
+        """As text, for people."""
+        cells: list[list[Cell]] = [
+            [f"{r.budget:g}", r.ap, f"{r.difference:+.3f}", f"{r.low:+.3f} to {r.high:+.3f}"]
+            for r in self.rows
+        ]
+        chosen = next(row for row in self.rows if row.budget == self.budget)
+        known = ""
+        if chosen.low < -self.max_drop:
+            known = (
+                f" So few images cannot tell whether it loses more: the interval reaches {chosen.low:+.3f}."
+            )
+        return "\n\n".join([
+            table(("budget", "AP", "to all tokens", "95 % interval"), cells),
+            f"Budget {self.budget:g}: from it on, AP falls by {self.max_drop:g} at most.{known}",
+        ])  # fmt: skip
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write calibration.json and calibration.png."""
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        (path / "calibration.json").write_text(json.dumps(self.to_dict(), indent=2), encoding="utf-8")
+        plot_budgets(self, path / "calibration.png")
+
+
+def calibrate(
+    predictor: Predictor,
+    data: DetectionDataset | str | os.PathLike[str],
+    *,
+    split: str | None = "val",
+    max_drop: float = 0.003,
+    budgets: Sequence[float] = BUDGETS,
+    batch_size: int = 1,
+    draws: int = 1000,
+    progress: bool = False,
+) -> Calibration:
+    """The smallest budget that costs at most ``max_drop`` of AP, on labelled pictures.
+
+    The model is evaluated at each budget, and compared on the same pictures with itself at a budget of 1
+    (`compare`). It is the difference found that must be small enough; its interval says how well it is known.
+
+    Args:
+        budgets: those to try; 1 is always among them.
+        split, batch_size: as in `evaluate`; draws: as in `compare`.
+
+    Raises:
+        FocusDetrError: the model takes no budget, or an option cannot be used.
+    """
+    if not 0 <= max_drop < 1:
+        raise FocusDetrError(f"max_drop={max_drop!r}: is a difference of AP in [0, 1); 0.003 is usual")
+    tried = sorted({*(Budget(each).share for each in budgets), 1.0})
+    predictor.accept_budget(1.0)
+    found = {}
+    for budget in reversed(tried):
+        report = evaluate(
+            predictor, data, split=split, batch_size=batch_size, budget=budget, progress=progress
+        )
+        found[budget] = Evaluated(f"budget {budget:g}", report.ground_truth, report.predictions)
+    rows = []
+    for budget in tried:
+        ap = compare([found[1.0]], [found[budget]], draws=draws).measures["AP"]
+        rows.append(BudgetRow(budget, ap.b, ap.difference, ap.low, ap.high))
+    kept = len(rows) - 1
+    while kept and rows[kept - 1].difference >= -max_drop:
+        kept -= 1
+    return Calibration(rows[kept].budget, max_drop, len(found[1.0].ground_truth["images"]), rows)
