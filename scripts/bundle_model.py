@@ -81,6 +81,7 @@ def card(
         threshold=f"{config.score_threshold:.2f}",
         megabytes=f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}",
         epochs=recipe.get("epochs"),
+        steps=recipe.get("max_steps"),
         seed=recipe.get("seed"),
         recipe=recipe.get("name"),
     )
