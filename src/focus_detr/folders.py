@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from focus_detr.errors import FocusDetrError
 
@@ -35,3 +37,30 @@ def writable_folder(path: str | os.PathLike[str], option: str = "output") -> Pat
             raise FocusDetrError(f"{option} {folder}: {place} cannot be written to; give another place")
         break
     return folder
+
+
+def unused_folder(path: str | os.PathLike[str], option: str = "output") -> Path:
+    """``path``, which is a `writable_folder` with nothing in it, or none yet.
+
+    Raises:
+        FocusDetrError: it cannot be written to, or holds something that is not to be mixed or lost.
+    """
+    folder = writable_folder(path, option)
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FocusDetrError(
+            f"{option} {folder}: holds files, perhaps corrected since they were written; give another place, "
+            "or move that folder away"
+        )
+    return folder
+
+
+@contextmanager
+def whole_file(file: Path) -> Iterator[IO[bytes]]:
+    """A stream to write ``file`` by, which is there once all is written; a link in its place is replaced."""
+    writing = file.with_name(f".{file.name}.part")
+    try:
+        with open(writing, "wb") as stream:
+            yield stream
+        os.replace(writing, file)
+    finally:
+        writing.unlink(missing_ok=True)

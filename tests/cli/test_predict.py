@@ -62,6 +62,40 @@ def test_it_counts_draws_and_writes_and_passes_over_what_cannot_be_read(folder, 
     assert len((folder / "out" / "detections.jsonl").read_text().splitlines()) == 3
 
 
+@pytest.mark.parametrize("form", ["yolo", "voc"])
+def test_labels_are_a_data_set_that_check_opens(folder, stand_in, form):
+    out = folder / "out"
+    result = predict(folder / "images", "--output", out, "--format", f"{form},crops", "--threshold", "0.65")
+    assert result.exit_code == 0 and "1 of 3 images could not be read" in result.stderr
+    assert {path.name for path in out.iterdir()} == {"one.jpg", "one-2.jpg", form, "crops"}
+    assert sorted(path.name for path in (out / "crops" / "cell").iterdir()) == [
+        "one-1.jpg", "one-2-1.jpg", "one-2-2.jpg", "one-2.jpg",
+    ]  # fmt: skip
+    checked = CliRunner().invoke(app, ["check", str(out / form), "--split", "train", "--json"])
+    assert checked.exit_code == 0, checked.output
+    (split,) = json.loads(checked.stdout)
+    assert (split["images"], split["objects"]) == (2, {"cell": 4, "dot": 0})
+
+
+@pytest.mark.parametrize("form", ["yolo", "voc", "crops"])
+def test_labels_of_an_earlier_run_are_left_alone(folder, stand_in, form):
+    arguments = [folder / "images", "--output", folder / "out", "--format", form]
+    assert predict(*arguments).exit_code == 0
+    before = {path: path.read_bytes() for path in (folder / "out").rglob("*.*")}
+    with pytest.raises(FocusDetrError, match=f"--output .*out/{form}: holds files"):
+        predict(*arguments)
+    assert {path: path.read_bytes() for path in (folder / "out").rglob("*.*")} == before
+
+
+def test_scores_of_labels_are_written_where_asked_for(folder, stand_in):
+    arguments = [folder / "images" / "one.png", "--output", folder / "out", "--no-images"]
+    assert predict(*arguments, "--format", "yolo", "--scores").exit_code == 0
+    rows = (folder / "out" / "yolo" / "labels" / "one.txt").read_text().splitlines()
+    assert [row.split()[0] + row.split()[-1] for row in rows] == ["00.900000", "00.700000", "10.600000"]
+    with pytest.raises(FocusDetrError, match="--scores: .*add --format yolo"):
+        predict(*arguments, "--format", "voc", "--scores")
+
+
 def test_a_drawn_picture_shows_the_boxes(folder, stand_in):
     predict(folder / "images" / "one.png", "--output", folder / "out")
     assert len(Image.open(folder / "out" / "one.jpg").getcolors(2**24)) > 1
@@ -295,7 +329,7 @@ def test_a_budget_that_the_model_cannot_keep_is_refused(folder, stand_in):
     ("options", "said"),
     [
         (["--classes", ","], "classes: none given; leave it out for all, or name some of cell, dot"),
-        (["--format", ","], "--format ',': names none; use any of coco,csv,json"),
+        (["--format", ","], "--format ',': names none; use any of coco,csv,json,yolo,voc,crops"),
     ],
 )
 def test_lists_that_name_nothing_are_refused(folder, stand_in, options, said):

@@ -21,14 +21,17 @@ from focus_detr.cli.options import (
 from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.cli.pictures import Pictures, keep_sources
 from focus_detr.errors import FocusDetrError
-from focus_detr.folders import writable_folder
+from focus_detr.folders import unused_folder, writable_folder
 from focus_detr.zoo.resolve import resolve_model
 
 if TYPE_CHECKING:
     from focus_detr.inference import Predictor
     from focus_detr.inference.writers import Result, ResultWriter
 
-_FORMATS = ("coco", "csv", "json")
+_FOLDERS = ("yolo", "voc", "crops")
+"""Formats that are a folder each, in the output folder and named alike."""
+
+_FORMATS = ("coco", "csv", "json", *_FOLDERS)
 
 
 def predict(
@@ -49,9 +52,16 @@ def predict(
     format: Annotated[
         str | None,
         typer.Option(
-            help="Result files in the output folder, separated by commas: coco, csv, json. Default: coco,csv"
+            help="Results in the output folder, separated by commas: the files coco, csv, json; the folders "
+            "yolo, voc (pictures and labels, to correct or learn from), crops. Default: coco,csv"
         ),
     ] = None,
+    scores: Annotated[
+        bool,
+        typer.Option(
+            "--scores", help="Write scores to the labels of yolo, too, which training then refuses."
+        ),
+    ] = False,
     images: Annotated[bool, typer.Option(help="Write annotated pictures to the output folder.")] = True,
     heatmap: Annotated[
         bool, typer.Option("--heatmap", help="Write pictures of where the model looked, too.")
@@ -74,6 +84,10 @@ def predict(
     what was found so far.
     """
     formats = _parse_formats("coco,csv" if format is None else format)
+    if scores and "yolo" not in formats:
+        raise FocusDetrError(
+            "--scores: is of yolo alone; the other formats hold scores anyway; add --format yolo"
+        )
     for option, given in (("--heatmap", heatmap), ("--format", format)):
         if given and output is None:
             raise FocusDetrError(f"{option}: needs a folder to write to; add --output DIR")
@@ -81,6 +95,9 @@ def predict(
         output = writable_folder(output, "--output")
         if images or heatmap:
             keep_sources(sources, output)
+        for name in formats:
+            if name in _FOLDERS:
+                unused_folder(output / name, "--output")
 
     folder = resolve_model(model)  # a wrong name is said before torch is loaded
 
@@ -94,7 +111,7 @@ def predict(
         batch_size=batch_size,
         budget=budget,
         progress=not json,
-        keep_images=output is not None and (images or heatmap),
+        keep_images=output is not None and (images or heatmap or not set(_FOLDERS).isdisjoint(formats)),
         max_pixels=max_megapixels * 1_000_000,
         private_redirects=private_redirects,
     )
@@ -102,7 +119,7 @@ def predict(
     found: list[dict[str, Any]] = []  # what --json prints
     try:
         with ExitStack() as files:
-            writers = [] if output is None else _open_files(output, formats, predictor, files)
+            writers = [] if output is None else _open_files(output, formats, predictor, files, scores)
             pictures = Pictures(output, predictor, images, heatmap, budget) if output is not None else None
             for result in stream:
                 with _explained_disk(output):
@@ -165,8 +182,10 @@ def _parse_formats(text: str) -> list[str]:
 
 
 def _open_files(
-    output: Path, formats: list[str], predictor: Predictor, files: ExitStack
+    output: Path, formats: list[str], predictor: Predictor, files: ExitStack, scores: bool
 ) -> list[ResultWriter]:
+    from focus_detr.inference.crops import CropWriter
+    from focus_detr.inference.labels import VocWriter, YoloWriter
     from focus_detr.inference.writers import CocoWriter, CsvWriter, JsonLinesWriter
 
     category_ids = getattr(getattr(predictor.model, "config", None), "category_ids", None)
@@ -174,6 +193,9 @@ def _open_files(
         "coco": lambda: CocoWriter(output / "detections.coco.json", category_ids),
         "csv": lambda: CsvWriter(output / "detections.csv"),
         "json": lambda: JsonLinesWriter(output / "detections.jsonl"),
+        "yolo": lambda: YoloWriter(output / "yolo", scores),
+        "voc": lambda: VocWriter(output / "voc"),
+        "crops": lambda: CropWriter(output / "crops"),
     }
     with _explained_disk(output):
         output.mkdir(parents=True, exist_ok=True)

@@ -16,24 +16,34 @@ Result = Detections | BadImage
 
 
 class ResultWriter(ABC):
-    """An open file of results, closed by `with`; `count` says how much was written."""
+    """Where results go, closed by `with`; `count` says how much was written."""
 
-    def __init__(self, stream: IO[Any]) -> None:
-        self._stream = stream
+    def __init__(self) -> None:
         self.count = 0
 
     @abstractmethod
     def add(self, result: Result) -> None:
-        """Write one image's result; the file is whole after it."""
+        """Write one image's result; what is written is whole after it."""
 
     def __enter__(self) -> Self:
         return self
+
+    @abstractmethod
+    def __exit__(self, *error: object) -> None: ...
+
+
+class FileWriter(ResultWriter):
+    """One open file of results."""
+
+    def __init__(self, stream: IO[Any]) -> None:
+        super().__init__()
+        self._stream = stream
 
     def __exit__(self, *error: object) -> None:
         self._stream.close()
 
 
-class CocoWriter(ResultWriter):
+class CocoWriter(FileWriter):
     """A COCO results file; `count` is the number of objects. Images that could not be read are left out.
 
     Image ids come from `image_ids` (by path), else from the detections, else count from 1 as images arrive;
@@ -70,7 +80,7 @@ class CocoWriter(ResultWriter):
         self.count += len(entries)
 
 
-class CsvWriter(ResultWriter):
+class CsvWriter(FileWriter):
     """One row an object; `count` is the number of rows."""
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
@@ -92,7 +102,7 @@ class CsvWriter(ResultWriter):
         self._stream.flush()
 
 
-class JsonLinesWriter(ResultWriter):
+class JsonLinesWriter(FileWriter):
     """One JSON object a line and image, bad images included; `count` is the number of lines."""
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
@@ -111,20 +121,21 @@ def write_coco(
     image_ids: Mapping[str, int] | None = None,
 ) -> int:
     """Write a COCO results file (see `CocoWriter`) as results arrive; returns the number of objects."""
-    return _write(results, CocoWriter(file, category_ids, image_ids))
+    return write_all(results, CocoWriter(file, category_ids, image_ids))
 
 
 def write_csv(results: Iterable[Result], file: str | os.PathLike[str]) -> int:
     """Write one row an object, as results arrive; returns the number of rows."""
-    return _write(results, CsvWriter(file))
+    return write_all(results, CsvWriter(file))
 
 
 def write_jsonl(results: Iterable[Result], file: str | os.PathLike[str]) -> int:
     """Write one JSON object a line and image, bad images included, as results arrive; returns the lines."""
-    return _write(results, JsonLinesWriter(file))
+    return write_all(results, JsonLinesWriter(file))
 
 
-def _write(results: Iterable[Result], writer: ResultWriter) -> int:
+def write_all(results: Iterable[Result], writer: ResultWriter) -> int:
+    """Add every result as it arrives; returns the writer's count."""
     with writer:
         for result in results:
             writer.add(result)

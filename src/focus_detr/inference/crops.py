@@ -1,0 +1,46 @@
+"""Every object found as a picture of its own, in a folder of its class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from focus_detr.folders import whole_file
+from focus_detr.inference.folder_writer import FolderWriter, kept_image
+from focus_detr.inference.naming import FreeNames
+from focus_detr.inference.results import Detections
+from focus_detr.inference.writers import Result, write_all
+
+
+class CropWriter(FolderWriter):
+    """`<class>/<image>-<n>.jpg`, n counting an image's objects from 1, best first.
+
+    A box that ends inside a pixel takes the whole pixel along.
+    """
+
+    def _begin(self, class_names: Sequence[str]) -> None:
+        free = FreeNames()
+        self._folders = [
+            self.folder / free.of(name, f"class {label}") for label, name in enumerate(class_names)
+        ]
+
+    def _write(self, name: str, result: Detections) -> None:
+        image = kept_image(result)
+        low = np.floor(result.boxes_xyxy[:, :2]).astype(int)
+        high = np.ceil(result.boxes_xyxy[:, 2:]).astype(int)
+        corners = np.concatenate([low, high], axis=1).tolist()
+        for position, (label, box) in enumerate(zip(result.labels, corners, strict=True)):
+            folder = self._folders[label]
+            folder.mkdir(exist_ok=True)
+            with whole_file(folder / f"{name}-{position + 1}.jpg") as stream:
+                image.crop(box).save(stream, "JPEG", quality=95)
+
+
+def write_crops(results: Iterable[Result], folder: str | os.PathLike[str]) -> int:
+    """Write the pictures of all objects (see `CropWriter`) as results arrive; returns their number.
+
+    Needs the images: ``predict(..., keep_images=True)``.
+    """
+    return write_all(results, CropWriter(folder))
