@@ -46,6 +46,14 @@ def train(
     eval_data: Annotated[
         Path | None, typer.Option(help="Data set to evaluate on, where it is not a split of DATA.")
     ] = None,
+    val_share: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE",
+            help="Hold back this share of the images to evaluate on, 0.15 say, where DATA has no split for "
+            "it.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder from its last checkpoint.")
     ] = False,
@@ -55,6 +63,8 @@ def train(
 ) -> None:
     """Train a detector on a data set; the folder of the run holds the best and the last model."""
     overrides = parse_settings(set_ or [])
+    if val_share is not None:
+        overrides["val_share"] = val_share
 
     from focus_detr.evaluation.tables import table
     from focus_detr.training import train as run

@@ -46,6 +46,18 @@ class DetectionDataset(Dataset[Sample]):
         self._unreadable: set[int] = set()
         self._mis_sized: set[int] = set()
 
+    def with_records(self, records: list[Record], split: str | None = None) -> DetectionDataset:
+        """The same data set with some of its records alone."""
+        return DetectionDataset(
+            records,
+            self.class_names,
+            self.category_ids,
+            self.problems,
+            self.name,
+            split or self.split,
+            self.format,
+        )
+
     def __len__(self) -> int:
         return len(self.records)
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.records import Problem, Record
+from focus_detr.data.same_files import same_files
 from focus_detr.printable import listed
 
 _FILLED = 0.95
@@ -57,7 +56,12 @@ def suspicions(dataset: DetectionDataset) -> list[Problem]:
 def same_pictures(datasets: Mapping[str, DetectionDataset]) -> dict[str, list[Problem]]:
     """Warnings by split about pictures that are there twice, as one file or byte for byte: in it or in
     an earlier split."""
-    groups = list(_groups_of_same(datasets))
+    places = [(split, record.path) for split, dataset in datasets.items() for record in dataset.records]
+    groups = [
+        [places[position] for position in group]
+        for group in same_files([path for _, path in places])
+        if len(group) > 1
+    ]
     found: dict[str, list[Problem]] = {split: [] for split in datasets}
     for split, dataset in datasets.items():
         repeated: dict[str, list[tuple[Path, Path]]] = defaultdict(list)
@@ -98,23 +102,3 @@ def _is_filled(record: Record) -> bool:
     width, height = (1, 1) if record.relative else record.size
     left, top, right, bottom = record.boxes.T.astype(np.float64)
     return bool(((right - left) * (bottom - top) >= _FILLED * width * height).any())
-
-
-def _groups_of_same(datasets: Mapping[str, DetectionDataset]) -> Iterator[list[tuple[str, Path]]]:
-    """(split, path) of pictures alike, in the order of the splits; only files of one size are read."""
-    by_size: dict[int, dict[tuple[int, int], list[tuple[str, Path]]]] = defaultdict(lambda: defaultdict(list))
-    for split, dataset in datasets.items():
-        for record in dataset.records:
-            state = os.stat(record.path)
-            by_size[state.st_size][state.st_dev, state.st_ino].append((split, record.path))
-    for files in by_size.values():
-        by_content: dict[bytes, list[tuple[str, Path]]] = defaultdict(list)
-        for places in files.values():
-            content = _digest(places[0][1]) if len(files) > 1 else b""
-            by_content[content] += places
-        yield from (group for group in by_content.values() if len(group) > 1)
-
-
-def _digest(path: Path) -> bytes:
-    with open(path, "rb") as stream:
-        return hashlib.file_digest(stream, "blake2b").digest()

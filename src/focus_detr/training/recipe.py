@@ -80,6 +80,8 @@ class Recipe:
     """Several are joined by "+"; null where the data set has one split only."""
     eval_split: str | None = "val"
     """null trains without evaluating."""
+    val_share: float | None = None
+    """Share of the training split's images to hold back and evaluate on, where there is no split for it."""
     crowds: Literal["regions", "objects"] = "regions"
     """What annotations of COCO with ``iscrowd`` 1 are: regions of many objects, not learned, or objects."""
     shortest_edge: int = 800
@@ -233,6 +235,10 @@ class Recipe:
             refuse("warmup", "is a share of the run and must lie in [0, 1); 0.05 is usual")
         if not 0 < self.ema_warmup <= 1:
             refuse("ema_warmup", "is a share of the run and must lie in (0, 1]; 0.05 is usual")
+        if self.val_share is not None and not 0 < self.val_share <= 0.5:
+            refuse(
+                "val_share", "is a share of the images and must lie in (0, 0.5], or be null; 0.15 is usual"
+            )
         if self.shortest_edge < 32:
             refuse("shortest_edge", "must be at least 32 pixels, one cell of the coarsest feature map")
         if self.longest_edge < self.shortest_edge:

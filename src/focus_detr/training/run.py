@@ -18,6 +18,7 @@ from focus_detr.models.plugins import import_plugins, trusting_plugins
 from focus_detr.training.checkpoints import way_out
 from focus_detr.training.evaluating import CocoEvaluator, Evaluator
 from focus_detr.training.failures import memory_advice
+from focus_detr.training.holding_back import warn_of_learned, write_held_back
 from focus_detr.training.origin import refuse_other_data, write_origin
 from focus_detr.training.processes import check_share, join_processes
 from focus_detr.training.randomness import own_surroundings
@@ -27,8 +28,7 @@ from focus_detr.training.setup import (
     check_precision,
     choose_model,
     choose_recipe,
-    load_evaluation_data,
-    load_training_data,
+    load_datasets,
     newest_checkpoint,
     write_recipe,
 )
@@ -132,8 +132,7 @@ def _train(
     from focus_detr.training.loop import TrainingLoop
     from focus_detr.training.monitoring import MetricsTable, Progress, TensorBoard
 
-    dataset = load_training_data(data, recipe)
-    eval_dataset = load_evaluation_data(data, eval_data, recipe, dataset)
+    dataset, eval_dataset = load_datasets(data, eval_data, recipe, output if checkpoint is not None else None)
     if checkpoint is not None:
         refuse_other_data(output, (dataset, eval_dataset))
     set_seed(recipe.seed)
@@ -173,6 +172,10 @@ def _train(
             write_origin(
                 output, None if isinstance(model, PreTrainedModel) else str(model), (dataset, eval_dataset)
             )
+            if recipe.val_share is not None and eval_dataset is not None:
+                write_held_back(output, eval_dataset)
+        if recipe.val_share is None and eval_dataset is not None:
+            warn_of_learned(dataset, eval_dataset)
         write_recipe(output, recipe)
         if report is not None:
             logger.info("%s", report)

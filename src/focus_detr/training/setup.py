@@ -15,6 +15,7 @@ from focus_detr.errors import FocusDetrError, UnknownSplitError
 from focus_detr.folders import writable_folder
 from focus_detr.models.plugins import refuse_strangers
 from focus_detr.training.checkpoints import list_checkpoints
+from focus_detr.training.holding_back import hold_back, refuse_named_split
 from focus_detr.training.origin import read_origin
 from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 from focus_detr.training.sharding import sharding_plugin
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 # What may change when a run goes on: none of it touches the weights.
 _MAY_CHANGE = {"name", "workers", "threads", "patience", "eval_batch_size"}
 
+_DEFAULT_SPLIT = Recipe().train_split
 DEFAULT_MODEL = "focus-detr-lite0"
 
 
@@ -145,27 +147,47 @@ def write_recipe(output: Path, recipe: Recipe) -> None:
     os.replace(writing, output / "recipe.yaml")
 
 
-def load_training_data(data: Any, recipe: Recipe) -> DetectionDataset:
-    from focus_detr.data import DetectionDataset
+def load_datasets(
+    data: Any, eval_data: Any, recipe: Recipe, run: Path | None = None
+) -> tuple[DetectionDataset, DetectionDataset | None]:
+    """What to learn, and what to evaluate on; ``run`` is the folder of a resumed run."""
+    if recipe.val_share is not None:
+        refuse_named_split(data, eval_data, recipe)
+        whole = _load_to_learn(data, recipe)
+        learned, held_back = hold_back(whole, recipe.val_share, recipe.seed, run)
+        return _to_learn(learned, recipe), held_back
+    dataset = load_training_data(data, recipe)
+    return dataset, load_evaluation_data(data, eval_data, recipe, dataset)
 
-    dataset = _load(data, recipe.train_split, "train_split", recipe.crowds)
+
+def load_training_data(data: Any, recipe: Recipe) -> DetectionDataset:
+    return _to_learn(_load_to_learn(data, recipe), recipe)
+
+
+def _load_to_learn(data: Any, recipe: Recipe) -> DetectionDataset:
+    dataset = _load(data, _training_split(data, recipe), "train_split", recipe.crowds)
     if not any(len(record.labels) for record in dataset.records):
         raise FocusDetrError(
             f"{dataset.name}: no image of {dataset.split!r} has an object that could be learned; look at "
             "what `focus-detr check` says of the data set"
         )
+    return dataset
+
+
+def _to_learn(dataset: DetectionDataset, recipe: Recipe) -> DetectionDataset:
     if not recipe.skip_empty:
         return dataset
-    records = [record for record in dataset.records if len(record.labels)]
-    return DetectionDataset(
-        records,
-        dataset.class_names,
-        dataset.category_ids,
-        dataset.problems,
-        dataset.name,
-        dataset.split,
-        dataset.format,
-    )
+    return dataset.with_records([record for record in dataset.records if len(record.labels)])
+
+
+def _training_split(data: Any, recipe: Recipe) -> str | None:
+    """Data to be divided often have no split at all, which no one should have to name."""
+    from focus_detr.data import DetectionDataset, list_splits
+
+    undivided = recipe.val_share is not None and recipe.train_split == _DEFAULT_SPLIT
+    if undivided and not isinstance(data, DetectionDataset) and len(list_splits(data)) == 1:
+        return None
+    return recipe.train_split
 
 
 def load_evaluation_data(
@@ -191,5 +213,6 @@ def _load(data: Any, split: str | None, key: str, crowds: str, classes: Any = No
     except UnknownSplitError as error:
         fixes = [f"--set {key}={name}" for name in list_splits(data)]
         if key == "eval_split":
+            fixes += ["--val-share 0.15 to hold back a share of the images that are trained on"]
             fixes += ["--set eval_split=null to train without evaluating", "--eval-data for another data set"]
         raise FocusDetrError(f"{error} Say which with {', or '.join(fixes)}.") from error

@@ -117,6 +117,17 @@ def list_splits(path: str | Path, format: Format | None = None) -> list[str]:
     return list(_find(root, format)[2])
 
 
+def find_split(path: str | Path, split: str) -> str:
+    """The name of the split that `load_dataset` would load for ``split``.
+
+    Raises:
+        UnknownSplitError: there is none.
+    """
+    root = from_home(Path(path))
+    _check_arguments(root, None, "ignore", None)
+    return "+".join(_resolve(split, _find(root, None)[2], root))
+
+
 def _check_arguments(root: Path, format: str | None, on_problem: OnProblem, check_images: str | None) -> None:
     if not os.path.exists(root):
         what = "a link to nothing" if os.path.islink(root) else "no such folder or file"
