@@ -252,5 +252,5 @@ def test_command_line(tmp_path):
     assert json.loads(result.stdout)["file"] == str(path) and path.is_file()
     result = CliRunner().invoke(app, ["predict", str(path), str(SMEARS[0]), "--json"])
     assert result.exit_code == 0 and json.loads(result.stdout)[0]["objects"]
-    with pytest.raises(FocusDetrError, match="must be height x width"):
+    with pytest.raises(FocusDetrError, match="must be HEIGHTxWIDTH"):
         CliRunner().invoke(app, ["export", "blood-cells", "--size", "96"], catch_exceptions=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from operator import attrgetter
@@ -87,6 +88,8 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
     def __init__(self, model: FocusDetrForObjectDetection) -> None:
         nn.Module.__init__(self)  # the base class would make new parts: a copy's are taken over
         self.__dict__.update(copy.deepcopy(model).float().eval().requires_grad_(False).__dict__)
+        # Hooks of loading know the copy, which is gone, and no copy could be made of this.
+        self._load_state_dict_pre_hooks = OrderedDict()
         self._compiled: Callable[..., FocusDetrOutput] | None = None
         self._cuda_graphs = False
         self._compiled_budget: float | None = None
