@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from focus_detr.folders import from_home
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
     from focus_detr.inference import Detections, Predictor
+    from focus_detr.inference.choosing import Classes, Threshold
     from focus_detr.inference.sources.files import Sources
 
 # Threads that ask a model at once wait for the first. Not a model's own, since models are pickled.
@@ -81,8 +81,8 @@ class FocusDetr:
         self,
         sources: Sources,
         *,
-        threshold: float | None = None,
-        classes: Sequence[str | int] | str | int | None = None,
+        threshold: Threshold | None = None,
+        classes: Classes | None = None,
         batch_size: int = 1,
         budget: float | None = None,
         keep_images: bool = False,
@@ -93,8 +93,10 @@ class FocusDetr:
         Args:
             sources: files, folders, patterns, URLs, PIL images or arrays, one or many. For streams and
                 thousands of images, `model.predictor.predict` gives results one by one.
-            threshold: lowest score reported, 0..1; by default the model's own.
-            classes: names or labels of those wanted; by default all.
+            threshold: lowest score reported, 0..1, or scores by class, as in `{"person": 0.5}`; by default,
+                and for the other classes, the model's own.
+            classes: names or labels of those wanted, or what each of them is reported as, as in
+                `{"car": "vehicle", "truck": "vehicle"}`; by default all.
             batch_size: images computed at once; changes speed, not results.
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]: less is faster, 1 is
                 all; by default what the model is configured for. Models that select tokens take one.

@@ -61,6 +61,60 @@ def test_unknown_classes_are_refused(classes, named):
         detections().filter(classes=classes)
 
 
+def test_a_threshold_by_class_holds_for_that_class_alone():
+    found = detections()  # 猫 0.9, cat 0.5, 猫 0.25
+    assert found.filter(threshold={"猫": 0.3}).scores.tolist() == [pytest.approx(0.9), 0.5]
+    assert found.filter(threshold={"cat": 0.6, 2: 0.25}).labels.tolist() == [2, 2]
+    assert found.filter(threshold={"猫": 0.9}).labels.tolist() == [2, 0]  # 0.9 is reached, as float32 has it
+    with pytest.raises(FocusDetrError, match=r"threshold: the model has no class 'ct' \(did you mean 'cat'"):
+        found.filter(threshold={"ct": 0.3})
+    with pytest.raises(FocusDetrError, match="threshold=1.5"):
+        found.filter(threshold={"cat": 1.5})
+
+
+@pytest.mark.parametrize(
+    ("classes", "labels", "names"),
+    [
+        ({"猫": "tom"}, [2, 2], ["cat", "dog", "tom"]),
+        ({"猫": "猫"}, [2, 2], ["cat", "dog", "猫"]),
+        ({"cat": "pet", "dog": "pet", "猫": "猫"}, [2, 0, 2], ["pet", "dog", "猫"]),
+        ({2: "pet", 0: "pet"}, [0, 0, 0], ["pet", "dog", "猫"]),
+        ({"猫": "dog"}, [1, 1], ["cat", "dog", "猫"]),
+        ({"cat": "猫", "猫": "cat"}, [2, 0, 2], ["猫", "dog", "cat"]),
+        ({"cat": "猫", "猫": "tom"}, [2, 0, 2], ["猫", "dog", "tom"]),
+        ({"dog": "pet"}, [], ["cat", "pet", "猫"]),
+    ],
+)
+def test_classes_are_reported_by_new_names_and_keep_their_labels(classes, labels, names):
+    reported = detections().filter(classes=classes)
+    assert reported.labels.tolist() == labels and list(reported.names) == names
+    assert set(reported.class_names) <= set(classes.values())
+
+
+def test_of_one_box_in_merged_classes_the_best_stays_that_reaches_its_threshold():
+    boxes = np.array([[1, 1, 9, 9], [1, 1, 9, 9], [1, 1, 9, 8]], dtype=np.float32)
+    scores = np.array([0.9, 0.5, 0.4], dtype=np.float32)
+    found = Detections("a.jpg", Instances(boxes, np.array([0, 1, 1]), scores), NAMES, (48, 64))
+    merged = {"cat": "pet", "dog": "pet"}
+    assert found.filter(classes=merged).scores.tolist() == [scores[0], scores[2]]
+    assert found.filter({"cat": 0.95}, merged).scores.tolist() == [scores[1], scores[2]]
+    assert len(found.filter(classes={"cat": "cat", "dog": "dog"})) == 3
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ({"ct": "pet"}, "did you mean 'cat'"),
+        ({"cat": " "}, "'cat' is to be reported as ' ', which is no name"),
+        ({"cat": 3}, "'cat' is to be reported as 3"),
+        ({}, "classes: none given"),
+    ],
+)
+def test_new_names_that_cannot_be_used_are_refused(classes, said):
+    with pytest.raises(FocusDetrError, match=said):
+        detections().filter(classes=classes)
+
+
 def test_counts_are_in_class_order():
     assert list(detections().counts().items()) == [("cat", 1), ("猫", 2)]
 

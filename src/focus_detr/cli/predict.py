@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from focus_detr.cli.choices import classes_of, parse_thresholds, threshold_of
 from focus_detr.cli.options import (
     BudgetOption,
     DeployOption,
@@ -40,10 +41,20 @@ def predict(
         list[str], typer.Argument(metavar="IMAGE", help="Files, folders, glob patterns or URLs.")
     ],
     threshold: Annotated[
-        float | None,
-        typer.Option(min=0, max=1, help="Lowest score reported; the model's own when not given."),
+        list[str] | None,
+        typer.Option(
+            metavar="SCORE|CLASS=SCORE",
+            help="Lowest score reported, 0 to 1, of all classes or of one; may be given several times. The "
+            "model's own when not given.",
+        ),
     ] = None,
-    classes: Annotated[str | None, typer.Option(help="Only these classes, by name: a,b,c")] = None,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            help="Only these classes, by name: a,b,c. With a=x, class a is reported as x; several of one "
+            "name are merged."
+        ),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once.")] = 4,
     budget: BudgetOption = None,
     output: Annotated[
@@ -83,6 +94,7 @@ def predict(
     Result files are whole after every picture: interrupted (exit code 130, or 143 when terminated), they hold
     what was found so far.
     """
+    thresholds = parse_thresholds(threshold or [])
     formats = _parse_formats("coco,csv" if format is None else format)
     if scores and "yolo" not in formats:
         raise FocusDetrError(
@@ -106,8 +118,8 @@ def predict(
     predictor = Predictor.from_pretrained(folder, device=device, deploy=deploy, trust_plugins=trust_plugins)
     stream = predictor.predict(
         sources,
-        threshold=threshold,
-        classes=split_names(classes),
+        threshold=threshold_of(thresholds, predictor.class_names),
+        classes=classes_of(classes, predictor.class_names),
         batch_size=batch_size,
         budget=budget,
         progress=not json,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -18,7 +18,14 @@ from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reduced import SizedImage, SizeRule
-from focus_detr.inference.results import BadImage, Detections, resolve_classes
+from focus_detr.inference.choosing import (
+    Classes,
+    Threshold,
+    checked_threshold,
+    lowest_scores,
+    reported_classes,
+)
+from focus_detr.inference.results import BadImage, Detections
 from focus_detr.inference.sources.files import Limits, NamedImage, Sources, expand_sources
 from focus_detr.structures.budget import Budget
 
@@ -80,7 +87,7 @@ class Predictor:
         self.model = model.eval() if isinstance(model, nn.Module) else model
         self.processor = processor
         self.class_names = tuple(class_names)
-        self.threshold = _checked_threshold(DEFAULT_THRESHOLD if threshold is None else threshold)
+        self.threshold = checked_threshold(DEFAULT_THRESHOLD if threshold is None else threshold)
         self.max_detections: int = getattr(config, "num_detections", DEFAULT_MAX_DETECTIONS)
 
     @classmethod
@@ -145,8 +152,8 @@ class Predictor:
         self,
         sources: Sources,
         *,
-        threshold: float | None = None,
-        classes: Sequence[str | int] | str | int | None = None,
+        threshold: Threshold | None = None,
+        classes: Classes | None = None,
         batch_size: int = 1,
         budget: Budget | float | None = None,
         progress: bool = False,
@@ -157,8 +164,10 @@ class Predictor:
 
         Args:
             sources: see `expand_sources`.
-            threshold: score that detections must reach, 0..1.
-            classes: names or labels of those wanted.
+            threshold: score that detections must reach, 0..1; or scores by class, as in `{"person": 0.5}`,
+                where the other classes need the model's own.
+            classes: names or labels of those wanted; or what each of them is reported as, as in
+                `{"car": "vehicle", "truck": "vehicle"}` (see `reported_classes` for their labels).
             batch_size: images that go through the model together.
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]: less is faster, 1 is
                 all; what the model is configured for when not given. Models that select tokens take one.
@@ -172,9 +181,9 @@ class Predictor:
         Limits.of(limits, (name for name in signature(self.predict).parameters if name != "limits"))
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
-        threshold = self.threshold if threshold is None else _checked_threshold(threshold)
+        threshold = self._by_label(threshold)
         if classes is not None:
-            classes = resolve_classes(classes, self.class_names)
+            reported_classes(classes, self.class_names)
         budget = self.accept_budget(budget)
         items: Iterable[NamedImage | BadImage] = expand_sources(sources, **limits)
         if progress and isinstance(sources, str | os.PathLike | Sequence):
@@ -184,8 +193,8 @@ class Predictor:
     def _predict(
         self,
         items: Iterable[NamedImage | BadImage],
-        threshold: float,
-        classes: Sequence[str | int] | None,
+        threshold: Threshold,
+        classes: Classes | None,
         batch_size: int,
         budget: Budget | None,
         progress: bool,
@@ -222,8 +231,8 @@ class Predictor:
         self,
         images: Sequence[Image.Image],
         *,
-        threshold: float | None = None,
-        classes: Sequence[str | int] | str | int | None = None,
+        threshold: Threshold | None = None,
+        classes: Classes | None = None,
         paths: Sequence[str] | None = None,
         budget: Budget | float | None = None,
         sizes: Sequence[tuple[int, int]] | None = None,
@@ -275,13 +284,21 @@ class Predictor:
             )
         return accept(budget)
 
+    def _by_label(self, threshold: Threshold | None) -> Threshold:
+        """One score for all classes, or one for each of them, the model's own where none is given."""
+        if threshold is None:
+            return self.threshold
+        if not isinstance(threshold, Mapping):
+            return checked_threshold(threshold)
+        return dict(enumerate(lowest_scores(threshold, self.class_names, self.threshold).tolist()))
+
     def decode(
         self,
         outputs: Any,
         images: Sequence[Image.Image],
         *,
-        threshold: float | None = None,
-        classes: Sequence[str | int] | str | int | None = None,
+        threshold: Threshold | None = None,
+        classes: Classes | None = None,
         paths: Sequence[str] | None = None,
         sizes: Sequence[tuple[int, int]] | None = None,
     ) -> list[Detections]:
@@ -291,9 +308,11 @@ class Predictor:
         are then given in; by default their own.
         """
         sizes = [(image.height, image.width) for image in images] if sizes is None else list(sizes)
+        lowest = self._by_label(threshold)
+        by_class = lowest if isinstance(lowest, Mapping) else None
         found = self.processor.post_process_object_detection(
             outputs,
-            threshold=self.threshold if threshold is None else _checked_threshold(threshold),
+            threshold=min(lowest.values()) if isinstance(lowest, Mapping) else lowest,
             target_sizes=sizes,
             top_k=self.max_detections,
         )
@@ -303,7 +322,7 @@ class Predictor:
             )
             for index, (objects, size) in enumerate(zip(found, sizes, strict=True))
         ]
-        return detections if classes is None else [each.filter(classes=classes) for each in detections]
+        return [each.filter(by_class, classes) for each in detections]
 
 
 def _batches(
@@ -327,12 +346,6 @@ def _batches(
             group, ready = [], 0
     if group:
         yield group
-
-
-def _checked_threshold(threshold: float) -> float:
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 <= threshold <= 1:
-        raise FocusDetrError(f"threshold={threshold!r}: must be a score between 0 and 1")
-    return float(threshold)
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 from PIL import Image
 
-from focus_detr.errors import FocusDetrError, did_you_mean
+from focus_detr.errors import FocusDetrError
+from focus_detr.inference.choosing import Classes, Threshold, lowest_scores, reported_classes
 from focus_detr.printable import printable, unicode_name
 from focus_detr.structures.instances import Instances
 
@@ -94,16 +95,28 @@ class Detections:
         """The class name of every object."""
         return [self.names[label] for label in self.labels]
 
-    def filter(
-        self, threshold: float | None = None, classes: Sequence[str | int] | str | int | None = None
-    ) -> Detections:
-        """Those that score at least `threshold` and are of `classes` (names or labels)."""
+    def filter(self, threshold: Threshold | None = None, classes: Classes | None = None) -> Detections:
+        """Those that score at least `threshold` and are of `classes` (names or labels).
+
+        A threshold by class holds for these classes only. Classes by new names are reported so; where that
+        merges the classes of one box, its best one stays. Both count by the names that there are before.
+        """
         keep = np.ones(len(self), dtype=bool)
-        if threshold is not None:
+        if isinstance(threshold, Mapping):
+            keep &= self.scores >= lowest_scores(threshold, self.names, 0.0)[self.labels]
+        elif threshold is not None:
             keep &= self.scores >= threshold
-        if classes is not None:
-            keep &= np.isin(self.labels, resolve_classes(classes, self.names))
-        return replace(self, instances=self.instances[keep])
+        if classes is None:
+            return replace(self, instances=self.instances[keep])
+        label_of, names = reported_classes(classes, self.names)
+        labels = label_of[self.labels]
+        keep &= labels >= 0
+        instances = replace(self.instances, labels=labels)[keep]
+        if isinstance(classes, Mapping):
+            # A query may give several classes, each with the same box to the bit.
+            rows = np.column_stack([instances.labels, instances.boxes_xyxy])
+            instances = instances[np.sort(np.unique(rows, axis=0, return_index=True)[1])]
+        return replace(self, instances=instances, names=names)
 
     def counts(self) -> dict[str, int]:
         """Objects of each class found, in the order of the model's classes."""
@@ -164,28 +177,3 @@ class Detections:
             class_id=self.labels.astype(int),
             data={"class_name": np.array(self.class_names, dtype=str)},
         )
-
-
-def resolve_classes(classes: Sequence[str | int] | str | int, names: Sequence[str]) -> list[int]:
-    """The labels that class names or labels stand for; `FocusDetrError` for one the model does not know."""
-    wanted = [classes] if isinstance(classes, str | int) else list(classes)
-    if not wanted:
-        raise FocusDetrError(f"classes: none given; leave it out for all, or name some of {_some(names)}")
-    labels = []
-    for value in wanted:
-        if isinstance(value, str):
-            matches = [label for label, name in enumerate(names) if name == value]
-            if not matches:
-                hint = did_you_mean(value, names) or f"; known: {_some(names)}"
-                raise FocusDetrError(f"classes: the model has no class {value!r}{hint}")
-            labels += matches
-        elif isinstance(value, bool) or not (isinstance(value, int | np.integer) and 0 <= value < len(names)):
-            raise FocusDetrError(f"classes: {value!r} is no label; use a class name or 0 to {len(names) - 1}")
-        else:
-            labels.append(int(value))
-    return labels
-
-
-def _some(names: Sequence[str], count: int = 20) -> str:
-    rest = f", ... ({len(names) - count} more)" if len(names) > count else ""
-    return ", ".join(names[:count]) + rest
