@@ -22,7 +22,7 @@ from focus_detr.training.holding_back import warn_of_learned, write_held_back
 from focus_detr.training.origin import refuse_other_data, write_origin
 from focus_detr.training.processes import check_share, join_processes
 from focus_detr.training.randomness import own_surroundings
-from focus_detr.training.recipe import Recipe
+from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 from focus_detr.training.setup import (
     check_device,
     check_precision,
@@ -33,7 +33,12 @@ from focus_detr.training.setup import (
     write_recipe,
 )
 from focus_detr.training.sharding import sharding_advice
-from focus_detr.training.starting_model import build_image_processor, build_model, processor_folder
+from focus_detr.training.starting_model import (
+    build_image_processor,
+    build_model,
+    processor_folder,
+    starts_without_weights,
+)
 from focus_detr.training.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
@@ -131,6 +136,7 @@ def _train(
     from focus_detr.data import Collator, TransformedDataset, build_transforms
     from focus_detr.training.loop import TrainingLoop
     from focus_detr.training.monitoring import MetricsTable, Progress, TensorBoard
+    from focus_detr.training.nothing_learned import NothingLearned
 
     dataset, eval_dataset = load_datasets(data, eval_data, recipe, output if checkpoint is not None else None)
     if checkpoint is not None:
@@ -151,6 +157,14 @@ def _train(
     options = {"size": recipe.image_size, **recipe.augmentation_options}
     transforms = build_transforms(recipe.augmentation, **options)
     training_set = TransformedDataset(dataset, transforms, recipe.seed)
+    nothing_learned = NothingLearned(
+        dataset,
+        eval_dataset,
+        processor,
+        recipe,
+        load_recipe(recipe_for("custom" if isinstance(model, PreTrainedModel) else str(model))),
+        starts_without_weights(model, recipe),
+    )
     loop = TrainingLoop(
         accelerator,
         detector,
@@ -163,7 +177,7 @@ def _train(
         processor,
         {record.image_id: record.path for record in dataset.records},
         # The row is in the table before the plot is drawn from it.
-        (MetricsTable(output), TensorBoard(output), Progress()),
+        (MetricsTable(output), TensorBoard(output), Progress(), nothing_learned),
     )
     if checkpoint is not None:
         loop.restore(checkpoint)

@@ -121,14 +121,27 @@ def _measure_norms(
 
 def _warn_of_random_parts(detector: PreTrainedModel) -> None:
     """A model that the caller made is trained as it is; that of its backbone may have been overlooked."""
-    from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
-
-    norms = [each for each in detector.modules() if isinstance(each, FrozenBatchNorm2d)]
-    if norms and not any(bool(norm.running_mean.any()) for norm in norms):
+    if _has_unset_norms(detector):
         logger.warning(
             "the model's backbone has random numbers, and what is frozen of it stays so: load weights "
             "(load_pretrained_backbone), or train a preset, which comes with them"
         )
+
+
+def _has_unset_norms(detector: PreTrainedModel) -> bool:
+    from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
+
+    norms = [each for each in detector.modules() if isinstance(each, FrozenBatchNorm2d)]
+    return bool(norms) and not any(bool(norm.running_mean.any()) for norm in norms)
+
+
+def starts_without_weights(model: str | Path | PreTrainedModel, recipe: Recipe) -> bool:
+    """Whether the backbone of what a run starts from has random numbers, as far as can be told."""
+    from focus_detr.zoo.presets import is_preset
+
+    if isinstance(model, PreTrainedModel):
+        return _has_unset_norms(model)
+    return is_preset(str(model)) and _weights(str(model), recipe) is None
 
 
 def _aligned(detector: PreTrainedModel) -> None:
