@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ class Report:
         # At each budget a share of the objects is found, all of them at 1.
         truth, _ = scene(0, images=30, crowds=False)
         objects = truth["annotations"]
+        self.metrics = SimpleNamespace(summary={"AP": 1 - lost})
         step = int(1 / lost) if lost else len(objects) + 1
         self.ground_truth = truth
         self.predictions = [
@@ -57,6 +59,12 @@ def test_the_smallest_budget_that_loses_no_more_is_taken(monkeypatch, max_drop, 
 def test_a_budget_below_one_that_loses_more_is_not_taken_by_luck(monkeypatch):
     lossy(monkeypatch, lambda budget: 0.5 if budget == 0.5 else 0.0)
     assert calibrate(Stub(), "data", budgets=[0.1, 0.5], draws=100).budget == 1.0
+
+
+def test_a_model_trained_for_its_own_budget_is_compared_with_that(monkeypatch):
+    lossy(monkeypatch, lambda budget: {0.1: 0.5, 0.2: 0.02, 0.3: 0.0, 1.0: 0.5}[budget])
+    found = calibrate(Stub(), "data", max_drop=0.1, budgets=[0.1, 0.2, 0.3], draws=100)
+    assert (found.budget, found.best) == (0.2, 0.3) and found.rows[-1].high < -0.1
 
 
 def test_too_few_pictures_are_said_to_be_too_few(monkeypatch, tmp_path):

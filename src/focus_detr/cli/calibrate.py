@@ -17,7 +17,7 @@ def calibrate(
     data: DataArgument,
     split: Annotated[str, typer.Option(help="The split to measure on: not the one you report on.")] = "val",
     max_drop: Annotated[
-        float, typer.Option(help="How much lower AP may be than with all tokens, of 1.")
+        float, typer.Option(help="How much lower AP may be than at the best budget, of 1.")
     ] = 0.003,
     budget: Annotated[list[float] | None, typer.Option(help="Try these only, and 1; repeatable.")] = None,
     output: Annotated[
@@ -28,7 +28,7 @@ def calibrate(
     trust_plugins: TrustOption = False,
     json: JsonFlag = False,
 ) -> None:
-    """Find the smallest budget of tokens whose average precision is near that of all tokens.
+    """Find the smallest budget of tokens whose average precision is near the best one's.
 
     With --output, a copy of the model is written that works at this budget unless a call says otherwise.
     """

@@ -26,7 +26,7 @@ BUDGETS = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)
 
 @dataclass(frozen=True)
 class BudgetRow:
-    """AP at a budget, and how far it is above that at a budget of 1, with its 95 % interval; 0..1."""
+    """AP at a budget, and how far it is above the best budget's, with its 95 % interval; 0..1."""
 
     budget: float
     ap: float
@@ -40,11 +40,13 @@ class Calibration:
     """What `calibrate` found.
 
     Attributes:
-        budget: the smallest one from which on no AP falls by more than ``max_drop``.
+        budget: the smallest one from which on, up to the best one, no AP falls by more than ``max_drop``.
+        best: that of the highest AP: 1 for a model of any budget, near its own for one trained for that.
         rows: of every budget tried, the smallest first.
     """
 
     budget: float
+    best: float
     max_drop: float
     images: int
     rows: list[BudgetRow]
@@ -66,8 +68,8 @@ class Calibration:
                 f" So few images cannot tell whether it loses more: the interval reaches {chosen.low:+.3f}."
             )
         return "\n\n".join([
-            table(("budget", "AP", "to all tokens", "95 % interval"), cells),
-            f"Budget {self.budget:g}: from it on, AP falls by {self.max_drop:g} at most.{known}",
+            table(("budget", "AP", "to the best", "95 % interval"), cells),
+            f"Budget {self.budget:g}: AP is {self.max_drop:g} at most below that of {self.best:g}.{known}",
         ])  # fmt: skip
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -91,8 +93,9 @@ def calibrate(
 ) -> Calibration:
     """The smallest budget that costs at most ``max_drop`` of AP, on labelled pictures.
 
-    The model is evaluated at each budget, and compared on the same pictures with itself at a budget of 1
-    (`compare`). It is the difference found that must be small enough; its interval says how well it is known.
+    The model is evaluated at each budget, and compared on the same pictures with itself at the best of them
+    (`compare`): one that was trained for a budget is not at its best with more. It is the difference found
+    that must be small enough; its interval says how well it is known.
 
     Args:
         budgets: those to try; 1 is always among them.
@@ -105,17 +108,19 @@ def calibrate(
         raise FocusDetrError(f"max_drop={max_drop!r}: is a difference of AP in [0, 1); 0.003 is usual")
     tried = sorted({*(Budget(each).share for each in budgets), 1.0})
     predictor.accept_budget(1.0)
-    found = {}
+    found, aps = {}, {}
     for budget in reversed(tried):
         report = evaluate(
             predictor, data, split=split, batch_size=batch_size, budget=budget, progress=progress
         )
+        aps[budget] = report.metrics.summary["AP"]
         found[budget] = Evaluated(f"budget {budget:g}", report.ground_truth, report.predictions)
+    best = max(tried, key=lambda budget: (aps[budget], budget))
     rows = []
     for budget in tried:
-        ap = compare([found[1.0]], [found[budget]], draws=draws).measures["AP"]
+        ap = compare([found[best]], [found[budget]], draws=draws).measures["AP"]
         rows.append(BudgetRow(budget, ap.b, ap.difference, ap.low, ap.high))
-    kept = len(rows) - 1
+    kept = tried.index(best)
     while kept and rows[kept - 1].difference >= -max_drop:
         kept -= 1
-    return Calibration(rows[kept].budget, max_drop, len(found[1.0].ground_truth["images"]), rows)
+    return Calibration(tried[kept], best, max_drop, len(found[best].ground_truth["images"]), rows)

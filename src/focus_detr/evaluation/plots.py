@@ -51,14 +51,14 @@ def plot_precision_recall(metrics: CocoMetrics, file: File) -> None:
 
 
 def plot_budgets(calibration: Calibration, file: File) -> None:
-    """AP over the budget, with the interval of its difference to all tokens', and the budget chosen."""
+    """AP over the budget, with the interval of its difference to the best one's, and the budget chosen."""
     figure, axes = _figure("AP and budget", "mean share of tokens that an encoder layer works on", "AP")
     rows = calibration.rows
-    whole, shares = rows[-1].ap, [row.budget for row in rows]
-    low, high = [whole + row.low for row in rows], [whole + row.high for row in rows]
-    axes.fill_between(shares, low, high, color=_FAINT, label="95 % interval of the difference to all tokens")
+    best, shares = max(row.ap for row in rows), [row.budget for row in rows]
+    low, high = [best + row.low for row in rows], [best + row.high for row in rows]
+    axes.fill_between(shares, low, high, color=_FAINT, label="95 % interval of the difference to the best")
     axes.plot(shares, [row.ap for row in rows], "o-", color=CURVES[0], linewidth=1.6, label="AP")
-    axes.axhline(whole - calibration.max_drop, color=_INK, linewidth=0.8, label="lowest AP allowed")
+    axes.axhline(best - calibration.max_drop, color=_INK, linewidth=0.8, label="lowest AP allowed")
     axes.axvline(calibration.budget, color=CURVES[1], linewidth=1.6, label=f"budget {calibration.budget:g}")
     axes.set_ylim(0, max([1e-3, *high]) * 1.1)
     _legend(axes, "")
