@@ -322,6 +322,19 @@ def test_every_picture_is_drawn_to_a_file_of_its_own(tmp_path, stand_in, paths):
     assert len(drawn) == len(paths) == len({name.casefold() for name in drawn})
 
 
+@pytest.mark.parametrize("form", ["yolo", "voc"])
+def test_interrupted_between_two_pictures_the_data_set_holds_what_was_found(
+    many, stand_in, monkeypatch, form
+):
+    stop_at(3, ctrl_c, monkeypatch)
+    out = many.parent / "out"
+    assert predict(many, "--output", out, "--format", form, "--batch-size", "2").exit_code == 130
+    checked = CliRunner().invoke(app, ["check", str(out / form), "--split", "train", "--json"])
+    (split,) = json.loads(checked.stdout)
+    assert (split["images"], split["objects"]) == (4, {"cell": 8, "dot": 4})
+    assert not list(out.rglob(".*"))
+
+
 def test_names_that_are_not_utf8_are_read_drawn_and_written(tmp_path, stand_in):
     (tmp_path / "in").mkdir()
     name = os.fsdecode(b"caf\xe9.png")

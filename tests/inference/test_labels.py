@@ -200,6 +200,14 @@ def test_crops_show_their_objects_each_in_a_file_of_its_own(tmp_path):
     assert np.asarray(files["a_b/a-1.jpg"])[..., 0].min() > 200
 
 
+def test_an_object_larger_than_a_jpeg_can_be_is_cut_out_all_the_same(tmp_path):
+    image = Image.new("RGB", (70_000, 2))
+    results = [found("wide.png", [[0, 0, 70_000, 2], [0, 0, 9, 2]], image_size=(2, 70_000), image=image)]
+    assert write_crops(results, tmp_path / "out") == 2
+    assert Image.open(tmp_path / "out" / "no" / "wide-1.png").size == (70_000, 2)
+    assert Image.open(tmp_path / "out" / "007" / "wide-2.jpg").size == (9, 2)
+
+
 def test_a_picture_that_is_written_in_part_is_not_there(tmp_path, monkeypatch):
     def fail(*arguments):
         raise OSError(28, "No space left on device")

@@ -13,11 +13,14 @@ from focus_detr.inference.naming import FreeNames
 from focus_detr.inference.results import Detections
 from focus_detr.inference.writers import Result, write_all
 
+_LONGEST_JPEG = 65_500
+"""Pixels of a side, the limit of libjpeg; a panorama may have more."""
+
 
 class CropWriter(FolderWriter):
     """`<class>/<image>-<n>.jpg`, n counting an image's objects from 1, best first.
 
-    A box that ends inside a pixel takes the whole pixel along.
+    A box that ends inside a pixel takes the whole pixel along. What is larger than JPEG can be is PNG.
     """
 
     def _begin(self, class_names: Sequence[str]) -> None:
@@ -34,8 +37,10 @@ class CropWriter(FolderWriter):
         for position, (label, box) in enumerate(zip(result.labels, corners, strict=True)):
             folder = self._folders[label]
             folder.mkdir(exist_ok=True)
-            with whole_file(folder / f"{name}-{position + 1}.jpg") as stream:
-                image.crop(box).save(stream, "JPEG", quality=95)
+            crop = image.crop(box)
+            form, ending = ("JPEG", "jpg") if max(crop.size) <= _LONGEST_JPEG else ("PNG", "png")
+            with whole_file(folder / f"{name}-{position + 1}.{ending}") as stream:
+                crop.save(stream, form, quality=95)
 
 
 def write_crops(results: Iterable[Result], folder: str | os.PathLike[str]) -> int:
