@@ -119,6 +119,8 @@ def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
         (["predict", "m", "x.jpg", "--treshold", "0.5"], "--threshold"),
         (["train", "data", "--set", "epochs"], "key=value"),
         (["train", "data", "--set", "seed=1", "--set", "seed=2"], "'seed' is set twice"),
+        (["train", "data", "--val-share", "0.7"], "val_share=0.7: is a share of the images and must lie in"),
+        (["train", "data", "--val-share", "0.1", "--set", "val_share=0.2"], "'val_share' is set twice"),
         (["train", "data", "--set", "model={}", "--set", "model.num_queries=9"], "and 'model', which"),
         (["benchmark", "m", "--csv", f"{__file__}/in.csv"], "is not a folder"),
         (["benchmark", "m", "--plot", str(Path(__file__).parent)], "--plot"),

@@ -62,9 +62,8 @@ def train(
     json: JsonFlag = False,
 ) -> None:
     """Train a detector on a data set; the folder of the run holds the best and the last model."""
-    overrides = parse_settings(set_ or [])
-    if val_share is not None:
-        overrides["val_share"] = val_share
+    share = [] if val_share is None else [f"val_share={val_share}"]
+    overrides = parse_settings([*(set_ or []), *share])
 
     from focus_detr.evaluation.tables import table
     from focus_detr.training import train as run
