@@ -6,6 +6,10 @@ PicoDet-S 416 (`picodet_s_416_coco.onnx`) and YOLOX-nano (`yolox_nano.onnx`) in 
 with COCO's 80 classes, through `focus_detr.evaluation`. Images are prepared as each was trained: stretched,
 or with their aspect ratio on a grey square. What their graphs leave out is done here: boxes from
 distributions or offsets on the grid, and suppression of boxes of one class (0.6 for PicoDet, 0.65 for YOLOX).
+
+    python benchmarks/peer_accuracy.py COCO --onnx FOLDER --reports reports
+    focus-detr evaluate MODEL COCO --split val --output reports/ours
+    focus-detr compare --a reports/yolox_nano --b reports/ours
 """
 
 from __future__ import annotations
@@ -104,7 +108,8 @@ def measure(options: argparse.Namespace) -> None:
         detector = peer(options.onnx / peer.file, options.threads)
         predictor = Predictor(detector, peer.processor, COCO_CLASS_NAMES)
         predictor.max_detections = CANDIDATES
-        report = evaluate(predictor, options.data, split=options.split)
+        output = options.reports and options.reports / peer.file.removesuffix(".onnx")
+        report = evaluate(predictor, options.data, split=options.split, output=output)
         summary = report.metrics.summary
         rows.append({
             "model": peer.__name__, "images": report.metrics.images, "objects": report.metrics.objects,
@@ -119,4 +124,5 @@ if __name__ == "__main__":
     arguments.add_argument("data", type=Path)
     arguments.add_argument("--onnx", type=Path, required=True, help="folder of the ONNX peers")
     arguments.add_argument("--split", default="val")
+    arguments.add_argument("--reports", type=Path, help="folder of a report each, for `focus-detr compare`")
     main(measure, arguments.parse_args())
