@@ -187,3 +187,11 @@ def test_where_recipes_come_from(tmp_path):
         load_recipe("coco-12")
     with pytest.raises(FocusDetrError, match="gone.yaml: cannot be read"):
         load_recipe(tmp_path / "gone.yaml")
+
+
+def test_edges_are_rounded_where_a_recipe_says_so():
+    size = {"shortest_edge": 416, "longest_edge": 416}
+    assert load_recipe("everyday").image_size == {**size, "multiple": 32}
+    assert load_recipe("everyday").replace({"edge_multiple": 1}).image_size == size
+    with pytest.raises(FocusDetrError, match="edge_multiple=0: must be at least 1"):
+        load_recipe("everyday").replace({"edge_multiple": 0})

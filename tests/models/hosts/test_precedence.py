@@ -1,7 +1,9 @@
 """What queries are told of those before them."""
 
+import pytest
 import torch
 
+from focus_detr.errors import FocusDetrError
 from focus_detr.models.hosts.precedence import Precedence, overlap_with_earlier
 from helpers.small_models import batch, image, small_model
 
@@ -47,3 +49,8 @@ def test_proposals_may_repeat_themselves_where_queries_are_told():
         model = small_model(host_options={"content_from_memory": True, "precedence": told})
         parts = model(image(64, 96)[None], labels=labels).loss_dict
         assert (parts["loss_class_enc"] == 0) == told and parts["loss_bbox_enc"] > 0
+
+
+def test_boxes_from_cells_are_refused_where_a_policy_has_boxes_of_its_own():
+    with pytest.raises(FocusDetrError, match=r"boxes_from_cells.*'sparse' has boxes of its own"):
+        small_model(host_options={"boxes_from_cells": True}, token_policy="sparse")
