@@ -64,7 +64,7 @@ def test_the_processor_of_a_new_model_is_what_its_weights_were_trained_with(name
     processor = build_image_processor(name, load_recipe(recipe_for(name)))
     assert (tuple(processor.image_mean), tuple(processor.image_std)) == (entry.mean, entry.std)
     expected = (127 / 255, 128 / 255) if "lite" in entry.name else (0.485, 0.229)
-    expected = (0, 1 / 255) if "yolox" in entry.name else expected
+    expected = (0, 1) if "yolox" in entry.name else expected
     assert (processor.image_mean[0], processor.image_std[0]) == expected
 
 

@@ -53,7 +53,7 @@ def check(script, path, names, pixels, **fields):
     torch.testing.assert_close(drop, expected.expand_as(drop), rtol=0, atol=1e-3)
     model.host.precedence = None  # what comes before it
     logits, boxes = predicted_by_file(path, names, pixels)
-    output = model(pixels)
+    output = model(pixels / 255)
     expected = script["SLOPE"] * logits + script["SHIFT"]
     chosen = expected.amax(-1).topk(20).indices
     # Each of the file's best cells is among the queries, with its classes and its box.

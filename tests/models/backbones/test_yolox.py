@@ -41,7 +41,7 @@ def check_parity(path, config, names, brightest):
     pixels = np.random.default_rng(0).uniform(0, brightest, (1, 3, 416, 416))
     pixels = torch.from_numpy(pixels.astype(np.float32))
     with torch.no_grad():
-        stages, towers = (lambda maps: (maps[:4], maps[4:]))(backbone(pixels))
+        stages, towers = (lambda maps: (maps[:4], maps[4:]))(backbone(pixels / 255))
     ours = [*stages, *(half for tower in towers for half in tower.chunk(2, 1))]
     theirs = maps_in_onnx_runtime(path, names, pixels)
     assert all(each.std() > 0.01 for each in theirs)

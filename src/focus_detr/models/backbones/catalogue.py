@@ -274,8 +274,8 @@ for _entry in (
         data="COCO train2017 (boxes of 80 classes)",
         licence="Apache-2.0",
         megabytes=4,
-        mean=(0.0,) * 3,  # YOLOX takes pixels as they are, 0..255; its BGR is made RGB in reading
-        std=(1 / 255,) * 3,
+        mean=(0.0,) * 3,  # YOLOX takes BGR pixels as they are, 0..255; reading makes these RGB and 0..1
+        std=(1.0,) * 3,
     ),
 ):
     BACKBONES.register(_entry)

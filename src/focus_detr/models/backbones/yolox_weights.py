@@ -39,7 +39,7 @@ def read_yolox(path: str | Path, config: PreTrainedConfig) -> tuple[dict[str, Te
     """The state dict of a backbone of ``config``, and the heads of each level, fine to coarse.
 
     The file's convolutions come in the order in which they are computed, with batch norms folded in. It takes
-    BGR pixels, which are made RGB.
+    BGR pixels 0..255, which are made RGB and 0..1.
 
     Raises:
         FocusDetrError: `onnx` is not installed, or the file cannot be read or holds another network.
@@ -72,9 +72,12 @@ def _with_every_map(config: PreTrainedConfig) -> PreTrainedConfig:
 
 
 def _of_pixels(weight: Tensor) -> Tensor:
-    """(C,12,3,3) over 2x2 squares of BGR pixels as (C,3,6,6) over RGB pixels."""
+    """(C,12,3,3) over 2x2 squares of BGR pixels 0..255 as (C,3,6,6) over RGB pixels 0..1.
+
+    Over pixels up to 255 the steps of a training would be far too long for this layer alone.
+    """
     # The squares' pixels come as top left, bottom left, top right, bottom right.
-    squares = weight.unflatten(1, (2, 2, 3)).flip(3)  # (C, column, row, RGB, 3, 3)
+    squares = 255 * weight.unflatten(1, (2, 2, 3)).flip(3)  # (C, column, row, RGB, 3, 3)
     return squares.permute(0, 3, 4, 2, 5, 1).flatten(4).flatten(2, 3)
 
 
