@@ -84,6 +84,8 @@ _YOLOX_NANO = {
     "num_queries": 150,
     "num_detections": 100,
     "num_fine_tokens": 50,
+    # The selector alone starts from nothing: what it asks of the others' features should weigh little.
+    "foreground_loss_coefficient": 0.02,
     "denoising_queries": 0,
     "host_options": {"content_from_memory": True, "boxes_from_cells": True, "precedence": True},
 }
