@@ -84,5 +84,5 @@ def test_its_parts_are_frozen_by_name_and_a_name_is_given_once(convnext):
     entry = catalogue.BACKBONES["convnextv2-atto"]
     with pytest.raises(FocusDetrError, match="'convnextv2-atto' is registered already"):
         catalogue.BACKBONES.register(catalogue.BackboneEntry(**{**vars(entry), "hub": "someone/else"}))
-    with pytest.raises(FocusDetrError, match="needs either hub or package"):
+    with pytest.raises(FocusDetrError, match="needs one of hub, package and file"):
         catalogue.BackboneEntry(**{**vars(entry), "package": "a-package"})

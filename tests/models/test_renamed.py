@@ -4,11 +4,14 @@ import copy
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file, save_file
 
 from focus_detr import FocusDetrForObjectDetection
 from focus_detr.models.renamed import RENAMED
+from focus_detr.training.distributed_model import DistributedModel
 from focus_detr.training.ema import build_ema
+from focus_detr.training.recipe import Recipe
 from focus_detr.training.saving import load_weights, read_state
 from helpers.small_models import batch, image, small_model
 
@@ -61,7 +64,7 @@ def test_what_was_loaded_with_old_names_is_saved_so_that_it_loads_again(folder, 
 
 def test_a_checkpoint_of_old_names_is_gone_on_from(model, folder):
     other = small_model(seed=1, **{"host": model.config.host, **HOSTS[model.config.host]})
-    load_weights(other, folder)
+    load_weights(DistributedModel(other, Recipe(), 1, Accelerator(cpu=True)), folder)
     ema = build_ema(copy.deepcopy(model), 0.9, 10)
     old, changed = aged(ema.state_dict())
     assert changed
