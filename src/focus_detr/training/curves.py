@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from focus_detr.folders import whole_file
 
 
 def plot_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
@@ -19,9 +20,8 @@ def plot_curves(rows: Sequence[dict[str, Any]], path: Path) -> None:
     _draw(losses, rows, ["loss", *parts], "loss", log=True)
     _draw(scores, rows, [name for name in names if name.startswith("eval_AP")], "average precision")
     _draw(rates, rows, ["learning_rate"], "learning rate")
-    writing = path.with_name(f".{path.stem}.writing{path.suffix}")
-    figure.savefig(writing, dpi=100)
-    os.replace(writing, path)
+    with whole_file(path) as stream:
+        figure.savefig(stream, dpi=100, format=path.suffix[1:])
 
 
 def _draw(

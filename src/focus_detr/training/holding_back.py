@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from focus_detr.errors import FocusDetrError, UnknownSplitError
+from focus_detr.folders import whole_file
 from focus_detr.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -79,9 +80,8 @@ def write_held_back(run: Path, dataset: DetectionDataset) -> None:
         image["file_name"] = os.path.abspath(image["file_name"])
     file = run / FILE
     file.parent.mkdir(parents=True, exist_ok=True)
-    writing = file.with_name(f".{file.name}.writing")
-    writing.write_text(json.dumps(content), encoding="utf-8")
-    os.replace(writing, file)
+    with whole_file(file) as stream:
+        stream.write(json.dumps(content).encode())
     logger.info(
         "%s pictures are held back for validation, listed in %s; to measure on them later: "
         "focus-detr evaluate %s %s --split val",

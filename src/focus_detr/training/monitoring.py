@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
+from focus_detr.folders import whole_file
 from focus_detr.training.state import TrainingState
 
 logger = logging.getLogger(__name__)
@@ -69,9 +69,8 @@ class MetricsTable(Callback):
         if self.columns:
             writer.writeheader()
         writer.writerows(rows)
-        writing = self.csv.with_name(".metrics.csv.writing")
-        writing.write_text(text.getvalue(), encoding="utf-8", newline="")
-        os.replace(writing, self.csv)
+        with whole_file(self.csv) as stream:
+            stream.write(text.getvalue().encode())
 
     def _plot(self, state: TrainingState) -> None:
         from focus_detr.training.curves import plot_curves

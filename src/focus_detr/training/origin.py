@@ -12,6 +12,7 @@ import yaml
 
 from focus_detr import __version__
 from focus_detr.errors import FocusDetrError
+from focus_detr.folders import whole_file
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -50,9 +51,8 @@ def write_origin(output: Path, model: str | None, datasets: Sequence[DetectionDa
     train, evaluation = map(describe_data, datasets)
     origin = {"version": __version__, "model": model, "training_data": train, "evaluation_data": evaluation}
     output.mkdir(parents=True, exist_ok=True)
-    writing = output / f".{FILE}.writing"
-    writing.write_text(yaml.safe_dump(origin, sort_keys=False), encoding="utf-8")
-    os.replace(writing, output / FILE)
+    with whole_file(output / FILE) as stream:
+        stream.write(yaml.safe_dump(origin, sort_keys=False).encode())
 
 
 def refuse_other_data(output: Path, datasets: Sequence[DetectionDataset | None]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError, UnknownSplitError
-from focus_detr.folders import writable_folder
+from focus_detr.folders import whole_file, writable_folder
 from focus_detr.models.plugins import refuse_strangers
 from focus_detr.training.checkpoints import list_checkpoints
 from focus_detr.training.holding_back import hold_back, refuse_named_split
@@ -142,9 +141,8 @@ def write_recipe(output: Path, recipe: Recipe) -> None:
     """Makes ``output`` the folder of a run; written last of all preparations, so that a refused start leaves
     nothing behind that the next one would stumble over."""
     output.mkdir(parents=True, exist_ok=True)
-    writing = output / ".recipe.yaml.writing"
-    writing.write_text(recipe.to_yaml(), encoding="utf-8")
-    os.replace(writing, output / "recipe.yaml")
+    with whole_file(output / "recipe.yaml") as stream:
+        stream.write(recipe.to_yaml().encode())
 
 
 def load_datasets(
