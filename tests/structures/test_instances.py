@@ -25,7 +25,7 @@ def tracked(numbers: np.ndarray | list[int]) -> Tracked:
     numbers = np.asarray(numbers, dtype=np.int64).reshape(-1)
     corner = numbers[:, None].repeat(2, 1).astype(np.float32)
     boxes = np.concatenate([corner, corner + 10], axis=1)
-    return Tracked(boxes, numbers, numbers / 100.0, numbers * 2.0 + 1, numbers.copy())
+    return Tracked(boxes, numbers, numbers / 100.0, numbers * 2.0 + 1, tracks=numbers.copy())
 
 
 def numbers_of(instances: Instances) -> list[int]:

@@ -18,7 +18,7 @@ from focus_detr.deploy.precision import to_half_precision
 from focus_detr.deploy.recent import Recent
 from focus_detr.errors import FocusDetrError
 from focus_detr.models import FocusDetrForObjectDetection
-from focus_detr.models.attention import DeformableAttention, FeedForward
+from focus_detr.models.attention import DeformableAttention, FeedForward, Samples
 from focus_detr.models.detector import FocusDetrOutput, refuse_arguments
 from focus_detr.models.inputs import check_images
 from focus_detr.ops import multi_scale_deformable_attention_of_projections, takes_projections
@@ -111,6 +111,7 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         labels: None = None,
         *,
         budget: Budget | float | None = None,
+        with_samples: bool = False,
         **others: Any,
     ) -> FocusDetrOutput:
         """Detect in images (B,3,H,W) of any floating type; `pixel_mask` (B,H,W), 1 where a pixel is image."""
@@ -123,8 +124,8 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         # many budgets worth the minutes that a graph of its own takes.
         whole = pixel_mask is None or (self._compiled is not None and bool(pixel_mask.all()))
         own = budget is None and self.config.budget == self._compiled_budget
-        if self._compiled is None or not whole or not own:
-            return super().forward(pixel_values, pixel_mask, budget=budget)
+        if self._compiled is None or not whole or not own or with_samples:
+            return super().forward(pixel_values, pixel_mask, budget=budget, with_samples=with_samples)
         if not self._cuda_graphs:
             return self._compiled(pixel_values)
         torch.compiler.cudagraph_mark_step_begin()
@@ -179,6 +180,15 @@ class ProjectedAttention(DeformableAttention):
         if not takes_projections(queries):
             return super().sample(queries, references, shapes)
         return references, F.linear(queries, self.joint_weight, self.joint_bias)
+
+    def places(self, samples: Samples, shapes: list[tuple[int, int]]) -> Samples:
+        references, projections = samples
+        if projections.dim() != 3:
+            return super().places(samples, shapes)
+        number = self.heads * self.levels * self.points
+        offsets, logits = projections.split([2 * number, number], -1)
+        shares = logits.unflatten(-1, (self.heads, -1)).softmax(-1)
+        return self.move(offsets, references, shapes), shares.unflatten(-1, (self.levels, self.points))
 
     def gather(
         self, value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor

@@ -148,7 +148,7 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         top_k: int = 300,
     ) -> list[dict[str, torch.Tensor]]:
         """Outputs with `logits` (B,Q,k) and `pred_boxes` (B,Q,4) cxcywh -> one dict an image of `scores`
-        (T,), `labels` (T,), `boxes` (T,4) xyxy, best first.
+        (T,), `labels` (T,), `boxes` (T,4) xyxy, best first, and the `queries` (T,) that gave them.
 
         The `top_k` best of all Q x k pairs of query and class are taken (so a query may give several
         objects; with softmax scoring, one at most), then those that reach `threshold`, without duplicates if
@@ -175,7 +175,12 @@ class FocusDetrImageProcessor(BaseImageProcessor):
         # A score of zero is no detection at any threshold: queries that fill up an image's set have it.
         kept = (scores >= threshold) & (scores > 0) & (pixels[..., 2:] > pixels[..., :2]).all(dim=-1)
         results = [
-            {"scores": scores[i, keep], "labels": labels[i, keep], "boxes": pixels[i, keep]}
+            {
+                "scores": scores[i, keep],
+                "labels": labels[i, keep],
+                "boxes": pixels[i, keep],
+                "queries": query[i, keep],
+            }
             for i, keep in enumerate(kept)
         ]
         if self.nms_threshold is None:

@@ -244,8 +244,14 @@ class Predictor:
         return self.decode(outputs, images, threshold=threshold, classes=classes, paths=paths, sizes=sizes)
 
     @torch.inference_mode()
-    def run(self, images: Sequence[Image.Image], budget: Budget | float | None = None) -> Any:
-        """The model's own output for a batch: `logits`, `pred_boxes`; of our models, the token plan too."""
+    def run(
+        self,
+        images: Sequence[Image.Image],
+        budget: Budget | float | None = None,
+        with_samples: bool = False,
+    ) -> Any:
+        """The model's own output for a batch: `logits`, `pred_boxes`; of our models, the token plan too, and
+        where the decoder looked (`with_samples`)."""
         accepted = self.accept_budget(budget)
         batch = self.processor(images=list(images), return_tensors="pt")
         pixel_values, pixel_mask = batch["pixel_values"], batch["pixel_mask"]
@@ -253,7 +259,9 @@ class Predictor:
             if isinstance(self.model, nn.Module):
                 pixel_values = pixel_values.to(self.device, self.dtype)
                 # Modules that are not ours need not know of budgets.
-                said = {} if accepted is None else {"budget": accepted}
+                said: dict[str, Any] = {} if accepted is None else {"budget": accepted}
+                if with_samples:
+                    said["with_samples"] = True
                 return self.model(pixel_values=pixel_values, pixel_mask=pixel_mask.to(self.device), **said)
             return RawOutput(*self.model.infer(pixel_values, pixel_mask))
 

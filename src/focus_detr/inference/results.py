@@ -63,6 +63,7 @@ class Detections:
                 boxes_xyxy=objects["boxes"].detach().float().cpu().numpy().reshape(-1, 4),
                 labels=objects["labels"].detach().long().cpu().numpy(),
                 scores=objects["scores"].detach().float().cpu().numpy(),
+                queries=objects["queries"].detach().cpu().numpy() if "queries" in objects else None,
             ),
             names=names,
             image_size=image_size,

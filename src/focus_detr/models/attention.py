@@ -108,7 +108,11 @@ class DeformableAttention(nn.Module):
 
     def locate(self, queries: Tensor, references: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         """Where queries (B,Q,C) look: (B,Q,h,L,P,2)."""
-        offsets = self.sampling_offsets(queries).unflatten(-1, (self.heads, self.levels, self.points, 2))
+        return self.move(self.sampling_offsets(queries), references, shapes)
+
+    def move(self, offsets: Tensor, references: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
+        """Offsets (B,Q,2hLP) from references (B,Q,L,2 or 4) as places (B,Q,h,L,P,2) on the canvas."""
+        offsets = offsets.unflatten(-1, (self.heads, self.levels, self.points, 2))
         # Coordinates need float32: half precision cannot tell neighbouring pixels of a large map apart.
         offsets = offsets.to(references.dtype)
         references = references[:, :, None, :, None]  # (B,Q,1,L,1,2 or 4)
@@ -116,6 +120,10 @@ class DeformableAttention(nn.Module):
             scale = table(shapes, offsets.device).flip(-1)
             return references + offsets / scale.to(offsets.dtype)[:, None]
         return references[..., :2] + offsets / self.points * references[..., 2:] * 0.5
+
+    def places(self, samples: Samples, shapes: list[tuple[int, int]]) -> Samples:
+        """What `sample` gave, as locations (B,Q,h,L,P,2) on the canvas and weights (B,Q,h,L,P)."""
+        return samples
 
     def gather(
         self, value: Tensor, shapes: list[tuple[int, int]], locations: Tensor, weights: Tensor

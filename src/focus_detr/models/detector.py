@@ -54,6 +54,8 @@ class FocusDetrOutput(ModelOutput):
         spatial_shapes: (H,W) of each level's canvas.
         level_sizes: (B,L,2) height and width of the image's part of each canvas.
         extra: (B,Q,...) by the name of the head, of each of the configuration's ``heads``; None without any.
+        samples: where each decoder layer looked, locations (B,Q,h,L,P,2) in fractions of each level's canvas
+            and weights (B,Q,h,L,P), those of a head adding up to 1; None where it was not asked for.
         further: one of these for each further budget; None where none was asked for.
     """
 
@@ -67,6 +69,7 @@ class FocusDetrOutput(ModelOutput):
     spatial_shapes: list[tuple[int, int]] | None = None
     level_sizes: Tensor | None = None
     extra: dict[str, Tensor] | None = None
+    samples: list[tuple[Tensor, Tensor]] | None = None
     further: list[FocusDetrOutput] | None = None
 
 
@@ -136,6 +139,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         *,
         budget: Budget | float | None = None,
         further: Sequence[Budget | float] = (),
+        with_samples: bool = False,
         **others: Any,
     ) -> FocusDetrOutput:
         """Detect, and with labels also compute the losses.
@@ -152,6 +156,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
                 training these passes start from the first one's queries, where the host can, so that
                 predictions correspond; they have no denoising queries, and no losses of the token policy,
                 whose scores they share. In evaluation each is what a call with its budget would be.
+            with_samples: say where the decoder looked, too, where its attention samples places.
 
         Raises:
             FocusDetrError: an argument is none of these, there is no image in them, or the token policy does
@@ -164,7 +169,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         levels, geometry = self.extract_levels(pixel_values, pixel_mask)  # (B,C,H_l,W_l), fine to coarse
         content = flatten_levels(levels)  # (B,N,C)
         tokens = Tokens(content, self.encode_positions(geometry, content), geometry)
-        output, decoded = self._detect(tokens, accepted, labels, denoising)
+        output, decoded = self._detect(tokens, accepted, labels, denoising, with_samples=with_samples)
         if also:
             shared = decoded if self.training else None
             output.further = [self._detect(tokens, each, labels, denoising, shared)[0] for each in also]
@@ -177,6 +182,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         labels: Labels | None,
         denoising: DenoisingQueries | None,
         first: DecoderOutput | None = None,
+        with_samples: bool = False,
     ) -> tuple[FocusDetrOutput, DecoderOutput]:
         # All that depends on the budget; ``first`` is what a pass before it made of the same tokens.
         geometry = tokens.geometry
@@ -195,7 +201,8 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             memory,
             noised,
             denoising,
-            with_samples=labels is not None and first is None and self.encoder.needs_samples,
+            with_samples=with_samples
+            or (labels is not None and first is None and self.encoder.needs_samples),
             **start,
         )
 
@@ -230,6 +237,8 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             level_sizes=geometry.sizes,
             extra=extra or None,
         )
+        if with_samples and decoded.samples:
+            output.samples = [(at[:, skip:], weights[:, skip:]) for at, weights in decoded.samples]
         return output, decoded
 
     def set_budget(self, budget: Budget | float | None) -> None:
@@ -288,7 +297,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
                 init.normal_(self.level_embedding)
 
 
-_ARGUMENTS = ("pixel_values", "pixel_mask", "labels", "denoising", "budget", "further")
+_ARGUMENTS = ("pixel_values", "pixel_mask", "labels", "denoising", "budget", "further", "with_samples")
 # Of transformers' trainers and pipelines; with these values they ask for what is done anyhow.
 _CUSTOMARY = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 

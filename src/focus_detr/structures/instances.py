@@ -26,6 +26,7 @@ class Instances:
         labels: (T,) int64.
         scores: (T,) 0..1, of objects that were found.
         areas: (T,) square pixels, of the object and not its box, where a source gives them.
+        queries: (T,) int64, the decoder's queries that found them.
 
     Raises `FocusDetrError` where the fields are not of as many objects.
     """
@@ -34,6 +35,7 @@ class Instances:
     labels: np.ndarray
     scores: np.ndarray | None = None
     areas: np.ndarray | None = None
+    queries: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         counts = {name: len(value) for name, value in self.known().items()}

@@ -109,7 +109,7 @@ class Decoder(nn.Module):
             value = layer.cross_attention.project(memory, geometry.valid)  # (B,N,h,C/h)
             states, sampled = layer(states, positions, canvas, value, geometry.shapes, allowed)
             if with_samples:
-                output.samples.append(sampled)
+                output.samples.append(layer.cross_attention.places(sampled, geometry.shapes))
             # Predictions read the normed state, refinement the state itself (as released).
             output.states.append(self.norm(states))
             output.references.append(start)

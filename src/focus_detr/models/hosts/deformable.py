@@ -185,7 +185,7 @@ class DeformableDecoder(nn.Module):
             encoded = self.query_positions(j, positions, states, reference, canvas)
             states, sampled = layer(states, encoded, canvas, value, geometry.shapes, allowed)
             if with_samples:
-                output.samples.append(sampled)
+                output.samples.append(layer.cross_attention.places(sampled, geometry.shapes))
             output.states.append(states)
             output.references.append(reference)
             if box_heads is not None:
