@@ -86,13 +86,13 @@ class FocusDetr:
         batch_size: int = 1,
         budget: float | None = None,
         keep_images: bool = False,
-        **limits: Any,
+        **options: Any,
     ) -> list[Detections]:
         """The objects of each image, in order; images that cannot be read are left out, with a warning.
 
         Args:
-            sources: files, folders, patterns, URLs, PIL images or arrays, one or many. For streams and
-                thousands of images, `model.predictor.predict` gives results one by one.
+            sources: files, videos, folders, patterns, URLs, PIL images or arrays, one or many. For videos,
+                streams and thousands of images, `model.predictor.predict` gives results one by one.
             threshold: lowest score reported, 0..1, or scores by class, as in `{"person": 0.5}`; by default,
                 and for the other classes, the model's own.
             classes: names or labels of those wanted, or what each of them is reported as, as in
@@ -101,7 +101,8 @@ class FocusDetr:
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]: less is faster, 1 is
                 all; by default what the model is configured for. Models that select tokens take one.
             keep_images: keep each image with its detections, for drawing.
-            limits: what one image may cost, `timeout`, `max_megabytes`, `max_pixels`, `private_redirects`.
+            options: of sources: `every` n-th frame of videos, or `fps` of them, and what one image may cost,
+                `timeout`, `max_megabytes`, `max_pixels`, `private_redirects`.
 
         Raises:
             FocusDetrError: an option cannot be used, or there is no image at all.
@@ -115,7 +116,7 @@ class FocusDetr:
             batch_size=batch_size,
             budget=budget,
             keep_images=keep_images,
-            **limits,
+            **options,
         )
         return [result for result in stream if isinstance(result, Detections)]
 

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+from fractions import Fraction
 
 import pytest
 import torch
@@ -15,6 +16,7 @@ from focus_detr.cli.app import main
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference import Predictor
+from helpers.videos import write_video
 
 
 class TwoCellsAndADot:
@@ -424,3 +426,25 @@ def test_lists_that_name_nothing_are_refused(folder, stand_in, options, said):
     with pytest.raises(FocusDetrError, match=said):
         predict(folder / "images", "--output", folder / "out", *options)
     assert not (folder / "out").exists()
+
+
+def test_frames_of_a_video_are_results_of_their_own(tmp_path, stand_in):
+    pytest.importorskip("av")
+    write_video(tmp_path / "clip.mp4", rate=Fraction(25, 2))
+    out = tmp_path / "out"
+    arguments = [tmp_path / "clip.mp4", "--every", "8", "--output", out, "--format", "csv,json,yolo"]
+    assert predict(*arguments, "--json").exit_code == 0
+    lines = [json.loads(line) for line in (out / "detections.jsonl").read_text().splitlines()]
+    assert [(line["frame"], line["seconds"]) for line in lines] == [(0, 0.0), (8, 0.64), (16, 1.28)]
+    assert [line["path"] for line in lines] == [f"{tmp_path}/clip.mp4#frame={n}" for n in (0, 8, 16)]
+    rows = list(csv.DictReader((out / "detections.csv").open()))
+    assert [row["frame"] for row in rows] == ["0"] * 3 + ["8"] * 3 + ["16"] * 3
+    names = ["clip-frame0", "clip-frame16", "clip-frame8"]
+    assert sorted(path.stem for path in out.glob("*.jpg")) == names
+    assert sorted(path.stem for path in (out / "yolo" / "images").iterdir()) == names
+
+
+def test_the_bar_knows_how_many_frames_there_are(tmp_path, stand_in):
+    pytest.importorskip("av")
+    write_video(tmp_path / "clip.mp4")
+    assert "/10 [" in predict(tmp_path / "clip.mp4", "--fps", "5").stderr

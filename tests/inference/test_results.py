@@ -7,6 +7,7 @@ import pytest
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference import BadImage, Detections, write_coco, write_csv, write_jsonl
+from focus_detr.structures.frame import Frame
 from focus_detr.structures.instances import Instances
 
 NAMES = ("cat", "dog", "猫")
@@ -175,3 +176,13 @@ def test_json_lines_are_written_as_results_arrive(tmp_path):
         "path": "x.jpg",
         "error": "damaged",
     }
+
+
+def test_index_and_time_of_a_frame_are_in_json_and_csv(tmp_path):
+    place = Frame("clip.mp4", index=12, seconds=0.48, rate=25.0)
+    frame, still = detections(frame=place), detections()
+    assert (frame.to_dict()["frame"], frame.to_dict()["seconds"]) == (12, 0.48)
+    assert not {"frame", "seconds"} & set(still.to_dict())
+    write_csv([frame, still], tmp_path / "x.csv")
+    rows = list(csv.DictReader((tmp_path / "x.csv").open()))
+    assert {(row["frame"], row["seconds"]) for row in rows} == {("12", "0.48"), ("", "")}

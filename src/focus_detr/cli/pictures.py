@@ -21,12 +21,13 @@ def keep_sources(sources: list[str], output: Path) -> None:
         FocusDetrError: a picture to look at lies in ``output``.
     """
     from focus_detr.inference.results import BadImage
-    from focus_detr.inference.sources.files import expand_sources
+    from focus_detr.inference.sources.files import source_entries
+    from focus_detr.inference.sources.options import SourceOptions
 
     if not output.is_dir():
         return
     place = output.resolve()
-    for item in expand_sources(sources):
+    for item in source_entries(sources, SourceOptions()):
         if not isinstance(item, BadImage) and "://" not in item.name:
             if Path(item.name).resolve().parent == place:
                 raise FocusDetrError(

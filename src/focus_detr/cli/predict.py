@@ -38,7 +38,7 @@ _FORMATS = ("coco", "csv", "json", *_FOLDERS)
 def predict(
     model: ModelArgument,
     sources: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", help="Files, folders, glob patterns or URLs.")
+        list[str], typer.Argument(metavar="IMAGE", help="Files, videos, folders, glob patterns or URLs.")
     ],
     threshold: Annotated[
         list[str] | None,
@@ -77,6 +77,10 @@ def predict(
     heatmap: Annotated[
         bool, typer.Option("--heatmap", help="Write pictures of where the model looked, too.")
     ] = False,
+    every: Annotated[int, typer.Option(metavar="N", min=1, help="Of videos, look at every N-th frame.")] = 1,
+    fps: Annotated[
+        float | None, typer.Option(help="Of videos, look at this many frames a second at the most.")
+    ] = None,
     max_megapixels: Annotated[
         int, typer.Option(min=1, help="Pictures of more are passed over, before they fill the memory.")
     ] = 200,
@@ -124,6 +128,8 @@ def predict(
         budget=budget,
         progress=not json,
         keep_images=output is not None and (images or heatmap or not set(_FOLDERS).isdisjoint(formats)),
+        every=every,
+        fps=fps,
         max_pixels=max_megapixels * 1_000_000,
         private_redirects=private_redirects,
     )

@@ -14,7 +14,7 @@ from focus_detr.export.metadata import KEY, Metadata
 from focus_detr.export.packages import need
 
 if TYPE_CHECKING:
-    from focus_detr.inference.sources.files import NamedImage
+    from focus_detr.inference.sources.named import NamedImage
     from focus_detr.models import FocusDetrForObjectDetection
 
 

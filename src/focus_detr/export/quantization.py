@@ -14,7 +14,8 @@ from focus_detr.export.packages import need
 from focus_detr.export.tracing import quiet
 
 if TYPE_CHECKING:
-    from focus_detr.inference.sources.files import NamedImage, Sources
+    from focus_detr.inference.sources.files import Sources
+    from focus_detr.inference.sources.named import NamedImage
     from focus_detr.models import FocusDetrForObjectDetection
 
 logger = logging.getLogger(__name__)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from focus_detr.printable import unicode_name
 
+_PLACE = re.compile(r"#(?:frame|page)=[0-9]+\Z")
 _LONGEST = 200
 """Bytes; file systems take 255 with ending and number."""
 
@@ -26,10 +27,13 @@ class FreeNames:
         self._last: Counter[str] = Counter()
 
     def of_image(self, path: str) -> str:
-        """A name after an image's file or URL."""
+        """A name after an image's file or URL, and its place in there: `clip-frame12`, `scan-page2`."""
+        place = match[0] if (match := _PLACE.search(path)) else ""
+        path = path.removesuffix(place)
         # Of a URL, without its query, which urlsplit would refuse to find in some.
         stem = Path(re.split("[?#]", path)[0] if "://" in path else path).stem
-        return self.of(stem if self._dots else stem.replace(".", "_"), "image")
+        stem = stem if self._dots else stem.replace(".", "_")
+        return self.of(stem + place.replace("#", "-").replace("=", ""), "image")
 
     def of(self, text: str, otherwise: str) -> str:
         """A name after ``text``, or ``otherwise`` where nothing of it can stand in one."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.images.reduced import SizedImage, SizeRule
+from focus_detr.inference.batches import Loaded, loaded_batches
 from focus_detr.inference.choosing import (
     Classes,
     Threshold,
@@ -26,10 +25,10 @@ from focus_detr.inference.choosing import (
     reported_classes,
 )
 from focus_detr.inference.results import BadImage, Detections
-from focus_detr.inference.sources.files import Limits, NamedImage, Sources, expand_sources
+from focus_detr.inference.sources.files import Sources, expected_images, images_of, source_entries
+from focus_detr.inference.sources.named import NamedImage
+from focus_detr.inference.sources.options import SourceOptions
 from focus_detr.structures.budget import Budget
-
-logger = logging.getLogger(__name__)
 
 DEFAULT_THRESHOLD = 0.5
 DEFAULT_MAX_DETECTIONS = 300
@@ -158,7 +157,7 @@ class Predictor:
         budget: Budget | float | None = None,
         progress: bool = False,
         keep_images: bool = False,
-        **limits: Any,
+        **options: Any,
     ) -> Iterator[Detections | BadImage]:
         """The objects of each image, in order, as they are found; a `BadImage` where none can be read.
 
@@ -173,22 +172,27 @@ class Predictor:
                 all; what the model is configured for when not given. Models that select tokens take one.
             progress: show a progress bar.
             keep_images: keep each image with its detections, for drawing.
-            limits: what one image may cost: `timeout` in seconds, `max_megabytes`, `max_pixels`,
-                `private_redirects` (see `focus_detr.inference.sources.files.Limits`).
+            options: of sources: `every` n-th frame of videos, or `fps` of them, and what one image may cost,
+                `timeout` in seconds, `max_megabytes`, `max_pixels`, `private_redirects` (see
+                `focus_detr.inference.sources.options.SourceOptions`).
 
         Raises `FocusDetrError` at once when options cannot be used or there is no image at all.
         """
-        Limits.of(limits, (name for name in signature(self.predict).parameters if name != "limits"))
+        own = (name for name in signature(self.predict).parameters if name != "options")
+        source_options = SourceOptions.of(options, own)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
         threshold = self._by_label(threshold)
         if classes is not None:
             reported_classes(classes, self.class_names)
         budget = self.accept_budget(budget)
-        items: Iterable[NamedImage | BadImage] = expand_sources(sources, **limits)
+        entries: Any = source_entries(sources, source_options)
+        total = None
         if progress and isinstance(sources, str | os.PathLike | Sequence):
-            items = list(items)  # so that the bar knows how many there are
-        return self._predict(items, threshold, classes, batch_size, budget, progress, keep_images)
+            entries = list(entries)
+            total = expected_images(entries)
+        bar = {"total": total, "disable": not progress}
+        return self._predict(images_of(entries), threshold, classes, batch_size, budget, bar, keep_images)
 
     def _predict(
         self,
@@ -197,18 +201,17 @@ class Predictor:
         classes: Classes | None,
         batch_size: int,
         budget: Budget | None,
-        progress: bool,
+        bar_options: Mapping[str, Any],
         keep_images: bool,
     ) -> Iterator[Detections | BadImage]:
         from tqdm import tqdm
 
-        total = len(items) if isinstance(items, list) else None
         # Kept images are wanted whole; all others need only be as good as whole at the model's size.
         rule = None if keep_images else getattr(self.processor, "size_of", None)
-        with tqdm(unit="image", total=total, disable=not progress) as bar:
-            for group in _batches(items, batch_size, rule):
-                paths = [path for path, image in group if not isinstance(image, BadImage)]
-                images = [image for _, image in group if not isinstance(image, BadImage)]
+        with tqdm(unit="image", **bar_options) as bar:
+            for group in loaded_batches(items, batch_size, rule):
+                paths = [each.item.name for each in group if isinstance(each, Loaded)]
+                images = [each.image for each in group if isinstance(each, Loaded)]
                 found = iter(
                     self.detect(
                         [each.image for each in images],
@@ -219,13 +222,13 @@ class Predictor:
                         sizes=[(each.size[1], each.size[0]) for each in images],
                     )
                 )
-                for _, image in group:
+                for each in group:
                     bar.update()
-                    if isinstance(image, BadImage):
-                        yield image
+                    if isinstance(each, BadImage):
+                        yield each
                     else:
-                        detections = next(found)
-                        yield replace(detections, image=image.image) if keep_images else detections
+                        image = each.image.image if keep_images else None
+                        yield replace(next(found), image=image, frame=each.item.frame)
 
     def detect(
         self,
@@ -331,29 +334,6 @@ class Predictor:
             for index, (objects, size) in enumerate(zip(found, sizes, strict=True))
         ]
         return [each.filter(by_class, classes) for each in detections]
-
-
-def _batches(
-    items: Iterable[NamedImage | BadImage], size: int, rule: SizeRule | None
-) -> Iterator[list[tuple[str, SizedImage | BadImage]]]:
-    """Loads images, good for use at the sizes that `rule` gives, and groups them by `size`; bad ones keep
-    their place between the others."""
-    group: list[tuple[str, SizedImage | BadImage]] = []
-    ready = 0
-    for item in items:
-        image = item if isinstance(item, BadImage) else item.load_for(rule)
-        if isinstance(image, BadImage):
-            logger.warning("%s: passed over: %s", image.path, image.reason)
-            group.append((image.path, image))
-        else:
-            assert isinstance(item, NamedImage)
-            group.append((item.name, image))
-            ready += 1
-        if ready in (0, size):
-            yield group
-            group, ready = [], 0
-    if group:
-        yield group
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:

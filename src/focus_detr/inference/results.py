@@ -13,6 +13,7 @@ from PIL import Image
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.choosing import Classes, Threshold, lowest_scores, reported_classes
 from focus_detr.printable import printable, unicode_name
+from focus_detr.structures.frame import Frame
 from focus_detr.structures.instances import Instances
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Detections:
         image_size: (height, width) of the original image in pixels.
         image_id: the data set's id of the image, where there is one.
         image: the image itself, kept only on request.
+        frame: its place in a video, where it is of one.
     """
 
     path: str
@@ -51,6 +53,7 @@ class Detections:
     image_size: tuple[int, int]
     image_id: int | None = None
     image: Image.Image | None = field(default=None, repr=False)
+    frame: Frame | None = None
 
     @classmethod
     def from_tensors(
@@ -132,9 +135,12 @@ class Detections:
             for label, score, box in zip(self.labels, self.scores, self.boxes_xyxy, strict=True)
         ]
         identity = {} if self.image_id is None else {"image_id": self.image_id}
+        frame = self.frame
+        place = {} if frame is None else {"frame": frame.index, "seconds": frame.seconds}
         return {
             "path": unicode_name(self.path),
             **identity,
+            **place,
             "width": width,
             "height": height,
             "objects": objects,

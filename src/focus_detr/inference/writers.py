@@ -14,6 +14,8 @@ from focus_detr.printable import unicode_name
 
 Result = Detections | BadImage
 
+_PLACE = ("frame", "seconds")
+
 
 class ResultWriter(ABC):
     """Where results go, closed by `with`; `count` says how much was written."""
@@ -81,22 +83,23 @@ class CocoWriter(FileWriter):
 
 
 class CsvWriter(FileWriter):
-    """One row an object; `count` is the number of rows."""
+    """One row an object; `count` is the number of rows. Index and seconds are empty where it is no frame."""
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
         super().__init__(open(file, "w", newline="", encoding="utf-8", errors="backslashreplace"))
         self._rows = csv.writer(self._stream)
-        self._rows.writerow(["path", "label", "name", "score", "left", "top", "right", "bottom"])
+        self._rows.writerow(["path", "label", "name", "score", "left", "top", "right", "bottom", *_PLACE])
         self._stream.flush()
 
     def add(self, result: Result) -> None:
         if isinstance(result, BadImage):
             return
         described = result.to_dict()
+        place = [described.get(name) for name in _PLACE]
         for item in described["objects"]:
             box = [round(value, 2) for value in item["box_xyxy"]]
             self._rows.writerow(
-                [described["path"], item["label"], item["name"], round(item["score"], 5), *box]
+                [described["path"], item["label"], item["name"], round(item["score"], 5), *box, *place]
             )
             self.count += 1
         self._stream.flush()

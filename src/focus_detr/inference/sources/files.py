@@ -1,4 +1,5 @@
-"""Sources: files, folders, globs, URLs and images in memory, as one stream of images loaded when needed."""
+"""Sources: files, folders, globs, URLs, videos and images in memory, as one stream of images loaded when
+needed."""
 
 from __future__ import annotations
 
@@ -8,7 +9,6 @@ import itertools
 import os
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -18,101 +18,40 @@ import numpy as np
 from PIL import Image
 
 from focus_detr.data.formats.searching import files_below, is_image_file
-from focus_detr.errors import FocusDetrError, did_you_mean
-from focus_detr.images.reading import MAX_PIXELS, ImageSource, read_image, to_rgb
-from focus_detr.images.reduced import SizedImage, SizeRule, read_for
+from focus_detr.errors import FocusDetrError
+from focus_detr.images.reading import ImageSource, read_image, to_rgb
+from focus_detr.images.reduced import read_for
 from focus_detr.inference.results import BadImage
+from focus_detr.inference.sources.named import NamedImage, Nothing, Series
+from focus_detr.inference.sources.options import SourceOptions
+from focus_detr.inference.sources.video import expected_frames, is_video, video_frames
 
 Source = str | os.PathLike[str] | Image.Image | np.ndarray
 Sources = Source | Iterable[Source]
 
 
-@dataclass(frozen=True)
-class NamedImage:
-    """An image not read yet. Loading it gives upright RGB or a `BadImage`, and never raises.
-
-    `read_small`, where there is a shorter way to an image of the size that a rule gives, takes that way.
-    """
-
-    name: str
-    read: Callable[[], Image.Image]
-    read_small: Callable[[SizeRule], SizedImage] | None = None
-
-    def load(self) -> Image.Image | BadImage:
-        """The whole image."""
-        loaded = self._load(self.read)
-        return loaded if isinstance(loaded, BadImage) else loaded.image
-
-    def load_for(self, rule: SizeRule | None) -> SizedImage | BadImage:
-        """The image as good as whole for use at the size that ``rule`` gives (see `read_for`)."""
-        read, small = self.read, self.read_small
-        return self._load(read if rule is None or small is None else lambda: small(rule))
-
-    def _load(self, read: Callable[[], Image.Image | SizedImage]) -> SizedImage | BadImage:
-        try:
-            found = read()
-            return found if isinstance(found, SizedImage) else SizedImage(found, found.size)
-        except FocusDetrError as error:
-            return BadImage(self.name, str(error).removeprefix(f"{self.name}: "))
-        except Exception as error:  # one bad image must not end a run of thousands
-            return BadImage(self.name, f"{type(error).__name__}: {error}")
-
-
-class _Nothing(BadImage):
-    """A source behind which there is nothing: a missing file, an empty folder, a pattern without match."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What one image may cost.
-
-    Attributes:
-        timeout: seconds that a download may take, redirects and all.
-        max_megabytes: largest download.
-        max_pixels: largest image; more is refused before it is decoded.
-        private_redirects: whether a server may redirect to an address inside one's own networks.
-    """
-
-    timeout: float = 10.0
-    max_megabytes: float = 100.0
-    max_pixels: int = MAX_PIXELS
-    private_redirects: bool = False
-
-    @classmethod
-    def of(cls, options: Mapping[str, Any], others: Iterable[str] = ()) -> Limits:
-        """Raises `FocusDetrError` for an option that is none, and may be a misspelt one of ``others``."""
-        names = [field.name for field in fields(cls)]
-        for name in options:
-            if name not in names:
-                known = [*others, *names]
-                hint = did_you_mean(name, known) or f"; known: {', '.join(known)}"
-                raise FocusDetrError(f"unknown option {name!r}{hint}")
-        return cls(**options)
-
-    def __post_init__(self) -> None:
-        for name in ("timeout", "max_megabytes", "max_pixels"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-                raise FocusDetrError(f"{name}={value!r}: must be a number above 0")
-
-
-def expand_sources(sources: Sources, **limits: Any) -> Iterator[NamedImage | BadImage]:
+def expand_sources(sources: Sources, **options: Any) -> Iterator[NamedImage | BadImage]:
     """All images that `sources` stand for, in order; folders are searched in depth, and sorted.
 
     Args:
-        sources: one or many of: image file, folder, glob pattern (`**` goes into subfolders), http, https or
-            file URL, PIL image, uint8 numpy array (H,W), (H,W,1), (H,W,3) RGB or (H,W,4) RGBA. Generators are
-            consumed as needed, so that an endless one works. `~` stands for the home folder.
-        limits: `timeout`, `max_megabytes`, `max_pixels`, `private_redirects`; see `Limits`.
+        sources: one or many of: image file, video file, folder, glob pattern (`**` goes into subfolders),
+            http, https or file URL, PIL image, uint8 numpy array (H,W), (H,W,1), (H,W,3) RGB or (H,W,4) RGBA.
+            Generators are consumed as needed, so that an endless one works. `~` stands for the home folder.
+        options: see `SourceOptions`.
 
     A source with nothing behind it gives a `BadImage`. Raises `FocusDetrError` at once if there
-    is nothing else.
+    is nothing else. Frames of videos hold their pixels: take them one by one, and not in a list.
     """
-    items = _expand(sources, Limits.of(limits))
+    return images_of(source_entries(sources, SourceOptions.of(options)))
+
+
+def images_of(entries: Iterable[NamedImage | BadImage | Series]) -> Iterator[NamedImage | BadImage]:
+    """All images of `entries`, in order; raises as `expand_sources`."""
+    items = _flat(entries)
     first: list[NamedImage | BadImage] = []
     for item in items:
         first.append(item)
-        if not isinstance(item, _Nothing):
+        if not isinstance(item, Nothing):
             return itertools.chain(first, items)
     if not first:
         raise FocusDetrError("sources: the list is empty; give an image file, folder, pattern, URL or image")
@@ -121,7 +60,14 @@ def expand_sources(sources: Sources, **limits: Any) -> Iterator[NamedImage | Bad
     raise FocusDetrError(f"no image found: {reasons}{more}")
 
 
-def _expand(sources: Sources, limits: Limits) -> Iterator[NamedImage | BadImage]:
+def expected_images(entries: Iterable[NamedImage | BadImage | Series]) -> int | None:
+    """About how many images there will be; None where nobody knows."""
+    counts = [entry.expected() if isinstance(entry, Series) else 1 for entry in entries]
+    return None if None in counts else sum(count for count in counts if count is not None)
+
+
+def source_entries(sources: Sources, options: SourceOptions) -> Iterator[NamedImage | BadImage | Series]:
+    """What `sources` stand for, where a video and the like is one entry; nothing of it is opened yet."""
     entries: Iterable[Any]
     if isinstance(sources, str | os.PathLike | Image.Image | np.ndarray):
         entries = [sources]
@@ -131,7 +77,7 @@ def _expand(sources: Sources, limits: Limits) -> Iterator[NamedImage | BadImage]
         raise FocusDetrError(f"sources: cannot use {type(sources).__name__}; {_ACCEPTED}")
     for position, entry in enumerate(entries):
         if isinstance(entry, str | os.PathLike):
-            yield from _expand_name(os.fsdecode(entry), limits)
+            yield from _expand_name(os.fsdecode(entry), options)
         elif isinstance(entry, Image.Image):
             name = getattr(entry, "filename", "") or f"image[{position}]"
             yield NamedImage(os.fsdecode(name), partial(_from_image, entry))
@@ -141,29 +87,37 @@ def _expand(sources: Sources, limits: Limits) -> Iterator[NamedImage | BadImage]
             raise FocusDetrError(f"sources[{position}]: cannot use {type(entry).__name__}; {_ACCEPTED}")
 
 
+def _flat(entries: Iterable[NamedImage | BadImage | Series]) -> Iterator[NamedImage | BadImage]:
+    for entry in entries:
+        if isinstance(entry, Series):
+            yield from entry.images()
+        else:
+            yield entry
+
+
 _ACCEPTED = "give file names, folders, patterns, URLs, PIL images or numpy arrays (H,W,3)"
 
 
-def _expand_name(name: str, limits: Limits) -> Iterator[NamedImage | BadImage]:
+def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | BadImage | Series]:
     scheme = name.partition("://")[0].lower() if "://" in name else ""
     if scheme in ("http", "https"):
-        yield _of_stream(name, partial(_download, name, limits), limits)
+        yield _of_stream(name, partial(_download, name, options), options)
         return
     local = name
     if scheme == "file":
         try:
             local = urllib.request.url2pathname(urlsplit(name).path)
         except (ValueError, OSError) as error:
-            yield _Nothing(name, f"not a URL that can be read ({error})")
+            yield Nothing(name, f"not a URL that can be read ({error})")
             return
     elif scheme:
-        yield _Nothing(name, f"{scheme} URLs are not supported; use http, https or file")
+        yield Nothing(name, f"{scheme} URLs are not supported; use http, https or file")
         return
     # os.path takes any text for a name, where pathlib raises for those that no file can have.
     place = os.path.expanduser(local)
     if os.path.isdir(place):
         try:
-            found, nothing = iter(files_below(Path(place), is_image_file)), "the folder holds no image file"
+            found, nothing = iter(files_below(Path(place), _is_source)), "the folder holds no image file"
         except FocusDetrError as error:
             found, nothing = iter(()), str(error).removeprefix(f"{place}: ")
     elif os.path.exists(place):
@@ -171,7 +125,7 @@ def _expand_name(name: str, limits: Limits) -> Iterator[NamedImage | BadImage]:
         nothing = ""
     elif glob.has_magic(local):
         matches = (Path(match) for match in sorted(glob.iglob(place, recursive=True)))
-        found = (match for match in matches if match.is_file() and is_image_file(match))
+        found = (match for match in matches if match.is_file() and _is_source(match))
         nothing = "no image file matches the pattern"
     else:
         found = iter(())
@@ -179,28 +133,40 @@ def _expand_name(name: str, limits: Limits) -> Iterator[NamedImage | BadImage]:
     empty = True
     for file in found:
         empty = False
-        yield _of_stream(str(file), partial(os.fspath, file), limits)
+        yield _of_file(str(file), options)
     if empty:
-        yield _Nothing(name, nothing)
+        yield Nothing(name, nothing)
 
 
-def _of_stream(name: str, source: Callable[[], ImageSource], limits: Limits) -> NamedImage:
+def _is_source(path: Path) -> bool:
+    return is_image_file(path) or is_video(path)
+
+
+def _of_file(file: str, options: SourceOptions) -> NamedImage | Series:
+    if is_video(file):
+        return Series(
+            file, partial(video_frames, file, file, options), partial(expected_frames, file, options)
+        )
+    return _of_stream(file, partial(os.fspath, file), options)
+
+
+def _of_stream(name: str, source: Callable[[], ImageSource], options: SourceOptions) -> NamedImage:
     """The image of a file, or of what is in its place once ``source`` has fetched it."""
     return NamedImage(
         name,
-        lambda: read_image(source(), limits.max_pixels),
-        lambda rule: read_for(source(), rule, limits.max_pixels),
+        lambda: read_image(source(), options.max_pixels),
+        lambda rule: read_for(source(), rule, options.max_pixels),
     )
 
 
-def _download(url: str, limits: Limits) -> IO[bytes]:
+def _download(url: str, options: SourceOptions) -> IO[bytes]:
     from focus_detr.inference.sources.download import download
 
     content = download(
         url,
-        timeout=limits.timeout,
-        max_megabytes=limits.max_megabytes,
-        private_redirects=limits.private_redirects,
+        timeout=options.timeout,
+        max_megabytes=options.max_megabytes,
+        private_redirects=options.private_redirects,
     )
     return io.BytesIO(content)
 
