@@ -85,6 +85,8 @@ class FocusDetr:
         classes: Classes | None = None,
         batch_size: int = 1,
         budget: float | None = None,
+        tile: int | str | None = None,
+        overlap: float | None = None,
         keep_images: bool = False,
         **options: Any,
     ) -> list[Detections]:
@@ -100,6 +102,9 @@ class FocusDetr:
             batch_size: images computed at once; changes speed, not results.
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]: less is faster, 1 is
                 all; by default what the model is configured for. Models that select tokens take one.
+            tile: look at very large pictures in tiles of so many pixels a side, at several scales, or "auto"
+                (see `focus_detr.inference.tiles`); `batch_size` is then that of tiles.
+            overlap: share of a tile's side in common with the next, 0.2 when not given.
             keep_images: keep each image with its detections, for drawing.
             options: of sources: `every` n-th frame of videos, or `fps` of them, and what one image may cost,
                 `timeout`, `max_megabytes`, `max_pixels`, `private_redirects`.
@@ -115,6 +120,8 @@ class FocusDetr:
             classes=classes,
             batch_size=batch_size,
             budget=budget,
+            tile=tile,
+            overlap=overlap,
             keep_images=keep_images,
             **options,
         )

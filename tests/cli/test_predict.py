@@ -448,3 +448,26 @@ def test_the_bar_knows_how_many_frames_there_are(tmp_path, stand_in):
     pytest.importorskip("av")
     write_video(tmp_path / "clip.mp4")
     assert "/10 [" in predict(tmp_path / "clip.mp4", "--fps", "5").stderr
+
+
+def test_tiles_are_cut_and_merged(folder, stand_in):
+    Image.new("RGB", (400, 300), "white").save(folder / "large.png")
+    result = predict(folder / "large.png", "--tile", "100", "--overlap", "0.2", "--json")
+    (found,) = json.loads(result.stdout)
+    # A stand-in that finds the same in every tile: a dot in each of 5 x 4, 3 x 2 and the whole picture.
+    assert sum(item["name"] == "dot" for item in found["objects"]) == 20 + 6 + 1
+    assert max(item["box_xyxy"][2] for item in found["objects"]) == 400
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--tile", "ten"], "tile='ten'"),
+        (["--overlap", "0.2"], "give tile=1024"),
+        (["--tile", "64", "--overlap", "1"], "overlap=1.0"),
+        (["--tile", "64", "--heatmap", "--output", "out"], "leave out --tile"),
+    ],
+)
+def test_an_unusable_tile_is_refused_before_the_model_is_loaded(folder, options, problem):
+    with pytest.raises(FocusDetrError, match=problem):
+        predict(folder / "images", *options)

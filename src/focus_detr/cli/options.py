@@ -36,6 +36,19 @@ BudgetOption = Annotated[
     ),
 ]
 
+TileOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="PIXELS|auto",
+        help="Look at large pictures in overlapping tiles of so many pixels a side, and in larger "
+        "ones at smaller scales; auto: of the size that the model sees.",
+    ),
+]
+OverlapOption = Annotated[
+    float | None,
+    typer.Option(help="Share of a tile's side in common with the next, 0 to 0.75.  [default: 0.2]"),
+]
+
 CrowdsOption = Annotated[
     str,
     typer.Option(
@@ -88,6 +101,11 @@ def parse_size(text: str) -> tuple[int, int]:
     if height * width > MAX_PIXELS:
         raise FocusDetrError(f"--size {text!r}: more than {MAX_PIXELS / 1e6:.0f} megapixels; give less")
     return height, width
+
+
+def parse_tile(text: str | None) -> int | str | None:
+    """`"1024"` to pixels; "auto" and None stay as they are, and what is neither is refused later."""
+    return int(text) if text is not None and re.fullmatch(r"[0-9]{1,9}", text) else text
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -16,7 +16,10 @@ from focus_detr.cli.options import (
     DeployOption,
     DeviceOption,
     ModelArgument,
+    OverlapOption,
+    TileOption,
     TrustOption,
+    parse_tile,
     split_names,
 )
 from focus_detr.cli.output import JsonFlag, note, print_json, say
@@ -57,6 +60,8 @@ def predict(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once.")] = 4,
     budget: BudgetOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for annotated pictures and result files.")
     ] = None,
@@ -107,6 +112,9 @@ def predict(
     for option, given in (("--heatmap", heatmap), ("--format", format)):
         if given and output is None:
             raise FocusDetrError(f"{option}: needs a folder to write to; add --output DIR")
+    if heatmap and tile is not None:
+        raise FocusDetrError("--heatmap: shows one look at the whole picture; leave out --tile")
+    _check_tile(tile, overlap)
     if output is not None:
         output = writable_folder(output, "--output")
         if images or heatmap:
@@ -126,6 +134,8 @@ def predict(
         classes=classes_of(classes, predictor.class_names),
         batch_size=batch_size,
         budget=budget,
+        tile=parse_tile(tile),
+        overlap=overlap,
         progress=not json,
         keep_images=output is not None and (images or heatmap or not set(_FOLDERS).isdisjoint(formats)),
         every=every,
@@ -159,6 +169,12 @@ def predict(
         summary.print(output)
     if not summary.read:
         raise typer.Exit(1)
+
+
+def _check_tile(tile: str | None, overlap: float | None) -> None:
+    from focus_detr.inference.tiles import Tiling
+
+    Tiling.of(parse_tile(tile), overlap)
 
 
 class _Summary:

@@ -28,6 +28,8 @@ from focus_detr.inference.results import BadImage, Detections
 from focus_detr.inference.sources.files import Sources, expected_images, images_of, source_entries
 from focus_detr.inference.sources.named import NamedImage
 from focus_detr.inference.sources.options import SourceOptions
+from focus_detr.inference.tiled import detect_in_tiles
+from focus_detr.inference.tiles import Tiling
 from focus_detr.structures.budget import Budget
 
 DEFAULT_THRESHOLD = 0.5
@@ -155,6 +157,8 @@ class Predictor:
         classes: Classes | None = None,
         batch_size: int = 1,
         budget: Budget | float | None = None,
+        tile: int | str | None = None,
+        overlap: float | None = None,
         progress: bool = False,
         keep_images: bool = False,
         **options: Any,
@@ -170,6 +174,10 @@ class Predictor:
             batch_size: images that go through the model together.
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]: less is faster, 1 is
                 all; what the model is configured for when not given. Models that select tokens take one.
+            tile: look at pictures in tiles of so many pixels a side, at several scales; "auto" for those that
+                the model would see at less than half their own, in tiles of the size that it sees (see
+                `focus_detr.inference.tiles`). `batch_size` is then that of tiles.
+            overlap: share of a tile's side that it has in common with the next at least; 0.2 when not given.
             progress: show a progress bar.
             keep_images: keep each image with its detections, for drawing.
             options: of sources: `every` n-th frame of videos, or `fps` of them, and what one image may cost,
@@ -186,13 +194,15 @@ class Predictor:
         if classes is not None:
             reported_classes(classes, self.class_names)
         budget = self.accept_budget(budget)
+        tiling = Tiling.of(tile, overlap)
         entries: Any = source_entries(sources, source_options)
         total = None
         if progress and isinstance(sources, str | os.PathLike | Sequence):
             entries = list(entries)
             total = expected_images(entries)
         bar = {"total": total, "disable": not progress}
-        return self._predict(images_of(entries), threshold, classes, batch_size, budget, bar, keep_images)
+        images = images_of(entries)
+        return self._predict(images, threshold, classes, batch_size, budget, tiling, bar, keep_images)
 
     def _predict(
         self,
@@ -201,27 +211,33 @@ class Predictor:
         classes: Classes | None,
         batch_size: int,
         budget: Budget | None,
+        tiling: Tiling | None,
         bar_options: Mapping[str, Any],
         keep_images: bool,
     ) -> Iterator[Detections | BadImage]:
         from tqdm import tqdm
 
-        # Kept images are wanted whole; all others need only be as good as whole at the model's size.
-        rule = None if keep_images else getattr(self.processor, "size_of", None)
+        # Some images are wanted whole; all others need only be as good as whole at the model's size.
+        whole = keep_images or tiling is not None
+        rule = None if whole else getattr(self.processor, "size_of", None)
+        wanted: dict[str, Any] = {"threshold": threshold, "classes": classes, "budget": budget}
         with tqdm(unit="image", **bar_options) as bar:
-            for group in loaded_batches(items, batch_size, rule):
+            for group in loaded_batches(items, 1 if tiling else batch_size, rule):
                 paths = [each.item.name for each in group if isinstance(each, Loaded)]
                 images = [each.image for each in group if isinstance(each, Loaded)]
-                found = iter(
-                    self.detect(
-                        [each.image for each in images],
-                        threshold=threshold,
-                        classes=classes,
-                        paths=paths,
-                        budget=budget,
-                        sizes=[(each.size[1], each.size[0]) for each in images],
-                    )
-                )
+                if tiling is None:
+                    sizes = [(each.size[1], each.size[0]) for each in images]
+                    pictures = [each.image for each in images]
+                    several = self.detect(pictures, paths=paths, sizes=sizes, **wanted)
+                else:
+                    several = [
+                        detect_in_tiles(
+                            self, each.image, tiling, path=path, **wanted,
+                            batch_size=batch_size, progress=not bar.disable,
+                        )
+                        for path, each in zip(paths, images, strict=True)
+                    ]  # fmt: skip
+                found = iter(several)
                 for each in group:
                     bar.update()
                     if isinstance(each, BadImage):
