@@ -1,0 +1,229 @@
+// One picture with the boxes of one model at one budget: two of them stand side by side to compare.
+
+import * as engine from "./engine.js";
+import { Boxes } from "./boxes.js";
+import { drawHeat, drawLooked } from "./drawing.js";
+import { pairs } from "./matching.js";
+import { Notice } from "./notice.js";
+import { classColor } from "./palette.js";
+import { duration, percent } from "./words.js";
+
+const LOWEST = 0.05; // what the engine is asked for, so that the threshold acts here at once
+const PAUSE = 250; // milliseconds that a slider rests before it counts
+const TRIES = 5;
+
+export class Pane extends EventTarget {
+  /** events: "answer", "look" (detail: detection or null), "action" (detail: what a notice's button says). */
+  constructor(models, line, { model = null, budget = null } = {}) {
+    super();
+    this.models = models;
+    this.line = line;
+    this.model = model ?? models.find((each) => each.default) ?? models[0];
+    this.budget = budget;
+    this.picture = null;
+    this.answer = null;
+    this.heat = false;
+    this.element = document.getElementById("pane-template").content.cloneNode(true).firstElementChild;
+    const part = (selector) => this.element.querySelector(selector);
+    this.parts = {
+      letter: part(".pane-letter"), model: part("select"), modelLabel: part(".pane-model"),
+      budgetRow: part(".pane-budget"), budget: part("input"), budgetSaid: part("output"), reset: part(".link"),
+      frame: part(".picture"), photo: part(".photo"), heat: part(".heat"), looked: part(".looked"), busy: part(".busy"),
+      meter: part(".meter span"),
+    };
+    this.boxes = new Boxes(part(".boxes"), (detection) => this.look(detection));
+    this.notice = new Notice(part(".pane-notice"), (action) => this.#act(action));
+    this.#wire();
+  }
+
+  /** The letter that tells two panes apart; null for a pane alone. */
+  set letter(letter) {
+    this.parts.letter.hidden = letter === null;
+    this.parts.letter.textContent = letter ?? "";
+    this.element.setAttribute("aria-label", letter ? `Picture ${letter}` : "Picture");
+  }
+
+  show(picture) {
+    this.picture = picture;
+    this.answer = null;
+    const { photo, frame } = this.parts;
+    photo.src = picture.url;
+    photo.alt = picture.name;
+    frame.style.setProperty("--ratio", picture.width / picture.height);
+    this.boxes.show([], picture);
+    this.parts.heat.hidden = true;
+    this.#figures();
+    return this.ask();
+  }
+
+  /** Ask the engine; an earlier question of this pane that is not answered yet is dropped. */
+  async ask(tries = TRIES) {
+    if (!this.picture) return;
+    this.asking?.abort();
+    const asking = (this.asking = new AbortController());
+    this.parts.busy.hidden = false;
+    this.element.setAttribute("aria-busy", "true");
+    this.notice.clear();
+    try {
+      const answer = await this.#question({ heatmap: this.heat && this.model.heatmap }, asking.signal);
+      if (asking.signal.aborted) return;
+      await this.#take(answer);
+    } catch (error) {
+      if (asking.signal.aborted || error.name === "AbortError") return;
+      const wait = error.retryAfter && tries > 1 ? error.retryAfter : null;
+      this.notice.say(error, wait, () => this.ask(tries - 1));
+    }
+    if (this.asking !== asking) return;
+    this.parts.busy.hidden = true;
+    this.element.removeAttribute("aria-busy");
+    this.dispatchEvent(new Event("answer"));
+  }
+
+  /** Show the heat map, or not. */
+  async setHeat(on) {
+    this.heat = on;
+    if (on && this.model.heatmap && this.answer && !this.answer.heatmap) await this.ask();
+    else await this.#showHeat();
+  }
+
+  /** What is shown: of the class and score that are wanted. */
+  shown({ threshold, hidden }) {
+    return (this.answer?.detections ?? []).filter((each) => each.score >= threshold && !hidden.has(each.class));
+  }
+
+  render(view, alone = null) {
+    const shown = this.shown(view);
+    this.boxes.filter(new Set(shown), { labels: view.labels, alone });
+    if (this.looking && !shown.includes(this.looking)) this.look(null);
+    this.element.querySelector('[data-figure="boxes"]').textContent = this.answer ? shown.length : "–";
+  }
+
+  /** Highlight a detection, and show where its query looked. */
+  async look(detection) {
+    if (detection === this.looking) return;
+    this.looking = detection;
+    this.boxes.highlight(detection);
+    this.dispatchEvent(new CustomEvent("look", { detail: detection }));
+    const { looked } = this.parts;
+    looked.width = 0;
+    if (!detection) return;
+    const { answer, picture } = this;
+    const points = detection.where ?? (await this.#places(answer, detection));
+    if (points && this.looking === detection) drawLooked(looked, points, classColor(detection.label), picture);
+  }
+
+  remove() {
+    this.asking?.abort();
+    this.places?.abort();
+    this.notice.clear();
+    this.element.remove();
+  }
+
+  /** Where the queries of an answer looked; asked once, when somebody wants to know. */
+  async #places(answer, detection) {
+    if (this.model.where === false) return null;
+    answer.places ??= this.#askPlaces(answer);
+    try {
+      await answer.places;
+    } catch {
+      answer.places = null; // the boxes stand without it
+    }
+    return detection.where;
+  }
+
+  async #askPlaces(answer) {
+    this.places?.abort();
+    this.places = new AbortController();
+    const again = scaled(await this.#question({ where: true }, this.places.signal), this.picture);
+    for (const [detection, same] of pairs(answer.detections, again.detections)) detection.where = same.where;
+  }
+
+  #question(options, signal) {
+    const { picture, model, budget } = this;
+    const all = { model: model.name, threshold: LOWEST, budget, ...options, signal };
+    return this.line.ask(() => engine.detect(picture, all), signal);
+  }
+
+  async #take(answer) {
+    this.answer = scaled(answer, this.picture);
+    this.looking = null;
+    this.parts.looked.width = 0;
+    this.boxes.show(this.answer.detections, this.picture);
+    this.#figures();
+    await this.#showHeat();
+  }
+
+  async #showHeat() {
+    const wanted = this.heat && Boolean(this.answer?.heatmap);
+    if (wanted) await drawHeat(this.parts.heat, this.answer.heatmap);
+    this.parts.heat.hidden = !wanted;
+  }
+
+  #figures() {
+    const { answer } = this;
+    const say = (name, text) => (this.element.querySelector(`[data-figure="${name}"]`).textContent = text);
+    say("kept", answer?.kept == null ? "–" : percent(answer.kept));
+    this.parts.meter.style.width = answer?.kept == null ? "0" : percent(answer.kept, 1).replace(" ", "");
+    const time = answer?.milliseconds;
+    say("time", time ? duration(time.model) : "–");
+    const all = time ? Object.entries(time).map(([name, value]) => `${name} ${duration(value)}`) : [];
+    this.element.querySelector('[data-figure="time"]').title = all.join(", ");
+    this.#sayBudget();
+  }
+
+  #sayBudget() {
+    const { accepted, default: own, smallest = 0.05 } = this.model.budget;
+    const { budgetRow, budget, budgetSaid, reset } = this.parts;
+    budgetRow.hidden = !accepted;
+    budget.min = smallest;
+    const value = this.budget ?? own ?? this.answer?.kept ?? 1;
+    budget.value = value;
+    const said = this.budget === null ? "model’s own" : percent(this.budget);
+    budgetSaid.textContent = said;
+    budget.setAttribute("aria-valuetext", said);
+    reset.hidden = this.budget === null;
+  }
+
+  #wire() {
+    const { model, modelLabel, budget, reset, frame } = this.parts;
+    model.replaceChildren(...this.models.map((each) => new Option(each.name, each.name, false, each === this.model)));
+    modelLabel.classList.toggle("single", this.models.length < 2);
+    model.addEventListener("change", () => {
+      this.model = this.models.find((each) => each.name === model.value);
+      this.budget = null;
+      this.#sayBudget();
+      this.ask();
+    });
+    budget.id = `budget-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
+    this.element.querySelector(".pane-budget label").htmlFor = budget.id;
+    budget.addEventListener("input", () => this.#setBudget(Number(budget.value), PAUSE));
+    reset.addEventListener("click", () => {
+      this.#setBudget(null, 0);
+      budget.focus();
+    });
+    frame.addEventListener("pointerleave", () => this.look(null));
+    this.#sayBudget();
+  }
+
+  #setBudget(value, pause) {
+    this.budget = value;
+    this.#sayBudget();
+    clearTimeout(this.pause);
+    this.pause = setTimeout(() => this.ask(), pause);
+  }
+
+  #act(action) {
+    if (action === "retry") this.ask();
+    else this.dispatchEvent(new CustomEvent("action", { detail: action }));
+  }
+}
+
+/** An answer with its boxes in pixels of the picture as it is shown, which the server may have had smaller. */
+function scaled(answer, { width, height }) {
+  const [x, y] = [width / answer.image.width, height / answer.image.height];
+  for (const each of answer.detections) {
+    each.box = each.box.map((value, index) => value * (index % 2 ? y : x));
+    each.where = each.where?.map(([left, top, weight]) => [left * x, top * y, weight]) ?? null;
+  }
+  return answer;
+}
