@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "focus_detr"
 FLOORS = [
     "_version", "errors", "printable", "folders", "structures", "ops", "images", "losses", "models",
     "convert", "data", "zoo", "deploy", "inference", "export", "pictures", "evaluation", "training",
-    "benchmarking", "auto", "api", "cli",
+    "benchmarking", "service", "auto", "api", "cli",
 ]  # fmt: skip
 
 # Arrows that run up all the same, each for a reason.

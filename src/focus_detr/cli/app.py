@@ -24,6 +24,7 @@ from focus_detr.cli.output import PrintableFormatter, any_console
 from focus_detr.cli.predict import predict
 from focus_detr.cli.presets import presets
 from focus_detr.cli.recipes import recipes
+from focus_detr.cli.serve import serve
 from focus_detr.cli.strict import StrictCommand
 from focus_detr.cli.train import train
 from focus_detr.errors import FocusDetrError
@@ -52,7 +53,7 @@ def _root(
 
 for _verb in (
     predict, train, evaluate, compare, calibrate, check, convert, export, models, download, presets, recipes,
-    benchmark,
+    benchmark, serve,
 ):  # fmt: skip
     app.command(cls=StrictCommand)(_verb)
 

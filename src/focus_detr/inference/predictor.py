@@ -262,7 +262,6 @@ class Predictor:
         outputs = self.run(images, budget)
         return self.decode(outputs, images, threshold=threshold, classes=classes, paths=paths, sizes=sizes)
 
-    @torch.inference_mode()
     def run(
         self,
         images: Sequence[Image.Image],
@@ -271,9 +270,24 @@ class Predictor:
     ) -> Any:
         """The model's own output for a batch: `logits`, `pred_boxes`; of our models, the token plan too, and
         where the decoder looked (`with_samples`)."""
-        accepted = self.accept_budget(budget)
+        return self.run_prepared(*self.prepare(images), budget=budget, with_samples=with_samples)
+
+    def prepare(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        """A batch as `run_prepared` takes it: pixel_values (B,3,H,W), pixel_mask (B,H,W)."""
         batch = self.processor(images=list(images), return_tensors="pt")
-        pixel_values, pixel_mask = batch["pixel_values"], batch["pixel_mask"]
+        return batch["pixel_values"], batch["pixel_mask"]
+
+    @torch.inference_mode()
+    def run_prepared(
+        self,
+        pixel_values: Tensor,
+        pixel_mask: Tensor,
+        *,
+        budget: Budget | float | None = None,
+        with_samples: bool = False,
+    ) -> Any:
+        """As `run`, for images that are prepared already, in another thread for one."""
+        accepted = self.accept_budget(budget)
         with _explained_memory(pixel_values):
             if isinstance(self.model, nn.Module):
                 pixel_values = pixel_values.to(self.device, self.dtype)

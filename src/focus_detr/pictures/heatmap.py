@@ -88,6 +88,17 @@ def foreground_scores(outputs: Any, index: int = 0) -> list[np.ndarray]:
     return _levels(outputs, outputs.plan.scores[index].detach().float().sigmoid().cpu().numpy(), index)
 
 
+def score_overlay(scores: Sequence[np.ndarray], size: tuple[int, int]) -> Image.Image:
+    """The best foreground score of all levels (H_l, W_l) as an RGBA picture of ``size`` (width, height).
+
+    It lies over an image, clear where nothing is expected; colors go to the highest score of the image.
+    """
+    combined = np.max([_stretched(level, size) for level in scores], axis=0)
+    heat = np.clip(combined / max(float(combined.max()), 1e-6), 0, 1)
+    alpha = 255 * np.minimum(0.85, 1.2 * heat)
+    return Image.fromarray(np.dstack([_colors(heat), alpha]).astype(np.uint8), "RGBA")
+
+
 def kept_tokens(outputs: Any, layer: int, index: int = 0) -> list[np.ndarray]:
     """Which tokens of one image a layer works on: one bool array (H_l, W_l) a level, padding cut off."""
     indices, valid = outputs.plan.kept(layer)

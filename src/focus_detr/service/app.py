@@ -1,0 +1,89 @@
+"""The application: routes, and what becomes of errors inside them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
+
+from focus_detr._version import __version__
+from focus_detr.service.errors import ServiceError, of_status
+from focus_detr.service.gate import Gate
+from focus_detr.service.page_routes import add_page
+from focus_detr.service.routes import detecting, operating
+from focus_detr.service.settings import ServiceSettings
+from focus_detr.service.state import ServiceState
+
+_DESCRIPTION = """Object detection by transformers that look closely only where objects are.
+
+Send a picture to `/v1/detect`; `/v1/models` says what is served and what may be asked. Every error is JSON:
+`{"error": {"code", "message", "request_id"}}`; 429 and 503 say by `Retry-After` when to come back."""
+
+
+def build_app(settings: ServiceSettings, predictors: dict[str, Any] | None = None) -> FastAPI:
+    """See `focus_detr.service.create_app`."""
+    state = ServiceState(settings, predictors)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        state.close()
+
+    app = FastAPI(
+        title="focus-detr",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # Both would load their scripts from elsewhere.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.state.service = state
+    app.include_router(detecting.router(state))
+    app.include_router(operating.router(state))
+    add_page(app, settings)
+    app.add_exception_handler(ServiceError, _told)
+    app.add_exception_handler(HTTPException, _of_framework)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_middleware(Gate, state=state)
+    if settings.allow_origins:
+        # Outside the gate, whose errors a page elsewhere must be able to read.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.allow_origins),
+            allow_methods=["GET", "POST", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "X-API-Key", "X-Request-ID"],
+            expose_headers=["Retry-After", "X-Request-ID"],
+        )
+    return app
+
+
+def _told(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, ServiceError)
+    passage = request.scope["state"]["passage"]
+    passage.code = error.code
+    return JSONResponse(error.content(passage.request_id), error.status, error.headers())
+
+
+def _of_framework(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    said = {404: "nothing is at this address", 405: "this address does not take that method"}
+    answer = _told(request, of_status(error.status_code, said.get(error.status_code, "")))
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    told = []
+    for each in error.errors()[:5]:
+        place = ".".join(str(part) for part in each["loc"][1:])[:60]
+        what = "not known" if each["type"] == "extra_forbidden" else each["msg"]
+        told.append(f"{place}: {what}" if place else what)
+    return _told(request, of_status(422, "; ".join(told)))

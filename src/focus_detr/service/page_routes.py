@@ -1,0 +1,63 @@
+"""The page, and pictures to try it with: files of the package, served as they are."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, Response
+from starlette.staticfiles import StaticFiles
+
+from focus_detr.service.settings import ServiceSettings
+
+PAGE = Path(__file__).parent / "page"
+EXAMPLES = Path(__file__).parent / "examples"
+
+_POLICY = "; ".join(
+    [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "img-src 'self' data: blob:",
+        "media-src 'self' blob:",
+        "connect-src 'self'",
+        "font-src 'self'",
+        "manifest-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ]
+)
+
+
+def add_page(app: FastAPI, settings: ServiceSettings) -> None:
+    """`/examples` and, where the settings want one, the page at `/`."""
+
+    @app.get("/examples", tags=["page"])
+    async def examples() -> JSONResponse:
+        """Pictures that come with the service, to try it with."""
+        return JSONResponse({"examples": list_examples()})
+
+    app.mount("/examples/pictures", _Files(directory=EXAMPLES), name="pictures")
+    if settings.page and (PAGE / "index.html").is_file():
+        app.mount("/", _Files(directory=PAGE, html=True), name="page")
+
+
+def list_examples() -> list[dict[str, str]]:
+    """Name, address and origin of each, as `credits.json` beside them has it."""
+    known = json.loads((EXAMPLES / "credits.json").read_text(encoding="utf-8"))
+    return [{"url": f"/examples/pictures/{file}", **said} for file, said in known.items()]
+
+
+class _Files(StaticFiles):
+    """Files that a browser asks for again each time, and is told of in a few bytes that they are the same."""
+
+    def file_response(self, *arguments: Any, **options: Any) -> Response:
+        response = super().file_response(*arguments, **options)
+        response.headers["cache-control"] = "no-cache"
+        response.headers["content-security-policy"] = _POLICY
+        response.headers["permissions-policy"] = "camera=(self), microphone=(), geolocation=()"
+        response.headers["x-frame-options"] = "DENY"
+        return response
