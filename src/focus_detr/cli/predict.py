@@ -41,7 +41,8 @@ _FORMATS = ("coco", "csv", "json", *_FOLDERS)
 def predict(
     model: ModelArgument,
     sources: Annotated[
-        list[str], typer.Argument(metavar="IMAGE", help="Files, videos, folders, glob patterns or URLs.")
+        list[str],
+        typer.Argument(metavar="IMAGE", help="Pictures, videos, archives, folders, glob patterns or URLs."),
     ],
     threshold: Annotated[
         list[str] | None,

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from focus_detr.errors import FocusDetrError
 
 IMAGE_SUFFIXES = frozenset(".jpg .jpeg .png .bmp .webp .tif .tiff .gif .jfif .ppm .pgm .jp2 .avif".split())
 # What macOS and file systems leave beside the files that were meant.
-_SYSTEM_FOLDERS = frozenset(("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information"))
+SYSTEM_FOLDERS = frozenset(("__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information"))
 _LONGEST_LINK = 1024
 # A search that has seen this many names and nothing that was looked for is in the wrong place.
 _FRUITLESS = 100_000
 
 
-def is_image_file(path: Path) -> bool:
+def is_image_file(path: PurePath) -> bool:
     """By its name: an ending of images, and not hidden (macOS leaves `._photo.jpg` beside photo.jpg)."""
     return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
 
@@ -92,7 +92,7 @@ def pseudo_file_systems() -> frozenset[int]:
 def _visible(folder: Path) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
-            shown = [e for e in entries if not e.name.startswith(".") and e.name not in _SYSTEM_FOLDERS]
+            shown = [e for e in entries if not e.name.startswith(".") and e.name not in SYSTEM_FOLDERS]
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return []
     except OSError as error:

@@ -8,9 +8,9 @@ import io
 import itertools
 import os
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import IO, Any
 from urllib.parse import urlsplit
 
@@ -19,12 +19,13 @@ from PIL import Image
 
 from focus_detr.data.formats.searching import files_below, is_image_file
 from focus_detr.errors import FocusDetrError
-from focus_detr.images.reading import ImageSource, read_image, to_rgb
-from focus_detr.images.reduced import read_for
+from focus_detr.images.reading import to_rgb
 from focus_detr.inference.results import BadImage
+from focus_detr.inference.sources.archives import is_archive
+from focus_detr.inference.sources.containers import images_in, single_image
 from focus_detr.inference.sources.named import NamedImage, Nothing, Series
 from focus_detr.inference.sources.options import SourceOptions
-from focus_detr.inference.sources.video import expected_frames, is_video, video_frames
+from focus_detr.inference.sources.video import is_video
 
 Source = str | os.PathLike[str] | Image.Image | np.ndarray
 Sources = Source | Iterable[Source]
@@ -34,9 +35,10 @@ def expand_sources(sources: Sources, **options: Any) -> Iterator[NamedImage | Ba
     """All images that `sources` stand for, in order; folders are searched in depth, and sorted.
 
     Args:
-        sources: one or many of: image file, video file, folder, glob pattern (`**` goes into subfolders),
-            http, https or file URL, PIL image, uint8 numpy array (H,W), (H,W,1), (H,W,3) RGB or (H,W,4) RGBA.
-            Generators are consumed as needed, so that an endless one works. `~` stands for the home folder.
+        sources: one or many of: file of images (video, archive, pages and all), folder, glob pattern (`**`
+            goes into subfolders), http, https or file URL, PIL image, uint8 numpy array (H,W), (H,W,1),
+            (H,W,3) RGB or (H,W,4) RGBA. Generators are consumed as needed, so that an endless one works. `~`
+            stands for the home folder.
         options: see `SourceOptions`.
 
     A source with nothing behind it gives a `BadImage`. Raises `FocusDetrError` at once if there
@@ -101,7 +103,7 @@ _ACCEPTED = "give file names, folders, patterns, URLs, PIL images or numpy array
 def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | BadImage | Series]:
     scheme = name.partition("://")[0].lower() if "://" in name else ""
     if scheme in ("http", "https"):
-        yield _of_stream(name, partial(_download, name, options), options)
+        yield single_image(name, partial(_download, name, options), options)
         return
     local = name
     if scheme == "file":
@@ -117,15 +119,20 @@ def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | Bad
     place = os.path.expanduser(local)
     if os.path.isdir(place):
         try:
-            found, nothing = iter(files_below(Path(place), _is_source)), "the folder holds no image file"
+            found, nothing = iter(files_below(Path(place), _is_found)), "the folder holds no image file"
         except FocusDetrError as error:
             found, nothing = iter(()), str(error).removeprefix(f"{place}: ")
+    elif os.path.exists(place) and not os.path.isfile(place):
+        yield single_image(place, lambda: place, options)  # a pipe or a device, which nothing else may open
+        return
     elif os.path.exists(place):
         found = iter([Path(place)])
         nothing = ""
     elif glob.has_magic(local):
         matches = (Path(match) for match in sorted(glob.iglob(place, recursive=True)))
-        found = (match for match in matches if match.is_file() and _is_source(match))
+        found = (
+            match for match in matches if match.is_file() and (_is_found(match) or is_archive(match.name))
+        )
         nothing = "no image file matches the pattern"
     else:
         found = iter(())
@@ -133,30 +140,14 @@ def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | Bad
     empty = True
     for file in found:
         empty = False
-        yield _of_file(str(file), options)
+        yield images_in(str(file), partial(os.fspath, file), options)
     if empty:
         yield Nothing(name, nothing)
 
 
-def _is_source(path: Path) -> bool:
+def _is_found(path: PurePath) -> bool:
+    """What a search of a folder takes: archives often lie beside what was unpacked from them."""
     return is_image_file(path) or is_video(path)
-
-
-def _of_file(file: str, options: SourceOptions) -> NamedImage | Series:
-    if is_video(file):
-        return Series(
-            file, partial(video_frames, file, file, options), partial(expected_frames, file, options)
-        )
-    return _of_stream(file, partial(os.fspath, file), options)
-
-
-def _of_stream(name: str, source: Callable[[], ImageSource], options: SourceOptions) -> NamedImage:
-    """The image of a file, or of what is in its place once ``source`` has fetched it."""
-    return NamedImage(
-        name,
-        lambda: read_image(source(), options.max_pixels),
-        lambda rule: read_for(source(), rule, options.max_pixels),
-    )
 
 
 def _download(url: str, options: SourceOptions) -> IO[bytes]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import PurePath
-from typing import IO, Any
+from typing import Any
 
 from PIL import Image
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.images.reading import check_pixels
+from focus_detr.images.reading import ImageSource, check_pixels
 from focus_detr.inference.results import BadImage
 from focus_detr.inference.sources.named import NamedImage, Nothing
 from focus_detr.inference.sources.options import SourceOptions
@@ -55,7 +56,7 @@ def pyav() -> Any:
     return av
 
 
-def video_frames(name: str, file: str | IO[bytes], options: SourceOptions) -> Iterator[NamedImage | BadImage]:
+def video_frames(name: str, file: ImageSource, options: SourceOptions) -> Iterator[NamedImage | BadImage]:
     """The frames looked at of a video file, each with its pixels; a `BadImage` where some cannot be had.
 
     Decoding goes on behind what is damaged. Frames come upright, as the file says they are to be turned.
@@ -66,7 +67,7 @@ def video_frames(name: str, file: str | IO[bytes], options: SourceOptions) -> It
         yield Nothing(name, str(error))
         return
     try:
-        stream = open(file, "rb") if isinstance(file, str) else file
+        stream = open(file, "rb") if isinstance(file, str | os.PathLike) else file
     except OSError as error:
         yield BadImage(name, f"cannot be opened ({error.strerror})")
         return
@@ -84,10 +85,13 @@ def video_frames(name: str, file: str | IO[bytes], options: SourceOptions) -> It
                 yield from _decoded(av, name, container, options)
 
 
-def expected_frames(file: str, options: SourceOptions) -> int | None:
+def expected_frames(file: ImageSource, options: SourceOptions) -> int | None:
     """How many frames of a video file will be looked at, by what its header says."""
     try:
-        with open(file, "rb") as stream, closing(pyav().open(stream, options=_CLOSED)) as container:
+        with (
+            open(file, "rb") if isinstance(file, str | os.PathLike) else file as stream,
+            closing(pyav().open(stream, options=_CLOSED)) as container,
+        ):
             video = container.streams.video[0]
             if not video.frames or not video.average_rate:
                 return None
