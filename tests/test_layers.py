@@ -12,8 +12,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "focus_detr"
 
 # From the ground up. What a floor may import stands to its left.
 FLOORS = [
-    "_version", "errors", "printable", "folders", "structures", "ops", "images", "losses", "models",
-    "convert", "data", "zoo", "deploy", "inference", "export", "pictures", "evaluation", "training",
+    "_version", "errors", "printable", "folders", "machine", "structures", "ops", "images", "losses",
+    "models", "convert", "data", "zoo", "deploy", "inference", "export", "pictures", "evaluation", "training",
     "benchmarking", "service", "auto", "api", "cli",
 ]  # fmt: skip
 

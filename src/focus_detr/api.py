@@ -87,6 +87,7 @@ class FocusDetr:
         budget: float | None = None,
         tile: int | str | None = None,
         overlap: float | None = None,
+        deadline: float | str | None = None,
         keep_images: bool = False,
         **options: Any,
     ) -> list[Detections]:
@@ -105,6 +106,9 @@ class FocusDetr:
             tile: look at very large pictures in tiles of so many pixels a side, at several scales, or "auto"
                 (see `focus_detr.inference.tiles`); `batch_size` is then that of tiles.
             overlap: share of a tile's side in common with the next, 0.2 when not given.
+            deadline: time for one picture, seconds or as in "50ms": each gets the largest budget that meets
+                it on this machine, and says it (`detections.budget`); at most ``budget``, or else what the
+                model was trained for.
             keep_images: keep each image with its detections, for drawing.
             options: of sources: `every` n-th frame of videos, or `fps` of them, and what one image may cost,
                 `timeout`, `max_megabytes`, `max_pixels`, `private_redirects`.
@@ -122,6 +126,7 @@ class FocusDetr:
             budget=budget,
             tile=tile,
             overlap=overlap,
+            deadline=deadline,
             keep_images=keep_images,
             **options,
         )

@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 
 from focus_detr.benchmarking import benchmark, run
-from focus_detr.benchmarking.environment import describe_environment, flat, limited_threads, usable_cores
+from focus_detr.benchmarking.environment import describe_environment, flat, limited_threads
 from focus_detr.benchmarking.memory import PeakMemory
 from focus_detr.benchmarking.report import BenchmarkReport, Row
 from focus_detr.errors import FocusDetrError
+from focus_detr.inference.costs import CostCurve
+from focus_detr.machine import usable_cores
 
 QUICK = {"warmup": 0, "runs": 1, "memory": False}
 
@@ -153,6 +155,35 @@ def test_an_unknown_model_and_no_model_are_refused():
         benchmark(["preset:focus-detr-r49"], **QUICK)
     with pytest.raises(FocusDetrError, match="no model"):
         benchmark([], **QUICK)
+
+
+class _Costs:
+    """Seconds equal budgets."""
+
+    def __init__(self, predictor):
+        pass
+
+    def of(self, size):
+        return CostCurve((0.05, 1.0), (0.05, 1.0))
+
+
+def test_a_deadline_gives_the_largest_budget_that_meets_it(tiny_model, monkeypatch):
+    monkeypatch.setattr(run.Costs, "of_model", _Costs)
+    options = {**QUICK, "sizes": [(64, 64)]}
+    (row,) = benchmark([str(tiny_model)], deadline="123ms", **options).rows
+    assert row.budget == 0.12
+    # What the model was trained for is enough, unless another is said: half of the tokens, half of the time.
+    assert benchmark([str(tiny_model)], deadline=0.9, **options).rows[0].budget == pytest.approx(
+        0.26, abs=0.02
+    )
+    assert benchmark([str(tiny_model)], deadline=0.9, budgets=[0.8], **options).rows[0].budget == 0.8
+    with pytest.raises(FocusDetrError, match="smallest latency measured.* 50 ms"):
+        benchmark([str(tiny_model)], deadline="49ms", **options)
+    with pytest.raises(FocusDetrError, match="at most one budget"):
+        benchmark([str(tiny_model)], deadline="1s", budgets=[0.1, 0.2], **options)
+    with pytest.raises(FocusDetrError, match="no model here takes a budget"):
+        dense = "focus-detr-lite0,token_policy=dense"
+        benchmark([dense], deadline="1s", **options)
 
 
 def test_a_budget_without_selection_is_refused(monkeypatch):

@@ -14,8 +14,8 @@ from focus_detr.zoo.presets import preset
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    "any_budget", "data_loading", "encoder_scaling", "family", "gpu", "macs", "memory_4k", "peer_accuracy",
-    "peers", "training_memory", "whole_model",
+    "any_budget", "data_loading", "deadline", "encoder_scaling", "family", "gpu", "macs", "memory_4k",
+    "peer_accuracy", "peers", "training_memory", "whole_model",
 )  # fmt: skip
 
 

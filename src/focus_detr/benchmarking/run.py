@@ -23,6 +23,8 @@ from focus_detr.benchmarking.memory import PeakMemory, peak_memory
 from focus_detr.benchmarking.report import BenchmarkReport, Row, rounded
 from focus_detr.benchmarking.timing import take_turns
 from focus_detr.errors import FocusDetrError
+from focus_detr.inference.costs import Costs, seconds_of
+from focus_detr.inference.deadline import check_deadline, usual_budget
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -41,6 +43,7 @@ def benchmark(
     batch_size: int = 1,
     keep_ratios: Sequence[float] = (),
     budgets: Sequence[float] = (),
+    deadline: float | str | None = None,
     threads: int | None = None,
     device: str | None = None,
     dtype: str | None = None,
@@ -62,6 +65,8 @@ def benchmark(
             image of the data, or of a 640x480 picture.
         keep_ratios: in place of the models' own, one row each; models that select no tokens have one row.
         budgets: mean shares of tokens that an encoder layer works on, likewise; not beside keep ratios.
+        deadline: seconds, or as in ``"50ms"``, for a forward pass of one image: models that take a budget
+            have the largest that meets it, at most the one of ``budgets``, or else their usual one.
         threads: of torch, and cores of everything else; as it is when not given.
         dtype: of the weights; of a ``deployed:`` model, of its matrix products.
         warmup, runs, pause: see `take_turns`.
@@ -81,6 +86,9 @@ def benchmark(
             raise FocusDetrError(f"size {height}x{width}: sides must be 32 pixels or more")
     with limited_threads(threads):
         asked = Request("", None, device, dtype, trust_plugins)
+        most = None
+        if deadline is not None:
+            most, budgets = _most(keep_ratios, budgets, batch_size), ()
         candidates = _candidates(models, keep_ratios, budgets, asked)
         pictures = [_pictures(candidate, data, split, limit) for candidate in candidates]
         cases = [
@@ -88,6 +96,13 @@ def benchmark(
             for candidate, (dataset, picture) in zip(candidates, pictures, strict=True)
             for size in (sizes or [_usual_size(candidate, picture)])
         ]
+        if deadline is not None:
+            seconds = seconds_of(deadline)
+            cases = [(_in_time(each, size, seconds, most), size, dataset) for each, size, dataset in cases]
+            if not any(takes_budget(candidate.config) for candidate, _, _ in cases):
+                raise FocusDetrError(
+                    f"deadline={deadline!r}: no model here takes a budget ({', '.join(models)}); leave it out"
+                )
         timings = take_turns(
             {
                 str(place): _explained(candidate, size, batch_size)
@@ -148,6 +163,31 @@ def _candidates(
             f"({', '.join(models)}); leave them out"
         )
     return candidates
+
+
+def _most(keep_ratios: Sequence[float], budgets: Sequence[float], batch_size: int) -> float | None:
+    """The largest budget that a deadline may lead to; None for that of each model."""
+    if keep_ratios or len(budgets) > 1 or batch_size != 1:
+        raise FocusDetrError(
+            "deadline: goes with at most one budget, no keep ratio, and batches of 1; leave the others out"
+        )
+    return budgets[0] if budgets else None
+
+
+def _in_time(candidate: Candidate, size: Size, seconds: float, most: float | None) -> Candidate:
+    """The candidate with the largest budget that meets a deadline; as it is where it takes none."""
+    if not takes_budget(candidate.config):
+        return candidate
+    curve = Costs.of_model(candidate.predictor).of(size)
+    try:
+        check_deadline(curve, seconds, size)
+    except FocusDetrError as error:
+        raise FocusDetrError(f"{candidate.request.name}: {error}") from error
+    if most is None:
+        most = usual_budget(candidate.predictor.model, candidate.work(size, 1)())
+    share = curve.largest_within(seconds)
+    assert share is not None
+    return load_candidate(replace(candidate.request, budget=min(most, share)))
 
 
 def _pictures(

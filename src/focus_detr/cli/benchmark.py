@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from focus_detr.cli.options import DeviceOption, TrustOption, parse_size
+from focus_detr.cli.options import DeadlineOption, DeviceOption, TrustOption, parse_size
 from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import from_home, writable_folder
@@ -36,6 +36,7 @@ def benchmark(
         list[float] | None,
         typer.Option(help="Mean share of tokens that an encoder layer works on, likewise; repeatable."),
     ] = None,
+    deadline: DeadlineOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to compute with.")] = None,
     device: DeviceOption = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
@@ -77,7 +78,7 @@ def benchmark(
 
     report = run(
         models, sizes=sizes, batch_size=batch_size, keep_ratios=keep_ratio or [],
-        budgets=budget or [], threads=threads,
+        budgets=budget or [], deadline=deadline, threads=threads,
         device=device, dtype=dtype, warmup=warmup, runs=runs, pause=pause, memory=memory, data=data,
         split=split, limit=limit, progress=not json, trust_plugins=trust_plugins,
     )  # fmt: skip

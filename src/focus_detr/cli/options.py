@@ -49,6 +49,15 @@ OverlapOption = Annotated[
     typer.Option(help="Share of a tile's side in common with the next, 0 to 0.75.  [default: 0.2]"),
 ]
 
+DeadlineOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="TIME",
+        help="As in 50ms: take the largest budget that meets it on this machine; --budget says the most, in "
+        "place of what the model was trained for.",
+    ),
+]
+
 CrowdsOption = Annotated[
     str,
     typer.Option(

@@ -66,7 +66,8 @@ class Pictures:
         if self.heatmap:
             from focus_detr.pictures.heatmap import draw_heatmap
 
-            page = draw_heatmap(self.predictor, detections.image, self.budget)
+            budget = self.budget if detections.budget is None else detections.budget
+            page = draw_heatmap(self.predictor, detections.image, budget)
             _save(page, self.folder / f"{name}.heatmap.jpg")
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from focus_detr.cli.choices import classes_of, parse_thresholds, threshold_of
 from focus_detr.cli.options import (
     BudgetOption,
+    DeadlineOption,
     DeployOption,
     DeviceOption,
     ModelArgument,
@@ -59,10 +61,14 @@ def predict(
             "name are merged."
         ),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once.")] = 4,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(min=1, help="Pictures computed at once; 4 when not given, 1 with a deadline."),
+    ] = None,
     budget: BudgetOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = None,
+    deadline: DeadlineOption = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder for annotated pictures and result files.")
     ] = None,
@@ -133,10 +139,11 @@ def predict(
         sources,
         threshold=threshold_of(thresholds, predictor.class_names),
         classes=classes_of(classes, predictor.class_names),
-        batch_size=batch_size,
+        batch_size=batch_size or (4 if deadline is None else 1),
         budget=budget,
         tile=parse_tile(tile),
         overlap=overlap,
+        deadline=deadline,
         progress=not json,
         keep_images=output is not None and (images or heatmap or not set(_FOLDERS).isdisjoint(formats)),
         every=every,
@@ -185,6 +192,8 @@ class _Summary:
         self.images = self.read = 0
         self._objects: Counter[str] = Counter()
         self._seen_in: Counter[str] = Counter()
+        self._budgets: Counter[float] = Counter()
+        self._seconds: list[float] = []
 
     def add(self, result: Result) -> None:
         from focus_detr.inference import Detections
@@ -194,6 +203,10 @@ class _Summary:
             self.read += 1
             self._objects.update(result.counts())
             self._seen_in.update(result.counts().keys())
+            if result.budget is not None:
+                self._budgets[result.budget] += 1
+            if result.latency is not None:
+                self._seconds.append(result.latency)
 
     def print(self, output: Path | None) -> None:
         from focus_detr.evaluation.tables import table
@@ -202,6 +215,12 @@ class _Summary:
         say(table(("class", "objects", "images"), [*rows, ("all", self._objects.total(), self.read)]))
         if self.read < self.images:
             note(f"{self.images - self.read} of {self.images} images could not be read and were passed over.")
+        if self._budgets:
+            mean = sum(budget * count for budget, count in self._budgets.items()) / self._budgets.total()
+            least, most = min(self._budgets), max(self._budgets)
+            say(f"Budgets chosen: {mean:.2f} on average, from {least:g} to {most:g}.")
+        if self._seconds:
+            say(f"Time of a picture: {1e3 * median(self._seconds):.1f} ms, the median.")
         if output is not None:
             say(f"Written to {output}")
 

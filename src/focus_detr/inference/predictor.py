@@ -24,13 +24,15 @@ from focus_detr.inference.choosing import (
     lowest_scores,
     reported_classes,
 )
+from focus_detr.inference.costs import Costs, seconds_of
+from focus_detr.inference.deadline import DeadlineKeeper, usual_budget
 from focus_detr.inference.results import BadImage, Detections
 from focus_detr.inference.sources.files import Sources, expected_images, images_of, source_entries
 from focus_detr.inference.sources.named import NamedImage
 from focus_detr.inference.sources.options import SourceOptions
 from focus_detr.inference.tiled import detect_in_tiles
 from focus_detr.inference.tiles import Tiling
-from focus_detr.structures.budget import Budget
+from focus_detr.structures.budget import SMALLEST, Budget
 
 DEFAULT_THRESHOLD = 0.5
 DEFAULT_MAX_DETECTIONS = 300
@@ -159,6 +161,7 @@ class Predictor:
         budget: Budget | float | None = None,
         tile: int | str | None = None,
         overlap: float | None = None,
+        deadline: float | str | None = None,
         progress: bool = False,
         keep_images: bool = False,
         **options: Any,
@@ -178,6 +181,11 @@ class Predictor:
                 the model would see at less than half their own, in tiles of the size that it sees (see
                 `focus_detr.inference.tiles`). `batch_size` is then that of tiles.
             overlap: share of a tile's side that it has in common with the next at least; 0.2 when not given.
+            deadline: time for one picture, from the picture in memory to its detections: seconds, or as in
+                `"50ms"`. Each picture gets the largest budget that meets it here and now (see
+                `focus_detr.inference.deadline`), at most ``budget``; where none is given, at most the one
+                that is set, or that the model was trained for. Pictures are then computed one at a time, and
+                say their budget.
             progress: show a progress bar.
             keep_images: keep each image with its detections, for drawing.
             options: of sources: `every` n-th frame of videos, or `fps` of them, and what one image may cost,
@@ -195,6 +203,9 @@ class Predictor:
             reported_classes(classes, self.class_names)
         budget = self.accept_budget(budget)
         tiling = Tiling.of(tile, overlap)
+        keeper = None if deadline is None else self._keeper(deadline, batch_size, budget)
+        if keeper is not None and tiling is not None:
+            raise FocusDetrError("deadline: is for pictures looked at whole; leave it out, or tile")
         entries: Any = source_entries(sources, source_options)
         total = None
         if progress and isinstance(sources, str | os.PathLike | Sequence):
@@ -202,7 +213,8 @@ class Predictor:
             total = expected_images(entries)
         bar = {"total": total, "disable": not progress}
         images = images_of(entries)
-        return self._predict(images, threshold, classes, batch_size, budget, tiling, bar, keep_images)
+        chosen = keeper or budget
+        return self._predict(images, threshold, classes, batch_size, chosen, tiling, bar, keep_images)
 
     def _predict(
         self,
@@ -210,7 +222,7 @@ class Predictor:
         threshold: Threshold,
         classes: Classes | None,
         batch_size: int,
-        budget: Budget | None,
+        budget: Budget | DeadlineKeeper | None,
         tiling: Tiling | None,
         bar_options: Mapping[str, Any],
         keep_images: bool,
@@ -253,14 +265,61 @@ class Predictor:
         threshold: Threshold | None = None,
         classes: Classes | None = None,
         paths: Sequence[str] | None = None,
-        budget: Budget | float | None = None,
+        budget: Budget | DeadlineKeeper | float | None = None,
         sizes: Sequence[tuple[int, int]] | None = None,
     ) -> list[Detections]:
         """The objects of RGB images that go through the model as one batch; see `decode`."""
         if not images:
             return []
-        outputs = self.run(images, budget)
-        return self.decode(outputs, images, threshold=threshold, classes=classes, paths=paths, sizes=sizes)
+        if not isinstance(budget, DeadlineKeeper):
+            outputs = self.run(images, budget)
+            return self.decode(
+                outputs, images, threshold=threshold, classes=classes, paths=paths, sizes=sizes
+            )
+        keeper, clock = budget, budget.costs.clock
+        if not keeper.started:
+            self._start(keeper, images)
+        begun = clock()
+        pixel_values, pixel_mask = self.prepare(images)
+        spent = clock() - begun
+        size = (pixel_values.shape[2], pixel_values.shape[3])
+        keeper.costs.of(size)  # where it is new, what it takes is measured now, which is not of this picture
+        begun = clock()
+        chosen = keeper.choose(size, spent)
+        outputs = self.run_prepared(pixel_values, pixel_mask, budget=chosen)
+        found = self.decode(outputs, images, threshold=threshold, classes=classes, paths=paths, sizes=sizes)
+        taken = clock() - begun
+        keeper.learn(size, chosen, taken)
+        return [replace(each, budget=chosen.share, latency=spent + taken) for each in found]
+
+    def _keeper(self, deadline: float | str, batch_size: int, most: Budget | None) -> DeadlineKeeper:
+        seconds = seconds_of(deadline)
+        if batch_size != 1:
+            raise FocusDetrError(
+                f"batch_size={batch_size}: with a deadline pictures are computed one at a time; leave it out"
+            )
+        self.accept_budget(1.0)
+        return DeadlineKeeper(Costs.of_model(self), seconds, None if most is None else most.share)
+
+    def _start(self, keeper: DeadlineKeeper, images: Sequence[Image.Image]) -> None:
+        """Look whether a deadline can be met, by a first picture computed twice: once to warm up."""
+        for _ in range(2):
+            begun = keeper.costs.clock()
+            pixel_values, pixel_mask = self.prepare(images)
+            spent = keeper.costs.clock() - begun
+        keeper.start((pixel_values.shape[2], pixel_values.shape[3]), spent)
+        if keeper.most is None:
+            keeper.most = usual_budget(self.model, self.run_prepared(pixel_values, pixel_mask))
+        self.run_prepared(pixel_values, pixel_mask, budget=SMALLEST)
+
+    def forward_pass(self, height: int, width: int, budget: Budget | float | None) -> None:
+        """One pass of the model over a picture of nothing, all of it done on return; for clocks."""
+        generator = torch.Generator().manual_seed(0)
+        pixels = torch.rand(1, 3, height, width, generator=generator)
+        mask = torch.ones(1, height, width, dtype=torch.long)
+        self.run_prepared(pixels, mask, budget=budget)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def run(
         self,

@@ -45,6 +45,8 @@ class Detections:
         image_id: the data set's id of the image, where there is one.
         image: the image itself, kept only on request.
         frame: its place in a video, where it is of one.
+        budget: mean share of tokens that an encoder layer worked on, where it was chosen for this picture.
+        latency: seconds from the picture in memory to its detections, where a deadline was given.
     """
 
     path: str
@@ -54,6 +56,8 @@ class Detections:
     image_id: int | None = None
     image: Image.Image | None = field(default=None, repr=False)
     frame: Frame | None = None
+    budget: float | None = None
+    latency: float | None = None
 
     @classmethod
     def from_tensors(
@@ -137,12 +141,14 @@ class Detections:
         identity = {} if self.image_id is None else {"image_id": self.image_id}
         frame = self.frame
         place = {} if frame is None else {"frame": frame.index, "seconds": frame.seconds}
+        chosen = {"budget": self.budget, "latency": self.latency}
         return {
             "path": unicode_name(self.path),
             **identity,
             **place,
             "width": width,
             "height": height,
+            **{name: value for name, value in chosen.items() if value is not None},
             "objects": objects,
         }
 
