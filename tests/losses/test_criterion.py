@@ -105,3 +105,22 @@ def test_weights_multiply_their_own_part():
 def test_the_count_is_at_least_one():
     assert num_boxes([EMPTY], torch.device("cpu")) == 1
     assert num_boxes([LABEL, LABEL, EMPTY], torch.device("cpu")) == 2
+
+
+def test_far_matches_teach_no_box_where_an_overlap_is_asked_for():
+    logits = torch.zeros(1, 2, 2)
+    labels = [
+        {
+            "class_labels": torch.tensor([1, 1]),
+            "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.8, 0.8, 0.1, 0.1]]),
+        }
+    ]
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.4], [0.1, 0.1, 0.1, 0.1]]])  # overlaps of a half and of nothing
+    near = SetCriterion(CRITERION.matcher, CRITERION.weights, least_overlap=0.4)
+    some, all_ = (
+        matched(logits, boxes, labels, torch.tensor(2.0), criterion=each) for each in (near, CRITERION)
+    )
+    assert some["loss_class"] == all_["loss_class"]
+    assert some["loss_bbox"].item() == pytest.approx(5 * 0.2 / 2)
+    assert some["loss_giou"].item() == pytest.approx(2 * 0.5 / 2, abs=1e-4)
+    assert all_["loss_bbox"].item() == pytest.approx(5 * (0.2 + 1.4) / 2)

@@ -14,7 +14,7 @@ from torch import Tensor
 from focus_detr.losses.focal import sigmoid_focal_loss
 from focus_detr.losses.matcher import HungarianMatcher
 from focus_detr.losses.targets import Labels, Matches, Predictions
-from focus_detr.structures.boxes import cxcywh_to_xyxy, generalized_iou
+from focus_detr.structures.boxes import cxcywh_to_xyxy, generalized_iou, intersection_over_union
 
 
 @dataclass
@@ -27,13 +27,25 @@ class Weights:
 
 
 class SetCriterion:
-    """Classification, box and overlap losses of matched sets of predictions."""
+    """Classification, box and overlap losses of matched sets of predictions.
+
+    Args:
+        least_overlap: matches whose box and object overlap less (IoU) have no box losses. One-to-one, objects
+            that nothing found are matched with what is left, however far away; to models that detect already
+            such boxes are noise, and larger than all else.
+    """
 
     def __init__(
-        self, matcher: HungarianMatcher, weights: Weights, alpha: float = 0.25, gamma: float = 2.0
+        self,
+        matcher: HungarianMatcher,
+        weights: Weights,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        least_overlap: float = 0.0,
     ) -> None:
         self.matcher, self.weights = matcher, weights
         self.alpha, self.gamma = alpha, gamma
+        self.least_overlap = least_overlap
 
     def matched(self, sets: Sequence[Predictions], count: Tensor) -> dict[str, Tensor]:
         """Losses of sets of predictions, each object of which is matched to one.
@@ -53,11 +65,16 @@ class SetCriterion:
         image, query, targets = matches.image, matches.query, each.targets
         predicted = each.boxes[image, query]
         wanted = targets.boxes[image, matches.object].to(predicted.dtype)
-        overlap = generalized_iou(cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted), self.matcher.eps)
+        distance = (predicted - wanted).abs()
+        boxes, objects = cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted)
+        apart = 1 - generalized_iou(boxes, objects, self.matcher.eps)
+        if self.least_overlap:
+            near = intersection_over_union(boxes.detach(), objects, self.matcher.eps) >= self.least_overlap
+            distance, apart = near[:, None] * distance, near * apart
         return {
             f"loss_class{each.suffix}": self.weights.classes * self.class_loss_of(each, matches, count),
-            f"loss_bbox{each.suffix}": self.weights.bbox * (predicted - wanted).abs().sum() / count,
-            f"loss_giou{each.suffix}": self.weights.giou * (1 - overlap).sum() / count,
+            f"loss_bbox{each.suffix}": self.weights.bbox * distance.sum() / count,
+            f"loss_giou{each.suffix}": self.weights.giou * apart.sum() / count,
         }
 
     def class_loss_of(self, each: Predictions, matches: Matches, count: Tensor) -> Tensor:

@@ -8,14 +8,20 @@ from torch import Tensor
 
 from focus_detr.losses.criterion import SetCriterion, Weights, num_boxes
 from focus_detr.losses.matcher import CLASS_EPS, HungarianMatcher
+from focus_detr.losses.quality import MatchabilityCriterion, VarifocalCriterion
 from focus_detr.losses.softmax import SoftmaxCriterion, SoftmaxMatcher
 from focus_detr.losses.targets import Labels, Matches, Predictions, Targets, denoising_matches
-from focus_detr.losses.varifocal import VarifocalCriterion
 from focus_detr.structures.boxes import EPS
 
 if TYPE_CHECKING:
     from focus_detr.structures.memory import DecoderOutput
     from focus_detr.structures.queries import Queries
+
+CLASS_LOSSES: dict[str, type[SetCriterion]] = {
+    "focal": SetCriterion,
+    "varifocal": VarifocalCriterion,
+    "matchability": MatchabilityCriterion,
+}
 
 
 class Objective:
@@ -27,7 +33,8 @@ class Objective:
         alpha, gamma: of the focal loss, and of its cost.
         eps: added to the areas that overlaps are divided by.
         class_eps: added to probabilities in the focal cost's logarithms.
-        varifocal: class losses want the overlap of box and object (`VarifocalCriterion`).
+        class_loss: of `CLASS_LOSSES`, of hosts that score each class by itself.
+        least_overlap: matches that overlap less teach no box (see `SetCriterion`).
         no_object_weight: the last class is "no object", classes exclude each other, and a query that answers
             for nothing counts so much; None for focal losses of each class by itself.
     """
@@ -41,13 +48,14 @@ class Objective:
         eps: float = EPS,
         no_object_weight: float | None = None,
         class_eps: float = CLASS_EPS,
-        varifocal: bool = False,
+        class_loss: str = "focal",
+        least_overlap: float = 0.0,
     ) -> None:
         matching = (costs.classes, costs.bbox, costs.giou, alpha, gamma, eps, class_eps)
         self.criterion: SetCriterion
         if no_object_weight is None:
-            kind = VarifocalCriterion if varifocal else SetCriterion
-            self.criterion = kind(HungarianMatcher(*matching), weights, alpha, gamma)
+            kind = CLASS_LOSSES[class_loss]
+            self.criterion = kind(HungarianMatcher(*matching), weights, alpha, gamma, least_overlap)
         else:
             self.criterion = SoftmaxCriterion(SoftmaxMatcher(*matching), weights, no_object_weight)
 

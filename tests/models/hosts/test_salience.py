@@ -15,7 +15,7 @@ TOTAL = sum(height * width for height, width in SHAPES)
 WHOLE = Geometry.unpadded(SHAPES, 2, torch.device("cpu"))
 SIZES = torch.tensor([[[12, 17], [6, 9], [3, 5], [2, 3]], [[9, 11], [5, 6], [3, 3], [2, 2]]])
 PADDED = Geometry.padded(SHAPES, SIZES)
-OFF = {"fusion": False, "apart": False, "varifocal": False}
+OFF = {"fusion": False, "apart": False, "class_loss": "focal"}
 
 
 def suppressed(scores):
@@ -122,7 +122,7 @@ def test_without_its_own_parts_it_is_dino():
 @pytest.mark.parametrize("part", list(OFF))
 def test_each_of_its_parts_can_be_left_out(part):
     changes = {"host": "salience-detr", "denoising_queries": 0}
-    whole, without = small_model(**changes), small_model(**changes, host_options={part: False})
+    whole, without = small_model(**changes), small_model(**changes, host_options={part: OFF[part]})
     without.load_state_dict(whole.state_dict(), strict=part != "fusion")
     arguments = image(96, 128)[None], None, labels([2], [(96, 128)])
     one, other = whole(*arguments).loss_dict, without(*arguments).loss_dict

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, did_you_mean
+from focus_detr.losses.objective import CLASS_LOSSES
 from focus_detr.models.heads.boxes import BoxHead, locate, move_boxes, refine_boxes
 from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
@@ -47,6 +48,11 @@ class DinoOptions(NoiseOptions, KeyAwareOptions):
     with anchors; otherwise proposals start from fixed sizes, and boxes move as logits."""
     precedence: bool = False
     """Queries are told how much they overlap one of their class that comes before them."""
+    class_loss: str = "focal"
+    """What a class is taught: "focal", to be 1 where a match is; "varifocal" and "matchability" (DEIM), to be
+    as likely as the match's box fits."""
+    least_overlap: float = 0.0
+    """Matches that overlap their object less (IoU) teach no box."""
 
 
 @HOSTS.register("dino")
@@ -69,7 +75,8 @@ class DinoHost(Host):
         self.class_heads = Layers(ClassHead(c.d_model, c.num_labels) for _ in range(c.decoder_layers))
         self.box_heads = Layers(BoxHead(c.d_model) for _ in range(c.decoder_layers))
         self.precedence = Precedence(c.d_model) if self.options.precedence else None
-        self.objective = objective_of(c)
+        o = self.options
+        self.objective = objective_of(c, class_loss=o.class_loss, least_overlap=o.least_overlap)
         self.quirks = c.switches
 
     @classmethod
@@ -77,7 +84,12 @@ class DinoHost(Host):
         super().check(config)
         options: DinoOptions = read_options(cls.options_class, config.host_options, "host_options")
         check_noise(options)
-        check_ranges(options, "host_options", denoising_queries=(0, math.inf))
+        check_ranges(options, "host_options", denoising_queries=(0, math.inf), least_overlap=(0, 1))
+        if options.class_loss not in CLASS_LOSSES:
+            raise FocusDetrError(
+                f"host_options['class_loss']={options.class_loss!r}: not known"
+                f"{did_you_mean(options.class_loss, CLASS_LOSSES)}; known: {', '.join(CLASS_LOSSES)}"
+            )
         if options.boxes_from_cells and config.token_policy == "sparse":
             raise FocusDetrError(
                 "host_options['boxes_from_cells']=True: token_policy='sparse' has boxes of its own, which "

@@ -36,8 +36,7 @@ class SalienceHostOptions(DinoOptions):
     """Of neighbouring tokens the best one proposes, and no other."""
     candidates: int = 4
     """So many times as many tokens as there are queries, the best ones, are looked at for that."""
-    varifocal: bool = True
-    """Class losses want the overlap of box and object, and not 1."""
+    class_loss: str = "varifocal"
 
 
 @HOSTS.register("salience-detr")
@@ -53,7 +52,10 @@ class SalienceHost(DinoHost):
         c = config
         self.fusion = Fusion(c.d_model, c.num_levels) if self.options.fusion else None
         # The original adds nothing to areas, and fails on empty boxes; this is lost in any that is not.
-        self.objective = objective_of(c, eps=1e-20, class_eps=1e-6, varifocal=self.options.varifocal)
+        o = self.options
+        self.objective = objective_of(
+            c, eps=1e-20, class_eps=1e-6, class_loss=o.class_loss, least_overlap=o.least_overlap
+        )
 
     @classmethod
     def check(cls, config: FocusDetrConfig) -> None:
