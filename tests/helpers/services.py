@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import socket
+import threading
+import time
 from contextlib import contextmanager
 
 from fastapi.testclient import TestClient
@@ -48,4 +51,63 @@ def service(predictors=None, **settings):
 
 def send(client, content: bytes | None = None, address: str = "/v1/detect", **options):
     """A picture in a form."""
-    return client.post(address, files={"image": ("a.png", content or file_of())}, **options)
+    return client.post(
+        address, files={"image": ("a.png", file_of() if content is None else content)}, **options
+    )
+
+
+class BlockingModel(FakeModel):
+    """Answers once it is let go; says when it has begun."""
+
+    def __init__(self, **config) -> None:
+        super().__init__(**config)
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.go.set()
+
+    def forward(self, *arguments, **options):
+        self.begun.set()
+        assert self.go.wait(30)
+        return super().forward(*arguments, **options)
+
+    def hold(self) -> None:
+        """From now on, until `go` is set."""
+        self.go.clear()
+        self.begun.clear()
+
+
+class LiveService:
+    """An application behind a real socket on this machine."""
+
+    def __init__(self, app, **settings) -> None:
+        from focus_detr.service.server import make_server
+
+        self.app = app
+        self.server = make_server(app, ServiceSettings(**settings), "127.0.0.1", 0)
+        self._thread = threading.Thread(target=self.server.run, daemon=True)
+        self._thread.start()
+        deadline = time.monotonic() + 10
+        while not self.server.started:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        self.port = self.server.servers[0].sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
+
+    def stop(self) -> None:
+        """As SIGTERM does; returns when the last accepted request has been answered."""
+        self.app.state.service.draining = True
+        self.server.should_exit = True
+        self._thread.join(30)
+        assert not self._thread.is_alive()
+
+
+@contextmanager
+def live_service(predictors=None, **settings):
+    predictors = {"fake": fake_predictor()} if predictors is None else predictors
+    live = LiveService(create_app(ServiceSettings(**settings), predictors), **settings)
+    try:
+        yield live
+    finally:
+        live.stop()

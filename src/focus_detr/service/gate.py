@@ -34,6 +34,8 @@ _HEADERS = [
     (b"referrer-policy", b"no-referrer"),
 ]
 _UNKNOWN_LENGTH = 1 << 20
+_COPIES = 3
+"""Of a body at once: its pieces, the form's file made of them, and that file's content."""
 
 
 class Gate:
@@ -137,8 +139,7 @@ class _Passage:
         size = _UNKNOWN_LENGTH if said is None or not said.isdigit() else int(said)
         if size > settings.max_bytes:
             raise _too_large(settings.max_megabytes)
-        # A body and the copy that the form's parser makes of it.
-        if not self._share.grow(2 * size):
+        if not self._share.grow(_COPIES * size):
             raise self._state.busy()
 
     def _enter(self) -> None:
@@ -184,7 +185,7 @@ class _Passage:
             self._received += len(message.get("body", b""))
             if self._received > self._state.settings.max_bytes:
                 raise _too_large(self._state.settings.max_megabytes)
-            if not self._share.grow(2 * self._received):
+            if not self._share.grow(_COPIES * self._received):
                 raise self._state.busy()
             if not message.get("more_body", False):
                 self._complete.set()
