@@ -73,6 +73,14 @@ def serve(
         list[str] | None,
         typer.Option(help="Origin of pages elsewhere that may call (CORS); repeatable. None if absent."),
     ] = None,
+    allow_url: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="Host whose pictures callers may have fetched, as in images.example.org or *.example.org; "
+            "repeatable. None if absent, and never one in a private network.",
+        ),
+    ] = None,
     page: Annotated[bool, typer.Option(help="Serve a page at / to try the models in.")] = True,
     grace: Annotated[
         float, typer.Option(help="Seconds that accepted requests have after SIGTERM or Ctrl-C.")
@@ -108,6 +116,7 @@ def serve(
         grace=grace,
         api_keys=_keys(api_key_file),
         allow_origins=tuple(allow_origin or ()),
+        allow_urls=tuple(allow_url or ()),
         page=page,
     )
     for model in settings.named_models().values():

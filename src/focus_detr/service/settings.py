@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from focus_detr.errors import FocusDetrError
 
-_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?|\*", re.IGNORECASE)
+_HOST = re.compile(r"(\*\.)?[a-z0-9]([a-z0-9.-]*[a-z0-9])?(:\d{1,5})?|\*", re.IGNORECASE)
 _NAME = re.compile(r"[\w.-]{1,100}")
 _SHORTEST_KEY = 16
 
@@ -31,14 +31,15 @@ class ServiceSettings:
         max_files: pictures of one batch request.
         timeout: seconds from a request's first byte to its answer.
         body_timeout: seconds that its body may take of them.
+        url_timeout: seconds that a picture's fetching may take of them.
         memory_megabytes: what bodies and pictures in work may take together; None is half of what is free.
         max_connections: open at once; more are closed unanswered.
         grace: seconds that accepted requests have after SIGTERM.
         api_keys: of which each request to `/v1/`, `/metrics` and `/openapi.json` must carry one; none asks
             for none.
         allow_origins: of pages elsewhere that may call the service (CORS).
-        allow_urls: hosts whose pictures may be fetched, as ``images.example.org``, ``*.example.org`` or
-            ``*``; never addresses in private networks.
+        allow_urls: hosts whose pictures may be fetched, as ``images.example.org``, ``*.example.org``,
+            ``images.example.org:8443`` or ``*``; never addresses in private networks.
         jobs: folder of jobs that outlive the process; None serves none.
         page: whether there is a page at ``/``.
     """
@@ -54,6 +55,7 @@ class ServiceSettings:
     max_files: int = 32
     timeout: float = 30.0
     body_timeout: float = 15.0
+    url_timeout: float = 10.0
     memory_megabytes: float | None = None
     max_connections: int = 512
     grace: float = 30.0
@@ -64,7 +66,15 @@ class ServiceSettings:
     page: bool = True
 
     def __post_init__(self) -> None:
-        for name in ("max_wait", "timeout", "body_timeout", "grace", "max_megabytes", "max_megapixels"):
+        for name in (
+            "max_wait",
+            "timeout",
+            "body_timeout",
+            "url_timeout",
+            "grace",
+            "max_megabytes",
+            "max_megapixels",
+        ):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
                 raise FocusDetrError(f"{name}={value!r}: must be a number above 0")

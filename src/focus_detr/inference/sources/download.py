@@ -11,6 +11,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from functools import partial
 from typing import IO, Any
 
@@ -21,7 +22,18 @@ _MEGABYTE = 2**20
 _LONGEST_ANSWER = 200
 
 
-def download(url: str, *, timeout: float, max_megabytes: float, private_redirects: bool = False) -> bytes:
+Allowed = Callable[[str, int], bool]
+"""Whether a host may be asked at a port."""
+
+
+def download(
+    url: str,
+    *,
+    timeout: float,
+    max_megabytes: float,
+    private_redirects: bool = False,
+    allowed: Allowed | None = None,
+) -> bytes:
     """What the address ``url`` (http or https) gives.
 
     Args:
@@ -29,13 +41,16 @@ def download(url: str, *, timeout: float, max_megabytes: float, private_redirect
         max_megabytes: largest content.
         private_redirects: follow redirects to addresses inside this machine's own networks, too. The address
             ``url`` itself may be one: whoever gives it, knows it.
+        allowed: for addresses of strangers: hosts that may be asked, each time a connection is made, and then
+            at public addresses only. No proxy is used: it would look names up where nobody here sees it.
 
     Raises:
-        FocusDetrError: no address, no answer in time, too large, or an answer other than content.
+        FocusDetrError: no address, one that may not be asked, no answer in time, too large, or an
+            answer other than content.
     """
     limit = int(max_megabytes * _MEGABYTE)
     too_large = FocusDetrError(f"{url}: larger than the limit of {max_megabytes:g} MB")
-    opener = _opener(time.monotonic() + timeout, private_redirects)
+    opener = _opener(time.monotonic() + timeout, private_redirects, allowed)
     try:
         request = urllib.request.Request(url, headers={"User-Agent": "focus-detr", "Accept": "image/*"})
         with opener.open(request, timeout=timeout) as response:
@@ -66,16 +81,18 @@ def _words(reason: object) -> str:
     return " ".join(printable(str(reason) or type(reason).__name__, longest=_LONGEST_ANSWER).split())
 
 
-def _opener(deadline: float, private_redirects: bool) -> urllib.request.OpenerDirector:
+def _opener(
+    deadline: float, private_redirects: bool, allowed: Allowed | None
+) -> urllib.request.OpenerDirector:
     opener = urllib.request.OpenerDirector()
     for handler in (
-        urllib.request.ProxyHandler(),
+        urllib.request.ProxyHandler(None if allowed is None else {}),
         urllib.request.UnknownHandler(),
         urllib.request.HTTPDefaultErrorHandler(),
         urllib.request.HTTPErrorProcessor(),
         _Redirects(private_redirects),
-        _Http(deadline),
-        _Https(deadline),
+        _Http(deadline, allowed),
+        _Https(deadline, allowed),
     ):
         opener.add_handler(handler)
     return opener
@@ -97,36 +114,42 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 class _Http(urllib.request.HTTPHandler):
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, allowed: Allowed | None) -> None:
         super().__init__()
-        self._deadline = deadline
+        self._deadline, self._allowed = deadline, allowed
 
     def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(_made(_Connection, self._deadline, req), req)
+        return self.do_open(_made(_Connection, self._deadline, self._allowed, req), req)
 
 
 class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, deadline: float) -> None:
+    def __init__(self, deadline: float, allowed: Allowed | None) -> None:
         super().__init__()
-        self._deadline = deadline
+        self._deadline, self._allowed = deadline, allowed
 
     def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
         context = ssl.create_default_context()
-        return self.do_open(_made(_SecureConnection, self._deadline, req), req, context=context)
+        made = _made(_SecureConnection, self._deadline, self._allowed, req)
+        return self.do_open(made, req, context=context)
 
 
-def _made(connection: type[_Connection], deadline: float, request: urllib.request.Request) -> Any:
+def _made(
+    connection: type[_Connection], deadline: float, allowed: Allowed | None, request: urllib.request.Request
+) -> Any:
     # A proxy, which the user chose, may well be in a private network; what lies behind it is its own affair.
     public_only = getattr(request, "public_only", False) and not request.has_proxy()
-    return partial(connection, deadline=deadline, public_only=public_only)
+    public_only = public_only or allowed is not None
+    return partial(connection, deadline=deadline, public_only=public_only, allowed=allowed)
 
 
 class _Connection(http.client.HTTPConnection):
     """A connection every step of which ends at the deadline."""
 
-    def __init__(self, *args: Any, deadline: float, public_only: bool, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, deadline: float, public_only: bool, allowed: Allowed | None, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
-        self._deadline, self._public_only = deadline, public_only
+        self._deadline, self._public_only, self._allowed = deadline, public_only, allowed
         self.response_class = partial(_Response, deadline=deadline)  # type: ignore[assignment]
         # How http.client lets the socket be chosen, tunnels through proxies and TLS included.
         self._create_connection = self._connected
@@ -134,9 +157,13 @@ class _Connection(http.client.HTTPConnection):
     def _connected(self, address: tuple[str, int], *_: Any) -> socket.socket:
         """A socket to the first address of the name that answers and may be reached."""
         host, port = address
+        if self._allowed is not None and not self._allowed(host, port):
+            raise FocusDetrError(f"{printable(host, 100)}: pictures of this host may not be fetched")
         problem: OSError | None = None
         for family, kind, protocol, _name, place in _looked_up(host, port, self._deadline):
             if self._public_only and not _is_public(place[0]):
+                if self._allowed is not None:
+                    raise FocusDetrError(f"{host} ({place[0]}): an address in a private network")
                 raise FocusDetrError(
                     f"the server redirects to {host} ({place[0]}), an address in a private network, which is "
                     "not followed; name that address as the source itself, or allow it: "

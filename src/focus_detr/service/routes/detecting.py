@@ -9,8 +9,9 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import JSONResponse
 
 from focus_detr.service import schema
-from focus_detr.service.detecting import detect
+from focus_detr.service.detecting import detect, in_reader
 from focus_detr.service.errors import ServiceError
+from focus_detr.service.fetching import fetch_picture
 from focus_detr.service.forms import Upload, one_picture, several_pictures
 from focus_detr.service.schema import Parameters, answers, body_of_pictures, problems
 from focus_detr.service.state import ServiceState
@@ -51,6 +52,29 @@ def router(state: ServiceState) -> APIRouter:
         uploads = await several_pictures(request, state.settings.max_files)
         results = await asyncio.gather(*(_one(request, each, asked) for each in uploads))
         return JSONResponse({"results": results, "request_id": _id(request)})
+
+    @routes.post(
+        "/detect-url",
+        responses={**answers(schema.Answer, schema.EXAMPLE_ANSWER), **problems(403, 404), **_PROBLEMS},
+        include_in_schema=bool(state.settings.allow_urls),
+    )
+    async def detect_address(request: Request, address: schema.Address, asked: Asked) -> JSONResponse:
+        """Find objects in the picture behind an address, of a host that the service allows."""
+        if not state.settings.allow_urls:
+            raise ServiceError(404, "not_found", "this service fetches no pictures; send the picture itself")
+        asked.wanted(state.model(asked.model))
+        settings, passage = state.settings, request.scope["state"]["passage"]
+        passage.keep(settings.max_bytes)
+        content = await in_reader(
+            state,
+            fetch_picture,
+            address.url,
+            settings.allow_urls,
+            settings.url_timeout,
+            settings.max_megabytes,
+            passage.request_id,
+        )
+        return JSONResponse(await detect(request, state, content, asked))
 
     async def _one(request: Request, upload: Upload, asked: Parameters) -> dict[str, Any]:
         try:

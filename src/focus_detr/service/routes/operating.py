@@ -10,7 +10,6 @@ from focus_detr.service.metrics import CONTENT_TYPE
 from focus_detr.service.schema import problems
 from focus_detr.service.state import ServiceState
 
-_ASKING = ["GET", "HEAD"]  # balancers ask by either
 _FRESH = {"cache-control": "no-store"}
 
 
@@ -18,14 +17,16 @@ def router(state: ServiceState) -> APIRouter:
     """Routes that say how ``state`` is."""
     routes = APIRouter(tags=["operation"])
 
-    @routes.api_route("/healthz", methods=_ASKING)
+    @routes.head("/healthz", include_in_schema=False)  # balancers ask by either
+    @routes.get("/healthz")
     async def healthz() -> JSONResponse:
         """Whether the process lives: 200, or it should be started anew."""
         if not state.engine.alive and not state.draining:
             raise ServiceError(503, "unavailable", "the engine has stopped")
         return JSONResponse({"status": "ok"}, headers=_FRESH)
 
-    @routes.api_route("/readyz", methods=_ASKING, responses=problems(503))
+    @routes.head("/readyz", include_in_schema=False)
+    @routes.get("/readyz", responses=problems(503))
     async def readyz() -> JSONResponse:
         """Whether requests should be sent here: 200, or 503 while it ends."""
         if not state.ready:
