@@ -20,7 +20,34 @@ JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and
 
 def print_json(value: Any) -> None:
     """One JSON document on one line; NaN and infinity, which JSON lacks, become null."""
-    typer.echo(json.dumps(finite(value), default=str, allow_nan=False))
+    typer.echo(_json(value))
+
+
+def _json(value: Any) -> str:
+    return json.dumps(finite(value), default=str, allow_nan=False)
+
+
+class JsonStream:
+    """Values printed as they come: one a line, or as one list; closed by `with`."""
+
+    def __init__(self, lines: bool) -> None:
+        self._lines, self._before = lines, "["
+
+    def __enter__(self) -> JsonStream:
+        return self
+
+    def add(self, value: Any) -> None:
+        """Print a value, which is on its way when this returns."""
+        if self._lines:
+            print_json(value)
+        else:
+            typer.echo(self._before + _json(value), nl=False)
+            self._before = ", "
+        sys.stdout.flush()
+
+    def __exit__(self, *error: object) -> None:
+        if not self._lines:
+            typer.echo("[]" if self._before == "[" else "]")
 
 
 def say(message: str) -> None:

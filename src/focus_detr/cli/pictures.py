@@ -56,9 +56,9 @@ class Pictures:
 
     def write(self, detections: Detections) -> None:
         """The pictures of one image; its detections hold it (`keep_images`)."""
-        if not (self.boxes or self.heatmap) or detections.image is None:
-            return
         name = self._names.of_image(detections.path)
+        if detections.earlier or detections.image is None:
+            return
         if self.boxes:
             from focus_detr.pictures.boxes import draw_detections
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from focus_detr.data.formats.searching import is_image_file
 from focus_detr.errors import FocusDetrError
-from focus_detr.folders import unused_folder, whole_file
+from focus_detr.folders import unused_folder, whole_file, writable_folder
 from focus_detr.images.reading import image_header
 from focus_detr.inference.naming import FreeNames
 from focus_detr.inference.results import BadImage, Detections
@@ -26,12 +26,13 @@ class FolderWriter(ResultWriter):
     """A folder of results; `count` is the number of objects. Images that could not be read are left out.
 
     The folder is new or empty: what an earlier run left there, perhaps corrected by hand since, stays as it
-    is, and `FocusDetrError` says so.
+    is, and `FocusDetrError` says so. With `resume`, the folder is that of a run which goes on now; what it
+    has of `earlier` results stays as it is, too.
     """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
+    def __init__(self, folder: str | os.PathLike[str], *, resume: bool = False) -> None:
         super().__init__()
-        self.folder = unused_folder(folder)
+        self.folder = writable_folder(folder) if resume else unused_folder(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._image_names = FreeNames(dots=False)
         self._class_names: Sequence[str] | None = None
@@ -47,8 +48,10 @@ class FolderWriter(ResultWriter):
                 f"{result.path}: its classes are other than those of the images before; give results of "
                 "another model a folder of their own"
             )
-        visible = _inside(result)
-        self._write(self._image_names.of_image(result.path), visible)
+        visible, name = _inside(result), self._image_names.of_image(result.path)
+        if not result.earlier:
+            self._write(name, visible)
+        self._list(name)
         self.count += len(visible)
 
     def __exit__(self, *error: object) -> None:
@@ -61,6 +64,9 @@ class FolderWriter(ResultWriter):
     @abstractmethod
     def _write(self, name: str, result: Detections) -> None:
         """Write the files of an image, whose objects lie in it and have an area."""
+
+    def _list(self, name: str) -> None:
+        """Add an image, whose files are there, to those that the folder says it holds."""
 
 
 def _inside(result: Detections) -> Detections:

@@ -32,8 +32,8 @@ class YoloWriter(FolderWriter):
             from, ours included, refuse it.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], scores: bool = False) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: str | os.PathLike[str], scores: bool = False, *, resume: bool = False) -> None:
+        super().__init__(folder, resume=resume)
         self._scores = scores
 
     def _begin(self, class_names: Sequence[str]) -> None:
@@ -71,7 +71,8 @@ class VocWriter(FolderWriter):
         self._images, self._annotations, lists = _made(
             self.folder, "JPEGImages", "Annotations", "ImageSets/Main"
         )
-        self._list = lists / "train.txt"
+        self._listed = lists / "train.txt"
+        _write_text(self._listed, "")
         names = [_name(label, class_names) for label in range(len(class_names))]
         _write_text(self.folder / "labels.txt", "".join(f"{name}\n" for name in names))
 
@@ -92,7 +93,9 @@ class VocWriter(FolderWriter):
         ElementTree.indent(root)
         with whole_file(self._annotations / f"{name}.xml") as stream:
             ElementTree.ElementTree(root).write(stream, encoding="utf-8", xml_declaration=True)
-        with open(self._list, "a", encoding="utf-8") as stream:
+
+    def _list(self, name: str) -> None:
+        with open(self._listed, "a", encoding="utf-8") as stream:
             stream.write(f"{name}\n")
 
 

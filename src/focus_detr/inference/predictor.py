@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from inspect import signature
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.inference.batches import Loaded, loaded_batches
+from focus_detr.inference.batches import Earlier, Loaded, loaded_batches
 from focus_detr.inference.choosing import (
     Classes,
     Threshold,
@@ -164,6 +164,7 @@ class Predictor:
         deadline: float | str | None = None,
         progress: bool = False,
         keep_images: bool = False,
+        known: Callable[[str], Detections | BadImage | None] | None = None,
         **options: Any,
     ) -> Iterator[Detections | BadImage]:
         """The objects of each image, in order, as they are found; a `BadImage` where none can be read.
@@ -188,6 +189,8 @@ class Predictor:
                 say their budget.
             progress: show a progress bar.
             keep_images: keep each image with its detections, for drawing.
+            known: gives the result of an image, by its name, where an earlier run found it, and None of one
+                to be looked at. Of those, frames of videos alone are kept.
             options: of sources: `every` n-th frame of videos, or `fps` of them, and what one image may cost,
                 `timeout` in seconds, `max_megabytes`, `max_pixels`, `private_redirects` (see
                 `focus_detr.inference.sources.options.SourceOptions`).
@@ -213,16 +216,15 @@ class Predictor:
             total = expected_images(entries)
         bar = {"total": total, "disable": not progress}
         images = images_of(entries)
-        chosen = keeper or budget
-        return self._predict(images, threshold, classes, batch_size, chosen, tiling, bar, keep_images)
+        wanted = {"threshold": threshold, "classes": classes, "budget": keeper or budget}
+        return self._predict(images, known, wanted, batch_size, tiling, bar, keep_images)
 
     def _predict(
         self,
         items: Iterable[NamedImage | BadImage],
-        threshold: Threshold,
-        classes: Classes | None,
+        known: Callable[[str], Detections | BadImage | None] | None,
+        wanted: Mapping[str, Any],
         batch_size: int,
-        budget: Budget | DeadlineKeeper | None,
         tiling: Tiling | None,
         bar_options: Mapping[str, Any],
         keep_images: bool,
@@ -232,9 +234,8 @@ class Predictor:
         # Some images are wanted whole; all others need only be as good as whole at the model's size.
         whole = keep_images or tiling is not None
         rule = None if whole else getattr(self.processor, "size_of", None)
-        wanted: dict[str, Any] = {"threshold": threshold, "classes": classes, "budget": budget}
         with tqdm(unit="image", **bar_options) as bar:
-            for group in loaded_batches(items, 1 if tiling else batch_size, rule):
+            for group in loaded_batches(items, 1 if tiling else batch_size, rule, known):
                 paths = [each.item.name for each in group if isinstance(each, Loaded)]
                 images = [each.image for each in group if isinstance(each, Loaded)]
                 if tiling is None:
@@ -254,6 +255,8 @@ class Predictor:
                     bar.update()
                     if isinstance(each, BadImage):
                         yield each
+                    elif isinstance(each, Earlier):
+                        yield _again(each, keep_images)
                     else:
                         image = each.image.image if keep_images else None
                         yield replace(next(found), image=image, frame=each.item.frame)
@@ -423,6 +426,14 @@ class Predictor:
             for index, (objects, size) in enumerate(zip(found, sizes, strict=True))
         ]
         return [each.filter(by_class, classes) for each in detections]
+
+
+def _again(known: Earlier, keep_image: bool) -> Detections | BadImage:
+    item, result = known.item, known.result
+    if keep_image and isinstance(item, NamedImage) and item.frame is not None:
+        if isinstance(result, Detections) and not isinstance(image := item.load(), BadImage):
+            return replace(result, image=image)
+    return result
 
 
 def checked_device(device: str | torch.device | None) -> torch.device:

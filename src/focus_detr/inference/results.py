@@ -23,10 +23,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class BadImage:
-    """A source that gave no image, and why. Runs report it and go on."""
+    """A source that gave no image, and why. Runs report it and go on.
+
+    `earlier`: an interrupted run, which goes on now, found it.
+    """
 
     path: str
     reason: str
+    earlier: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         return {"path": unicode_name(self.path), "error": printable(self.reason)}
@@ -47,6 +51,7 @@ class Detections:
         frame: its place in a video, where it is of one.
         budget: mean share of tokens that an encoder layer worked on, where it was chosen for this picture.
         latency: seconds from the picture in memory to its detections, where a deadline was given.
+        earlier: an interrupted run, which goes on now, found them, and has written what is written of them.
     """
 
     path: str
@@ -58,6 +63,7 @@ class Detections:
     frame: Frame | None = None
     budget: float | None = None
     latency: float | None = None
+    earlier: bool = False
 
     @classmethod
     def from_tensors(

@@ -1,0 +1,140 @@
+"""What `focus-detr predict` writes to its output folder: result files, pictures, the journal of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from focus_detr.cli.options import split_names
+from focus_detr.cli.output import note
+from focus_detr.cli.pictures import Pictures
+from focus_detr.errors import FocusDetrError
+from focus_detr.folders import unused_folder
+
+if TYPE_CHECKING:
+    from focus_detr.inference import Predictor
+    from focus_detr.inference.journal import Journal
+    from focus_detr.inference.writers import Result, ResultWriter
+
+FOLDERS = ("yolo", "voc", "crops")
+"""Formats that are a folder each, in the output folder and named alike."""
+
+_FILES = {"coco": "detections.coco.json", "csv": "detections.csv", "json": "detections.jsonl"}
+FORMATS = (*_FILES, *FOLDERS)
+_JOURNAL = "unfinished.jsonl"
+
+
+def parse_formats(text: str) -> list[str]:
+    """`"coco,csv"` to names of formats, each once."""
+    formats = split_names(text) or []
+    if not formats:
+        raise FocusDetrError(f"--format {text!r}: names none; use any of {','.join(FORMATS)}")
+    for name in formats:
+        if name not in FORMATS:
+            raise FocusDetrError(f"--format {name!r}: not known; use any of {','.join(FORMATS)}")
+    return list(dict.fromkeys(formats))
+
+
+def is_finished(output: Path, formats: list[str]) -> bool:
+    """Whether a folder holds results of a run that needs no going on."""
+    if (output / _JOURNAL).exists():
+        return False
+    places = [output / _FILES.get(name, name) for name in formats]
+    return any(place.is_file() or (place.is_dir() and any(place.iterdir())) for place in places)
+
+
+def open_journal(output: Path, choices: Mapping[str, Any], batch_size: int, resume: bool) -> Journal:
+    """What the run is to remember, and remembers of an earlier one that it goes on with (`--resume`)."""
+    from focus_detr.inference.journal import Journal
+
+    if (output / _JOURNAL).exists() and not resume:
+        note(f"--output {output}: held an unfinished run, which --resume would have gone on with; begun anew")
+    with explained_disk(output):
+        return Journal(output / _JOURNAL, choices, batch_size, resume=resume)
+
+
+def check_folders(output: Path, formats: list[str]) -> None:
+    """Refuse folders of formats that hold what an earlier run left, and perhaps somebody corrected."""
+    for name in formats:
+        if name in FOLDERS:
+            unused_folder(output / name, "--output")
+
+
+class Written:
+    """Everything written of a run's results, as they come; closed by `with`.
+
+    Left without an error, the run is done, and its journal goes.
+    """
+
+    def __init__(
+        self,
+        output: Path,
+        formats: list[str],
+        predictor: Predictor,
+        pictures: Pictures,
+        journal: Journal,
+        *,
+        scores: bool,
+        resume: bool,
+    ) -> None:
+        self._output, self._pictures, self._journal = output, pictures, journal
+        self._openers = _openers(output, predictor, scores, resume)
+        self._formats = formats
+        self._files = ExitStack()
+        self._writers: list[ResultWriter] = []
+
+    def __enter__(self) -> Self:
+        with explained_disk(self._output):
+            self._output.mkdir(parents=True, exist_ok=True)
+            self._files.enter_context(self._journal)
+            self._writers = [self._files.enter_context(self._openers[name]()) for name in self._formats]
+        return self
+
+    def add(self, result: Result) -> None:
+        """Write a result everywhere, and remember that it is written."""
+        from focus_detr.inference import Detections
+
+        with explained_disk(self._output):
+            for writer in self._writers:
+                writer.add(result)
+            if isinstance(result, Detections):
+                self._pictures.write(result)
+            self._journal.add(result)
+
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
+        with self._files:
+            if kind is None:
+                self._journal.finish()
+                return
+            with suppress(FocusDetrError):  # the error that ends this is what matters
+                for result in self._journal.left():
+                    self.add(result)
+
+
+def _openers(
+    output: Path, predictor: Predictor, scores: bool, resume: bool
+) -> dict[str, Callable[[], ResultWriter]]:
+    from focus_detr.inference.crops import CropWriter
+    from focus_detr.inference.labels import VocWriter, YoloWriter
+    from focus_detr.inference.writers import CocoWriter, CsvWriter, JsonLinesWriter
+
+    category_ids = getattr(getattr(predictor.model, "config", None), "category_ids", None)
+    return {
+        "coco": lambda: CocoWriter(output / _FILES["coco"], category_ids),
+        "csv": lambda: CsvWriter(output / _FILES["csv"]),
+        "json": lambda: JsonLinesWriter(output / _FILES["json"]),
+        "yolo": lambda: YoloWriter(output / "yolo", scores, resume=resume),
+        "voc": lambda: VocWriter(output / "voc", resume=resume),
+        "crops": lambda: CropWriter(output / "crops", resume=resume),
+    }
+
+
+@contextmanager
+def explained_disk(output: Path) -> Iterator[None]:
+    """Errors of the disk as one message that names the folder."""
+    try:
+        yield
+    except OSError as error:  # no space, no permission, a disk that went away
+        raise FocusDetrError(f"--output {output}: cannot be written to ({error})") from error
