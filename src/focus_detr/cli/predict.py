@@ -30,8 +30,8 @@ from focus_detr.folders import writable_folder
 from focus_detr.zoo.resolve import resolve_model
 
 _CHOICES = frozenset(
-    "model threshold classes budget tile overlap deadline format scores images heatmap every fps max_megapixels "
-    "deploy".split()
+    "model threshold classes budget tile overlap deadline format scores images heatmap every fps "
+    "max_megapixels deploy".split()
 )
 """What a run that goes on must have asked for alike."""
 
@@ -100,9 +100,7 @@ def predict(
     trust_plugins: TrustOption = False,
     resume: Annotated[
         bool,
-        typer.Option(
-            "--resume", help="Go on with the run that was interrupted in the output folder, however it was."
-        ),
+        typer.Option("--resume", help="Go on with the interrupted run in the output folder."),
     ] = False,
     json: JsonFlag = False,
     json_lines: Annotated[
