@@ -2,6 +2,7 @@
 
 import copy
 import io
+from html import unescape
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from transformers import ResNetConfig
 
 from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, FocusDetrImageProcessor, Predictor
 from focus_detr.evaluation.tokens import ForegroundRecall
+from focus_detr.explaining import explain_picture
+from focus_detr.explaining.picture_html import explanation_html
+from focus_detr.explaining.picture_page import explanation_page
 from focus_detr.export import export, load_exported
 from focus_detr.models.options import in_place
 from focus_detr.pictures.heatmap import draw_heatmap
@@ -158,6 +162,21 @@ def processor(model):
 
 def picture():
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 100, 3), dtype=np.uint8))
+
+
+def test_it_is_explained_and_what_cannot_be_shown_is_said(run):
+    model = run.model.eval()
+    found = explain_picture(
+        Predictor(model, processor(model)), picture(), budgets=None, threshold=0.0, runs=1
+    )
+    selecting = run.model.encoder.takes_budget
+    assert (len(found.views) > 8 if selecting else len(found.views) == 1) and (
+        "budgets" in found.notes
+    ) is not selecting
+    assert ("samples" in found.notes) is (model.config.host == "detr")
+    assert len(found.own.layers) == 3 and found.own.objects
+    assert explanation_page(found).width == 1800
+    assert all(note in unescape(explanation_html(found)) for note in found.notes.values())
 
 
 def test_it_predicts_and_shows_where_it_looked(run):

@@ -14,7 +14,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "focus_detr"
 FLOORS = [
     "_version", "errors", "printable", "folders", "machine", "structures", "ops", "images", "losses",
     "models", "convert", "data", "zoo", "deploy", "inference", "export", "pictures", "evaluation", "training",
-    "benchmarking", "service", "auto", "api", "cli",
+    "benchmarking", "explaining", "service", "auto", "api", "cli",
 ]  # fmt: skip
 
 # Arrows that run up all the same, each for a reason.

@@ -142,6 +142,13 @@ class FocusDetr:
 
         return evaluate(self.predictor, data, split=split, device=self.device, **options)
 
+    def explain(self, source: Any, output: str | Path | None = None, **options: Any) -> Any:
+        """What it looks at in a picture, or which objects of a data set each budget keeps; see
+        `focus_detr.explaining.run.explain`."""
+        from focus_detr.explaining import explain
+
+        return explain(self.predictor, source, output, **options)
+
     def train(self, data: str | Path | DetectionDataset, **options: Any) -> FocusDetr:
         """Train on a data set (fine-tune, where this is a trained model), and return the trained model.
 

@@ -18,6 +18,7 @@ from focus_detr.cli.compare import compare
 from focus_detr.cli.convert import convert
 from focus_detr.cli.download import download
 from focus_detr.cli.evaluate import evaluate
+from focus_detr.cli.explain import explain
 from focus_detr.cli.export import export
 from focus_detr.cli.models import models
 from focus_detr.cli.output import PrintableFormatter, any_console
@@ -52,8 +53,8 @@ def _root(
 
 
 for _verb in (
-    predict, train, evaluate, compare, calibrate, check, convert, export, models, download, presets, recipes,
-    benchmark, serve,
+    predict, train, evaluate, compare, calibrate, explain, check, convert, export, models, download, presets,
+    recipes, benchmark, serve,
 ):  # fmt: skip
     app.command(cls=StrictCommand)(_verb)
 

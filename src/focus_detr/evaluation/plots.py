@@ -44,10 +44,10 @@ def plot_precision_recall(metrics: CocoMetrics, file: File) -> None:
         axes.plot(
             recall, mean, color=_INK, linewidth=2.8, label=f"all classes  {metrics.summary['AP50']:.3f}"
         )
-        _legend(axes, "class and AP50")
+        outer_legend(axes, "class and AP50")
     else:
         _say(axes, "no objects to score")
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def plot_budgets(calibration: Calibration, file: File) -> None:
@@ -61,8 +61,8 @@ def plot_budgets(calibration: Calibration, file: File) -> None:
     axes.axhline(best - calibration.max_drop, color=_INK, linewidth=0.8, label="lowest AP allowed")
     axes.axvline(calibration.budget, color=CURVES[1], linewidth=1.6, label=f"budget {calibration.budget:g}")
     axes.set_ylim(0, max([1e-3, *high]) * 1.1)
-    _legend(axes, "")
-    _save(figure, file)
+    outer_legend(axes, "")
+    save_figure(figure, file)
 
 
 def plot_f1(curves: Sequence[F1Curve], file: File) -> None:
@@ -79,8 +79,8 @@ def plot_f1(curves: Sequence[F1Curve], file: File) -> None:
     else:
         _steps(axes, pooled, color=_INK, linewidth=2.8, label=f"all classes  {_best(pooled)}")
         axes.axvline(pooled.best_threshold, color=_INK, linewidth=1, linestyle=(0, (4, 4)))
-        _legend(axes, "class, best F1 and its threshold")
-    _save(figure, file)
+        outer_legend(axes, "class, best F1 and its threshold")
+    save_figure(figure, file)
 
 
 def plot_confusion_matrix(matrix: np.ndarray, names: Sequence[str], threshold: float, file: File) -> None:
@@ -117,17 +117,31 @@ def plot_confusion_matrix(matrix: np.ndarray, names: Sequence[str], threshold: f
     bar = figure.colorbar(picture, ax=axes, fraction=0.046, pad=0.03)
     bar.outline.set_visible(False)
     bar.set_label("share of the true class")
-    _save(figure, file)
+    save_figure(figure, file)
 
 
 def _figure(title: str, x: str, y: str, size: tuple[float, float] = (7.2, 5.2)) -> tuple[Figure, Axes]:
+    figure, (axes,) = new_figure((title,), x, y, size)
+    return figure, axes
+
+
+def new_figure(
+    titles: Sequence[str], x: str, y: str, size: tuple[float, float] = (7.2, 5.2)
+) -> tuple[Figure, list[Axes]]:
+    """A figure with axes from 0 to 1 side by side, one for each title."""
     # A figure of its own, not pyplot's: nothing is left behind in the caller's plotting state or screen.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    drawn = [figure.add_subplot(1, len(titles), place) for place in range(1, len(titles) + 1)]
+    for axes, title in zip(drawn, titles, strict=True):
+        _dress(axes, title, x, y)
+    return figure, drawn
+
+
+def _dress(axes: Axes, title: str, x: str, y: str) -> None:
     axes.set_title(title, loc="left", fontsize=13, color=_INK, pad=12, fontweight="bold")
     axes.set_xlabel(x, color=_INK)
     axes.set_ylabel(y, color=_INK)
@@ -138,7 +152,6 @@ def _figure(title: str, x: str, y: str, size: tuple[float, float] = (7.2, 5.2)) 
     axes.tick_params(colors=_INK, length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
-    return figure, axes
 
 
 def _steps(axes: Axes, curve: F1Curve, **style: Any) -> None:
@@ -151,7 +164,8 @@ def _best(curve: F1Curve) -> str:
     return "-" if curve.best is None else f"{curve.f1[curve.best]:.3f} at {curve.best_threshold:.2f}"
 
 
-def _legend(axes: Axes, title: str) -> None:
+def outer_legend(axes: Axes, title: str) -> None:
+    """A legend right of the axes."""
     legend = axes.legend(
         title=title,
         loc="upper left",
@@ -175,5 +189,6 @@ def _hatched(corner: int) -> Any:
     )
 
 
-def _save(figure: Figure, file: File) -> None:
+def save_figure(figure: Figure, file: File) -> None:
+    """Write it, in the format that the file's ending says."""
     figure.savefig(file, dpi=150, facecolor="white")

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from focus_detr.structures.plan import TokenPlan
+
 SIZES = ("all", "small", "medium", "large")
 _SMALL, _LARGE = 32.0**2, 96.0**2
 
@@ -48,21 +50,17 @@ class ForegroundRecall:
         sizes = outputs.level_sizes
         if sizes is None:
             sizes = torch.tensor(list(outputs.spatial_shapes))[None].expand(batch, -1, -1)
-        layers = len(plan.counts)
         if self._kept is None:
-            self._kept = np.zeros((layers, len(SIZES)), dtype=np.int64)
-        kept = [(indices.cpu(), valid.cpu()) for indices, valid in map(plan.kept, range(layers))]
+            self._kept = np.zeros((len(plan.counts), len(SIZES)), dtype=np.int64)
         for image, label in enumerate(labels):
             boxes = label["boxes"].detach().float().cpu()
             if not len(boxes):
                 continue
-            centres, real = token_centres(list(outputs.spatial_shapes), sizes[image].cpu())
-            inside = _inside(centres, boxes) & real[:, None]  # (N,T)
-            groups = _size_groups(boxes, label["orig_size"].cpu())  # (sizes,T)
+            inside = tokens_inside(list(outputs.spatial_shapes), sizes[image].cpu(), boxes)
+            groups = size_groups(boxes, label["orig_size"].cpu())  # (sizes,T)
             self._total += groups.sum(1)
             self._unreachable += (groups & ~inside.any(0).numpy()).sum(1)
-            for layer, (indices, valid) in enumerate(kept):
-                hit = inside[indices[image][valid[image]]].any(0).numpy()
+            for layer, hit in enumerate(kept_objects(plan, inside, image)):
                 self._kept[layer] += (groups & hit).sum(1)
 
     def add(self, other: ForegroundRecall) -> None:
@@ -115,12 +113,27 @@ def token_centres(shapes: Sequence[tuple[int, int]], sizes: Tensor) -> tuple[Ten
     return torch.cat(centres), torch.cat(real)
 
 
+def tokens_inside(shapes: Sequence[tuple[int, int]], sizes: Tensor, boxes_cxcywh: Tensor) -> Tensor:
+    """Which tokens of an image have their centre in which of its objects (N,T); arguments as `token_centres`,
+    and the objects' boxes (T,4)."""
+    centres, real = token_centres(shapes, sizes)
+    return _inside(centres, boxes_cxcywh) & real[:, None]
+
+
+def kept_objects(plan: TokenPlan, inside: Tensor, image: int) -> np.ndarray:
+    """Of which objects each layer keeps a token, (layers,T); ``inside`` as `tokens_inside` gives it."""
+    layers = [plan.kept(layer) for layer in range(len(plan.counts))]
+    rows = [indices[image][valid[image]].cpu() for indices, valid in layers]
+    return np.stack([inside[kept].any(0).numpy() for kept in rows])
+
+
 def _inside(points: Tensor, boxes_cxcywh: Tensor) -> Tensor:
     distance = (points[:, None] - boxes_cxcywh[None, :, :2]).abs()
     return (distance <= boxes_cxcywh[None, :, 2:] / 2).all(-1)
 
 
-def _size_groups(boxes_cxcywh: Tensor, orig_size: Tensor) -> np.ndarray:
+def size_groups(boxes_cxcywh: Tensor, orig_size: Tensor) -> np.ndarray:
+    """(sizes,T): whether an object is of each of `SIZES`; ``orig_size`` is the image's height and width."""
     area = (boxes_cxcywh[:, 2] * boxes_cxcywh[:, 3] * orig_size.float().prod()).numpy()
     small, large = area < _SMALL, area >= _LARGE
     return np.stack([np.ones_like(small), small, ~small & ~large, large])

@@ -1,7 +1,7 @@
 """The detector: its forward pass reads like the paper's figure 2."""
 
 # Shapes: B images, L levels, H W height and width, N tokens of all levels, C channels, Q queries, k classes,
-# T objects.
+# T objects, F fine-grained, h heads, P points.
 
 from __future__ import annotations
 
@@ -56,6 +56,8 @@ class FocusDetrOutput(ModelOutput):
         extra: (B,Q,...) by the name of the head, of each of the configuration's ``heads``; None without any.
         samples: where each decoder layer looked, locations (B,Q,h,L,P,2) in fractions of each level's canvas
             and weights (B,Q,h,L,P), those of a head adding up to 1; None where it was not asked for.
+        fine_tokens: (B,F) tokens of the grid that attended to one another in each encoder layer, -1 for none;
+            None without dual attention, or where ``samples`` were not asked for.
         further: one of these for each further budget; None where none was asked for.
     """
 
@@ -70,6 +72,7 @@ class FocusDetrOutput(ModelOutput):
     level_sizes: Tensor | None = None
     extra: dict[str, Tensor] | None = None
     samples: list[tuple[Tensor, Tensor]] | None = None
+    fine_tokens: list[Tensor] | None = None
     further: list[FocusDetrOutput] | None = None
 
 
@@ -156,7 +159,8 @@ class FocusDetrForObjectDetection(PreTrainedModel):
                 training these passes start from the first one's queries, where the host can, so that
                 predictions correspond; they have no denoising queries, and no losses of the token policy,
                 whose scores they share. In evaluation each is what a call with its budget would be.
-            with_samples: say where the decoder looked, too, where its attention samples places.
+            with_samples: say where the decoder looked, too, where its attention samples places, and which
+                tokens were fine-grained.
 
         Raises:
             FocusDetrError: an argument is none of these, there is no image in them, or the token policy does
@@ -237,6 +241,8 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             level_sizes=geometry.sizes,
             extra=extra or None,
         )
+        if with_samples:
+            output.fine_tokens = memory.fine_tokens() or None
         if with_samples and decoded.samples:
             output.samples = [(at[:, skip:], weights[:, skip:]) for at, weights in decoded.samples]
         return output, decoded

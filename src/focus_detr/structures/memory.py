@@ -1,12 +1,13 @@
 """What passes from encoder to decoder, and from decoder to losses."""
 
 # Shapes: B images, N tokens of all levels, K_j those that layer j works on, C channels, Q queries,
-# D denoising ones, k classes, h heads, L levels, P points.
+# D denoising ones, k classes, h heads, L levels, P points, F fine-grained.
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor
 
 from focus_detr.structures.geometry import Geometry
@@ -23,6 +24,8 @@ class Memory:
         geometry: where they are.
         plan: those that were worked on; None when all were.
         layers: (B,K_j,C) rows of the plan after each layer but the last, for policies that supervise them.
+        fine: (B,F) rows of the plan that each layer's self-attention took, -1 for none; empty without dual
+            attention.
         positions: (B,N,C), for decoders that attend to every token; deformable ones look at places.
         valid: (B,N), those that are image, where the tokens are not the grid's.
     """
@@ -31,8 +34,16 @@ class Memory:
     geometry: Geometry
     plan: TokenPlan | None = None
     layers: list[Tensor] = field(default_factory=list)
+    fine: list[Tensor] = field(default_factory=list)
     positions: Tensor | None = None
     valid: Tensor | None = None
+
+    def fine_tokens(self) -> list[Tensor]:
+        """(B,F) of each layer: the tokens of the grid that ``fine`` stands for, -1 for none."""
+        if self.plan is None:
+            return []
+        indices = self.plan.indices
+        return [torch.where(rows < 0, rows, indices.gather(1, rows.clamp(min=0))) for rows in self.fine]
 
 
 @dataclass
@@ -44,8 +55,8 @@ class DecoderOutput:
     Attributes:
         states: (B,D+Q,C) after each layer, as heads read them.
         references: (B,D+Q,4) boxes_cxcywh or (B,D+Q,2) points, what each layer's boxes are relative to.
-        samples: locations (B,Q,h,L,P,2) and weights (B,Q,h,L,P) of each layer's deformable attention, where
-            they were asked for.
+        samples: locations (B,D+Q,h,L,P,2) and weights (B,D+Q,h,L,P) of each layer's deformable attention,
+            where they were asked for.
         logits: (B,D+Q,k) of each layer; boxes: (B,D+Q,4) boxes_cxcywh, which some decoders find on their way.
         valid: (B,Q) queries that stand for something of their image; None when all do.
         queries: the encoder's proposals, for their loss; None where nothing is proposed.

@@ -38,7 +38,7 @@ def test_without_category_score_the_foreground_ranks_fine_tokens():
     model, _ = run(category_score=False)
     seen = []
     for layer in model.encoder.layers:
-        layer.attend_fine_tokens = lambda kept, where, priority, count: seen.append(priority) or kept
+        layer.attend_fine_tokens = lambda kept, where, priority, count: seen.append(priority) or (kept, None)
     plan = model(PICTURE).plan
     expected = plan.scores.gather(1, plan.indices)
     for priority, count in zip(seen, plan.counts, strict=True):

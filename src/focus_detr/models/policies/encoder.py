@@ -33,10 +33,14 @@ class EncoderLayer(GradientCheckpointingLayer):
         self.ffn_norm = nn.LayerNorm(channels)
         self.dropout = nn.Dropout(dropout)
 
-    def attend_fine_tokens(self, tokens: Tensor, positions: Tensor, priority: Tensor, count: int) -> Tensor:
+    def attend_fine_tokens(
+        self, tokens: Tensor, positions: Tensor, priority: Tensor, count: int
+    ) -> tuple[Tensor, Tensor]:
         """Self-attention among the ``count`` tokens (B,K,C) of highest priority (B,K); the rest pass.
 
         A priority of -inf marks rows that are not an image's own: they are neither attended to nor changed.
+
+        Returns (B,K,C), and (B,F) which rows took part, -1 in place of those that are not an image's own.
         """
         picked = descending(priority, min(count, priority.shape[1]))  # (B,F)
         allowed = priority.gather(1, picked) > float("-inf")  # (B,F)
@@ -44,7 +48,8 @@ class EncoderLayer(GradientCheckpointingLayer):
         # Full attention is affordable among so few; deformable attention alone never compares two tokens.
         attended = self.self_attention(fine, fine_positions, allowed[:, None, None])  # (B,F,C)
         attended = self.self_attention_norm(fine + self.dropout(attended))
-        return scatter_rows(tokens, picked, torch.where(allowed[..., None], attended, fine))
+        mixed = scatter_rows(tokens, picked, torch.where(allowed[..., None], attended, fine))
+        return mixed, picked.masked_fill(~allowed, -1)
 
     def forward(
         self,

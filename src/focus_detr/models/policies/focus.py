@@ -6,7 +6,7 @@ is treated on its own.
 """
 
 # Shapes: B images, N tokens of all levels, K_j those that layer j works on, C channels, h heads,
-# L levels.
+# L levels, F fine-grained.
 
 from __future__ import annotations
 
@@ -138,6 +138,7 @@ class FocusPolicy(TokenPolicy):
         foreground = plan_scores(plan, geometry, quirks.padded_fine_tokens)  # (B,K_0)
         memory = tokens.content  # (B,N,C), what is attended to
         finished: list[Tensor] = []  # rows that no later layer works on, the last first
+        fine: list[Tensor] = []  # (B,F), those of self-attention
         for j, layer in enumerate(self.layers):
             count = plan.counts[j]
             kept, left = kept[:, :count], kept[:, count:]
@@ -149,7 +150,8 @@ class FocusPolicy(TokenPolicy):
             updated = kept
             if self.options.dual_attention:
                 priority = self._priority(kept, foreground[:, :count], rows)
-                updated = layer.attend_fine_tokens(kept, positions, priority, self.num_fine_tokens)
+                updated, picked = layer.attend_fine_tokens(kept, positions, priority, self.num_fine_tokens)
+                fine.append(picked)
             updated = layer(updated, positions, references, value, geometry.shapes)
             # A smaller image of a batch is done with the rows beyond its own count.
             kept = updated if rows is None else torch.where(rows[..., None], updated, kept)
@@ -158,7 +160,7 @@ class FocusPolicy(TokenPolicy):
         if quirks.frozen_values:
             # As released: layers saw the neck's features, so one write at the end is enough.
             memory = scatter_rows(tokens.content, plan.indices, torch.cat([kept, *finished], 1))
-        return Memory(memory, geometry, plan)
+        return Memory(memory, geometry, plan, fine=fine)
 
     def _priority(self, kept: Tensor, foreground: Tensor, rows: Tensor | None) -> Tensor:
         # (B,K): how fine-grained each kept token is.

@@ -1,0 +1,330 @@
+"""explain_picture(): what a model looks at in one picture, at budget after budget.
+
+Gathered here as plain data; `explaining.picture_page` draws it, `explaining.picture_html` writes it.
+"""
+
+# Shapes: L levels, H W height and width, Q queries, h heads, P points, T objects found, M points of a query.
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from focus_detr.benchmarking.timing import take_turns
+from focus_detr.evaluation.matching import overlaps
+from focus_detr.evaluation.tables import Cell, table
+from focus_detr.explaining.models import budgets_beside, explainable, share_of
+from focus_detr.inference.choosing import checked_threshold
+from focus_detr.inference.looking import places_looked_at
+from focus_detr.pictures.heatmap import by_level, foreground_scores, kept_tokens
+
+if TYPE_CHECKING:
+    from focus_detr.inference import Predictor
+    from focus_detr.models.detector import FocusDetrForObjectDetection
+
+_SHOWN_ANYHOW = 5
+"""Detections of a model that finds nothing, by which one still sees where it looks."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Where a query looked in the last decoder layer, all heads and levels together.
+
+    Attributes:
+        points: (M,2) x and y, pixels of the image; levels: (M,) of each, 0 the finest.
+        weights: (M,) how much each counts; they sum to 1.
+    """
+
+    points: np.ndarray
+    levels: np.ndarray
+    weights: np.ndarray
+
+
+@dataclass(frozen=True)
+class Found:
+    """An object found: label, score, corners in pixels of the image, and where its query looked, if known."""
+
+    label: int
+    score: float
+    box_xyxy: tuple[float, float, float, float]
+    samples: Samples | None
+
+
+@dataclass(frozen=True)
+class Layer:
+    """An encoder layer's tokens: one bool array (H_l, W_l) a level.
+
+    Attributes:
+        kept: those it works on.
+        fine: those of them that attend to one another; None where this policy has no such thing.
+    """
+
+    kept: list[np.ndarray]
+    fine: list[np.ndarray] | None
+
+    @property
+    def count(self) -> int:
+        """Tokens kept."""
+        return sum(int(level.sum()) for level in self.kept)
+
+
+@dataclass(frozen=True)
+class View:
+    """The picture at one budget.
+
+    Attributes:
+        budget: mean share of tokens that a layer works on.
+        own: whether it is what the model does when nothing is said.
+        seconds: of the picture, from pixels to boxes; the shortest of a few runs.
+        objects: found, best first.
+        partners: of each of these, the position of the same object in the own view, or None.
+        lost: positions of the own view's objects that are not found here.
+    """
+
+    budget: float
+    own: bool
+    seconds: float
+    layers: list[Layer]
+    objects: list[Found]
+    partners: list[int | None]
+    lost: list[int]
+
+
+@dataclass(frozen=True)
+class PictureExplanation:
+    """What `explain_picture` found.
+
+    Attributes:
+        name: of the picture; image: RGB.
+        class_names: by label; threshold: score that objects must reach.
+        host, token_policy: what the model is made of.
+        scores: foreground score (H_l, W_l), 0..1, of each level; None where tokens have none.
+        views: of each budget, rising.
+        notes: what cannot be shown, and why, by the part of the page it would be on: "budgets", "scores",
+            "kept", "fine", "samples", "objects".
+    """
+
+    name: str
+    image: Image.Image
+    class_names: tuple[str, ...]
+    threshold: float
+    host: str
+    token_policy: str
+    scores: list[np.ndarray] | None
+    views: list[View]
+    notes: dict[str, str]
+
+    @property
+    def own(self) -> View:
+        """What the model does when no budget is said."""
+        return next(view for view in self.views if view.own)
+
+    @property
+    def num_tokens(self) -> int:
+        """N: tokens of all levels."""
+        return sum(level.size for level in self.own.layers[0].kept)
+
+    def summary(self) -> str:
+        """As text, for people."""
+        layers = [f"layer {number}" for number in range(1, len(self.own.layers) + 1)]
+        rows: list[list[Cell]] = [
+            [
+                f"{view.budget:.2f}{'  own' if view.own else ''}",
+                f"{1000 * view.seconds:.0f} ms",
+                len(view.objects),
+                len(view.lost),
+                *(layer.count for layer in view.layers),
+            ]
+            for view in self.views
+        ]
+        said = table(("budget", "time", "objects", "lost", *layers), rows)
+        return "\n\n".join([f"{self.num_tokens} tokens in {self.name}", said, *self.notes.values()])
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, without pixels and tokens."""
+        return {
+            "image": self.name,
+            "width": self.image.width,
+            "height": self.image.height,
+            "host": self.host,
+            "token_policy": self.token_policy,
+            "threshold": self.threshold,
+            "tokens": self.num_tokens,
+            "notes": self.notes,
+            "budgets": [
+                {
+                    "budget": view.budget,
+                    "own": view.own,
+                    "seconds": view.seconds,
+                    "kept": [layer.count for layer in view.layers],
+                    "objects": [
+                        {
+                            "label": found.label,
+                            "name": self.class_names[found.label],
+                            "score": found.score,
+                            "box_xyxy": list(found.box_xyxy),
+                        }
+                        for found in view.objects
+                    ],
+                    "lost": view.lost,
+                }
+                for view in self.views
+            ],
+        }
+
+
+def explain_picture(
+    predictor: Predictor,
+    image: Image.Image,
+    name: str = "picture",
+    *,
+    budgets: Sequence[float] | None = None,
+    threshold: float | None = None,
+    runs: int = 3,
+) -> PictureExplanation:
+    """Look at a picture at the model's own budget and at others.
+
+    Args:
+        image: RGB.
+        budgets: those to look at beside the model's own: nine when not given, none for models that take none.
+        threshold: score that objects must reach; the model's own when not given. Where none reaches it, the
+            best few are shown all the same, and a note says so.
+        runs: at each budget, to time; the budgets take turns.
+
+    Raises:
+        FocusDetrError: an exported model, or an option that cannot be used.
+    """
+    model = explainable(predictor)
+    lowest = predictor.threshold if threshold is None else checked_threshold(threshold)
+    outputs: dict[float | None, Any] = {None: predictor.run([image], with_samples=True)}  # None: its own
+    notes = _notes(model, outputs[None])
+    best = _objects(predictor, outputs[None], image, 0.0)[:_SHOWN_ANYHOW]
+    if best and best[0].score < lowest:
+        notes["objects"] = f"Nothing reaches a score of {lowest:.2f}: shown are the {len(best)} best answers."
+        lowest = best[-1].score
+    own_share = share_of(outputs[None].plan, num_tokens(outputs[None]))
+    for share in budgets_beside(model, own_share, budgets):
+        outputs[share] = predictor.run([image], share, with_samples=True)
+    seconds = _seconds(predictor, image, list(outputs), runs)
+    reference = _objects(predictor, outputs[None], image, lowest)
+    views = [
+        _view(model, out, share or own_share, share is None, seconds[share], reference, objects)
+        for share, out in outputs.items()
+        for objects in [_objects(predictor, out, image, lowest)]
+    ]
+    scored = outputs[None].plan is not None and outputs[None].plan.scores is not None
+    return PictureExplanation(
+        name=name,
+        image=image.convert("RGB"),
+        class_names=predictor.class_names,
+        threshold=lowest,
+        host=model.config.host,
+        token_policy=model.config.token_policy,
+        scores=foreground_scores(outputs[None]) if scored else None,
+        views=sorted(views, key=lambda view: view.budget),
+        notes=notes,
+    )
+
+
+def _view(
+    model: FocusDetrForObjectDetection,
+    outputs: Any,
+    share: float,
+    own: bool,
+    seconds: float,
+    reference: Sequence[Found],
+    objects: list[Found],
+) -> View:
+    partners = same_objects(reference, objects)
+    lost = sorted(set(range(len(reference))) - set(partners))
+    return View(share, own, seconds, _layers(model, outputs), objects, partners, lost)
+
+
+def _layers(model: FocusDetrForObjectDetection, outputs: Any) -> list[Layer]:
+    if outputs.plan is None:
+        every = by_level(outputs, np.ones(num_tokens(outputs, padded=True), dtype=bool))
+        return [Layer(every, None)] * model.config.encoder_layers
+    layers = []
+    for j in range(len(outputs.plan.counts)):
+        fine = None
+        if outputs.fine_tokens:
+            marks = np.zeros(num_tokens(outputs, padded=True), dtype=bool)
+            tokens = outputs.fine_tokens[j][0].cpu().numpy()
+            marks[tokens[tokens >= 0]] = True
+            fine = by_level(outputs, marks)
+        layers.append(Layer(kept_tokens(outputs, j), fine))
+    return layers
+
+
+def num_tokens(outputs: Any, image: int = 0, padded: bool = False) -> int:
+    """N of an image; of its canvas, where that is asked for."""
+    if padded:
+        return sum(height * width for height, width in outputs.spatial_shapes)
+    return int(outputs.level_sizes[image].prod(-1).sum())
+
+
+def _objects(predictor: Predictor, outputs: Any, image: Image.Image, threshold: float) -> list[Found]:
+    (found,) = predictor.decode(outputs, [image], threshold=threshold)
+    queries = found.instances.queries
+    places = None if queries is None else places_looked_at(outputs, 0, queries, found.image_size)
+    samples: list[Samples | None] = [None] * len(found)
+    if places is not None:
+        weights = outputs.samples[-1][1]  # (1,Q,h,L,P)
+        levels = np.arange(weights.shape[3])[None, :, None].repeat(weights.shape[2], 0)
+        levels = levels.repeat(weights.shape[4], 2).flatten()
+        samples = [Samples(each[:, :2], levels, each[:, 2]) for each in places]
+    rows = zip(found.labels.tolist(), found.scores.tolist(), found.boxes_xyxy.tolist(), samples, strict=True)
+    return [Found(label, score, tuple(box), where) for label, score, box, where in rows]
+
+
+def same_objects(reference: Sequence[Found], objects: Sequence[Found]) -> list[int | None]:
+    """Of each object, best first, the position of the same one in ``reference``: one to one, of its class,
+    and overlapping by half at least; None where there is none."""
+    free = dict(enumerate(reference))
+    partners: list[int | None] = []
+    for found in objects:
+        near = [i for i, other in free.items() if other.label == found.label]
+        boxes = np.array([free[i].box_xyxy for i in near]).reshape(-1, 4)
+        overlap = overlaps(np.array([found.box_xyxy]), boxes)[0]
+        best = near[int(overlap.argmax())] if near and overlap.max() >= 0.5 else None
+        partners.append(best)
+        if best is not None:
+            del free[best]
+    return partners
+
+
+def _seconds(
+    predictor: Predictor, image: Image.Image, budgets: Sequence[float | None], runs: int
+) -> dict[float | None, float]:
+    def finish() -> None:
+        if predictor.device.type == "cuda":
+            torch.cuda.synchronize(predictor.device)
+
+    # Each has had its first run, which says where it looked.
+    works = {str(share): partial(predictor.run, [image], share) for share in budgets}
+    taken = take_turns(works, runs, warmup=0, finish=finish)
+    return {share: taken[str(share)].best for share in budgets}
+
+
+def _notes(model: FocusDetrForObjectDetection, outputs: Any) -> dict[str, str]:
+    policy, host = model.config.token_policy, model.config.host
+    notes = {}
+    if outputs.plan is None:
+        notes["kept"] = f"Every encoder layer works on every token (token policy {policy!r})."
+    if outputs.plan is None or outputs.plan.scores is None:
+        notes["scores"] = f"The token policy {policy!r} gives tokens no scores."
+    if not model.encoder.takes_budget:
+        notes["budgets"] = f"The token policy {policy!r} takes no budget: a smaller one cannot be shown."
+    if not outputs.fine_tokens:
+        notes["fine"] = (
+            f"No tokens are fine-grained: the token policy {policy!r} is without dual attention here."
+        )
+    if not outputs.samples:
+        notes["samples"] = f"The decoder of host {host!r} attends to all tokens, and samples no points."
+    return notes
