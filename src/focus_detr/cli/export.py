@@ -13,9 +13,12 @@ from focus_detr.cli.output import JsonFlag, print_json, say
 
 def export(
     model: ModelArgument,
-    format: Annotated[str, typer.Option(help="onnx, openvino, torch-export or tensorrt.")] = "onnx",
+    format: Annotated[str, typer.Option(help="onnx, openvino, torch-export, tensorrt or web.")] = "onnx",
     output: Annotated[
-        Path | None, typer.Option(help="File to write; <model>.onnx, .xml or .pt2 here when not given.")
+        Path | None,
+        typer.Option(
+            help="File to write, for web a folder; <model>.onnx, .xml, .pt2 or -web here when not given."
+        ),
     ] = None,
     size: Annotated[
         str | None,
@@ -35,6 +38,10 @@ def export(
         list[str] | None,
         typer.Option(help="Picture, folder or pattern that int8 takes its ranges from; repeatable."),
     ] = None,
+    examples: Annotated[
+        list[str] | None,
+        typer.Option(help="Picture that the page of format web offers; repeatable. Default: blood smears."),
+    ] = None,
     trust_plugins: TrustOption = False,
     json: JsonFlag = False,
 ) -> None:
@@ -42,13 +49,15 @@ def export(
 
     The file is a model like any other: predict, evaluate and benchmark take it. Sizes that are not fixed stay
     free, in multiples of 32 pixels.
+
+    Format web writes a folder for any web server: a page that runs the model in the browser.
     """
     from focus_detr.export import export as write
     from focus_detr.export.exporter import suffix_of
     from focus_detr.zoo.resolve import resolve_model
 
     folder = resolve_model(model)
-    path = output or Path(f"{folder.name}{suffix_of(format)}")
+    path = output or Path(f"{folder.name}{suffix_of(format) or '-web'}")
     sides = None if size is None else parse_size(size)
     written = write(
         str(folder),
@@ -59,8 +68,12 @@ def export(
         budget=budget,
         precision=precision,
         calibration=calibration or None,
+        examples=examples or (),
         trust_plugins=trust_plugins,
     )
+    if format == "web":
+        _say_folder(written, json)
+        return
     files = [file for file in sorted(written.parent.glob(f"{written.stem}.*")) if file.is_file()]
     if json:
         print_json(
@@ -70,3 +83,16 @@ def export(
     for file in files:
         say(f"{file}  {file.stat().st_size / 1e6:.1f} MB")
     say(f"Try it: focus-detr predict {written} IMAGE")
+
+
+def _say_folder(folder: Path, json: bool) -> None:
+    sizes = {
+        str(file.relative_to(folder)): file.stat().st_size
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+    if json:
+        print_json({"folder": str(folder), "format": "web", "bytes": sizes})
+        return
+    say(f"{folder}  {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} files")
+    say(f"Try it: python -m http.server --bind 127.0.0.1 --directory {folder}")

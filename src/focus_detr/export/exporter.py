@@ -6,10 +6,10 @@ import copy
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.folders import from_home, writable_folder
+from focus_detr.folders import from_home, unused_folder, writable_folder
 
 if TYPE_CHECKING:
     from focus_detr.images.processor import FocusDetrImageProcessor
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
     from focus_detr.structures.budget import Budget
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-FORMATS = ("onnx", "openvino", "torch-export", "tensorrt")
-_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "tensorrt": ".onnx"}
+FORMATS = ("onnx", "openvino", "torch-export", "tensorrt", "web")
+_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "tensorrt": ".onnx", "web": ""}
 
 
 def suffix_of(format: str) -> str:
-    """How the name of a file of ``format`` ends."""
+    """How the name of a file of ``format`` ends; that of a folder, of "web", is free."""
     if format not in FORMATS:
         raise FocusDetrError(f"format={format!r}: not known; use one of {', '.join(FORMATS)}")
     return _SUFFIXES[format]
@@ -39,15 +39,19 @@ def export(
     budget: Budget | float | None = None,
     precision: str = "fp32",
     calibration: Sources | None = None,
+    examples: Sequence[str | os.PathLike[str]] = (),
     processor: FocusDetrImageProcessor | None = None,
     trust_plugins: bool = False,
 ) -> Path:
     """Write a model to a file with its class names and preprocessing; `load_exported` reads it.
 
+    Format "web" writes a folder instead, which any web server serves: a page that runs the model in the
+    browser, on ONNX Runtime Web, which is downloaded on first use.
+
     Args:
         model: a model, or the name or folder of one.
         output: file to write: .onnx, .xml for OpenVINO (its weights go into a .bin beside it), .pt2 for
-            torch-export.
+            torch-export; for "web" a folder, new or empty.
         format: one of `FORMATS`. "tensorrt" writes ONNX for TensorRT's parser and a script beside it that
             builds an engine where TensorRT is installed.
         image_size: (height, width) to fix in the graph; images are stretched to it. None leaves it free, in
@@ -58,21 +62,17 @@ def export(
             selection, coordinates, softmax and norms stay float32, as inputs and outputs do. "int8", of
             OpenVINO only, computes the same part in 8 bits, in ranges measured on pictures.
         calibration: for "int8", 10 to 300 pictures like those the model will see (files, folders, patterns).
+        examples: for "web", pictures that its page offers; the package's own when not given.
         processor: of a model given as an object.
         trust_plugins: of a model given by name, import the modules it names, which runs their code.
 
     Returns:
-        The file.
+        The file, or the folder.
 
     Raises:
         FocusDetrError: an option cannot be used, or a package is missing (extra `export`).
     """
-    path = from_home(Path(output))
-    if path.suffix != suffix_of(format):
-        raise FocusDetrError(f"{path}: the name of a file of format {format!r} ends in {_SUFFIXES[format]}")
-    if path.is_dir():
-        raise FocusDetrError(f"{path}: is a folder; give the name of the file to write")
-    writable_folder(path.parent)
+    path = _checked_output(from_home(Path(output)), format)
     size, batch = _checked_shape(format, image_size, batch_size)
     if precision not in PRECISIONS:
         raise FocusDetrError(f"precision={precision!r}: not known; use one of {', '.join(PRECISIONS)}")
@@ -80,8 +80,13 @@ def export(
         raise FocusDetrError("precision='int8' and calibration=PICTURES go together: give both, or neither")
     if precision == "int8" and format != "openvino":
         raise FocusDetrError(f"precision='int8': only of format 'openvino', not {format!r}")
+    if examples and format != "web":
+        raise FocusDetrError(f"examples: only of format 'web', not {format!r}")
     writer = _writer(format)
-    options = {}
+    options: dict[str, Any] = {}
+    if format == "web":
+        options["examples"] = [from_home(Path(example)) for example in examples]
+        options["name"] = _name_of(model)
     if calibration is not None:
         from focus_detr.export.quantization import readable
 
@@ -98,7 +103,29 @@ def export(
     return path
 
 
+def _checked_output(path: Path, format: str) -> Path:
+    suffix = suffix_of(format)
+    if format == "web":
+        return unused_folder(path)
+    if path.suffix != suffix:
+        raise FocusDetrError(f"{path}: the name of a file of format {format!r} ends in {suffix}")
+    if path.is_dir():
+        raise FocusDetrError(f"{path}: is a folder; give the name of the file to write")
+    writable_folder(path.parent)
+    return path
+
+
+def _name_of(model: Any) -> str:
+    from focus_detr.zoo.resolve import resolve_model
+
+    return resolve_model(model).name if isinstance(model, str | os.PathLike) else "model"
+
+
 def _writer(format: str) -> Callable[..., None]:
+    if format == "web":
+        from focus_detr.export.web import write as write_page
+
+        return write_page
     if format == "torch-export":
         from focus_detr.export.torch_export import write
     elif format == "openvino":
@@ -151,6 +178,10 @@ def _checked_shape(
     """Image size and batch size as the graph has them; None is free."""
     if batch_size is not None and (type(batch_size) is not int or batch_size < 1):
         raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
+    if format == "web":
+        if batch_size not in (None, 1):
+            raise FocusDetrError(f"batch_size={batch_size}: a page of format 'web' takes pictures one by one")
+        batch_size = 1
     if image_size is None:
         if format == "tensorrt":
             raise FocusDetrError(

@@ -1,0 +1,117 @@
+"""A page that runs a model in the browser: a folder of files for any web server, or none of one's own."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from focus_detr.errors import FocusDetrError
+from focus_detr.export import onnx
+from focus_detr.export.metadata import SIZE_STEP, Metadata
+from focus_detr.export.web.runtime import copy_runtime
+
+if TYPE_CHECKING:
+    from focus_detr.models import FocusDetrForObjectDetection
+
+SERVICE = Path(__file__).parents[2] / "service"
+OWN = Path(__file__).parent / "page"
+"""Modules that take the place of the service's: the engine, and what it needs."""
+_PICTURES = {".jpg", ".jpeg", ".png", ".webp"}  # that every browser shows
+# Nothing is loaded from, and nothing sent to, any other host.
+_POLICY = (
+    "default-src 'none'; script-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
+    "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'"
+)
+
+
+def write(
+    model: FocusDetrForObjectDetection,
+    folder: Path,
+    metadata: Metadata,
+    *,
+    name: str,
+    examples: Sequence[Path] = (),
+) -> None:
+    """Write the page, the model as ONNX for one picture at a time, and the runtime to a new folder.
+
+    Args:
+        name: what the page calls the model.
+        examples: pictures to offer on the page.
+    """
+    pictures = _checked(examples)
+    unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
+    try:
+        copy_runtime(unfinished / "runtime")  # first, as it may fail
+        for source in (SERVICE / "page", OWN):
+            shutil.copytree(source, unfinished, dirs_exist_ok=True)
+        _set_policy(unfinished / "index.html")
+        _copy_examples(pictures, unfinished / "examples")
+        onnx.write(model, unfinished / "model.onnx", metadata)
+        described = asdict(metadata) | {
+            "name": name,
+            "kept": _share_kept(model, metadata),
+            "size_megabytes": round((unfinished / "model.onnx").stat().st_size / 1e6, 1),
+        }
+        _write_json(unfinished / "model.json", described)
+        unfinished.chmod(0o755)
+        if folder.is_dir():
+            folder.rmdir()  # empty, or it would have been refused
+        unfinished.rename(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _set_policy(index: Path) -> None:
+    """The policy that the service sends as a header, where no server of ours answers."""
+    text = index.read_text(encoding="utf-8")
+    head = '<meta charset="utf-8">'
+    assert head in text
+    meta = f'{head}\n  <meta http-equiv="Content-Security-Policy" content="{_POLICY}">'
+    index.write_text(text.replace(head, meta, 1), encoding="utf-8")
+
+
+def _checked(examples: Sequence[Path]) -> list[tuple[Path, str, str]]:
+    """File, name and credit of each picture to offer: those that were given, or the package's own."""
+    for path in examples:
+        if path.suffix.lower() not in _PICTURES:
+            raise FocusDetrError(f"{path}: no picture that every browser shows ({', '.join(_PICTURES)})")
+        if not path.is_file():
+            raise FocusDetrError(f"{path}: no such file")
+    if examples:
+        return [(path, path.stem, "") for path in examples]
+    known = json.loads((SERVICE / "examples" / "credits.json").read_text(encoding="utf-8"))
+    return [(SERVICE / "examples" / file, said["name"], said["credit"]) for file, said in known.items()]
+
+
+def _copy_examples(pictures: list[tuple[Path, str, str]], folder: Path) -> None:
+    folder.mkdir()
+    listed = []
+    for number, (path, name, credit) in enumerate(pictures, start=1):
+        file = f"{number}{path.suffix.lower()}"
+        shutil.copyfile(path, folder / file)
+        listed.append({"name": name, "url": f"examples/{file}", "credit": credit})
+    _write_json(folder / "examples.json", {"examples": listed})
+
+
+def _share_kept(model: FocusDetrForObjectDetection, metadata: Metadata) -> float | None:
+    """Mean share of tokens that encoder layers work on, which the graph has as constants."""
+    import torch
+
+    size = metadata.image_size or (10 * SIZE_STEP, 10 * SIZE_STEP)
+    with torch.no_grad():
+        outputs = model(torch.zeros(1, 3, *size))
+    if getattr(outputs, "plan", None) is None:
+        return None
+    tokens = sum(int(height) * int(width) for height, width in outputs.spatial_shapes)
+    return round(float(np.mean(outputs.plan.counts)) / tokens, 4)
+
+
+def _write_json(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, ensure_ascii=False, indent=1), encoding="utf-8")

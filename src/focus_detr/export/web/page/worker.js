@@ -1,0 +1,47 @@
+// The model, beside the page so that it stays quick: a picture's file in, an answer as the service's out.
+
+import { pixelsOf, Preprocessor } from "./preprocessing.js";
+import { found } from "./found.js";
+
+let model = null;
+
+self.onmessage = async ({ data: { id, blob, threshold } }) => {
+  try {
+    model ??= load();
+    self.postMessage({ id, answer: await answer(await model, blob, threshold) });
+  } catch (error) {
+    if (!error.code) model = null; // a file of it did not come; the next picture tries again
+    self.postMessage({ id, error: { code: error.code ?? "gone", message: String(error.message ?? error) } });
+  }
+};
+
+async function load() {
+  const [ort, metadata] = await Promise.all([import("./runtime/ort.js"), fetch("model.json").then((answer) => answer.json())]);
+  // One thread: more need headers (COOP, COEP) that static hosts do not send.
+  ort.env.wasm.numThreads = 1;
+  const at = (name) => new URL(`./runtime/${name}`, import.meta.url).href;
+  ort.env.wasm.wasmPaths = { mjs: at("ort-wasm.js"), wasm: at("ort-wasm.wasm") };
+  const session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"] });
+  return { ort, session, metadata, preprocessor: new Preprocessor(metadata) };
+}
+
+async function answer({ ort, session, metadata, preprocessor }, blob, threshold) {
+  const begun = performance.now();
+  const { data, width, height } = await pixelsOf(blob);
+  const input = preprocessor.run(data, width, height);
+  const ready = performance.now();
+  const shape = [1, 3, input.height, input.width];
+  const outputs = await session.run({ pixel_values: new ort.Tensor("float32", input.values, shape) });
+  const done = performance.now();
+  const detections = found(outputs.logits, outputs.pred_boxes, { width, height, threshold, metadata });
+  const times = { decode: ready - begun, wait: 0, model: done - ready, total: performance.now() - begun };
+  return {
+    model: metadata.name,
+    image: { width, height },
+    budget: null,
+    kept: metadata.kept,
+    milliseconds: times,
+    detections,
+    request_id: null,
+  };
+}

@@ -1,0 +1,280 @@
+"""An exported page computes in the browser what the package computes in Python."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import shutil
+import tarfile
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from focus_detr import FocusDetrImageProcessor
+from focus_detr.errors import FocusDetrError
+from focus_detr.export import export
+from focus_detr.export.metadata import SteppedImageProcessor
+from focus_detr.export.web import OWN, runtime
+from focus_detr.inference import Predictor
+from helpers.browser import browser  # noqa: F401
+from helpers.fake_service import fake_service
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+SMEARS = sorted(Path(__file__).parents[2].glob("examples/blood-cells/*.jpg"))
+SIZE = (320, 416)
+
+
+@pytest.fixture
+def modules(browser: Any) -> Iterator[Any]:  # noqa: F811
+    """A tab that can import the engine's modules."""
+    with fake_service(OWN) as service, browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(f"{service.address}found.js")  # any document of that origin
+        yield tab
+
+
+def run(tab: Any, module: str, body: str, *values: Any) -> Any:
+    """What `body` returns, in which `m` is a module and `v` the values."""
+    return tab.evaluate(f"async (v) => {{ const m = await import('/{module}'); {body} }}", list(values))
+
+
+@pytest.mark.parametrize(
+    ("size", "atol"),
+    # Where it squeezes a picture flat, Pillow 13 takes columns first: a grey level, of rounding between.
+    [((320, 197), 0), ((96, 59), 0), ((64, 96), 0), ((17, 301), 0), ((37, 200), 0), ((640, 37), 1)],
+)
+def test_pictures_are_resized_to_the_pixel_of_pillow(modules: Any, size: tuple[int, int], atol: int) -> None:
+    width, height = 200, 123
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    expected = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
+    rgba = np.dstack([pixels, np.full((height, width), 255, np.uint8)])
+    body = "return [...m.resized(Uint8ClampedArray.from(v[0]), v[1], v[2], v[3], v[4])]"
+    found = run(modules, "preprocessing.js", body, rgba.ravel().tolist(), width, height, *size)
+    np.testing.assert_allclose(
+        np.array(found).reshape(size[1], size[0], 4)[..., :3], expected.astype(int), rtol=0, atol=atol
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"size": {"shortest_edge": 320, "longest_edge": 448}},
+        {"size": {"shortest_edge": 416}, "do_normalize": False},
+        {"size": {"shortest_edge": 300, "longest_edge": 500, "multiple": 32}, "do_rescale": False},
+        {"size": {"height": 320, "width": 416}, "image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]},
+        {"do_resize": False},
+    ],
+)
+def test_pictures_are_prepared_as_the_image_processor_does(modules: Any, settings: dict[str, Any]) -> None:
+    processor = SteppedImageProcessor(**settings)
+    names = ("do_resize", "size", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
+    metadata = {"image_size": None, "image_processor": {name: getattr(processor, name) for name in names}}
+    for width, height in [(90, 61), (61, 90), (113, 112), (200, 30)]:
+        pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        (expected,) = processor.preprocess(Image.fromarray(pixels), return_tensors="np")["pixel_values"]
+        rgba = np.dstack([pixels, np.full((height, width), 255, np.uint8)]).ravel().tolist()
+        # Of the values, a few thousand: all of them take seconds on the way.
+        body = """const p = new m.Preprocessor(v[0]).run(Uint8ClampedArray.from(v[1]), v[2], v[3]);
+            return [p.width, p.height, [...p.values].filter((_, at) => at % 97 === 0)]"""
+        found = run(modules, "preprocessing.js", body, metadata, rgba, width, height)
+        assert found[:2] == [expected.shape[2], expected.shape[1]]
+        np.testing.assert_allclose(found[2], expected.ravel()[::97], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("path", SMEARS, ids=lambda path: path.stem)
+def test_a_browser_decodes_pictures_as_pillow_does(modules: Any, path: Path) -> None:
+    body = """const blob = await (await fetch(v[0])).blob();
+        const { data, width, height } = await m.pixelsOf(blob);
+        return [width, height, [...data].filter((_, at) => at % 4 === 1 && at % 7 === 1)]"""
+    width, height, green = run(modules, "preprocessing.js", body, f"/examples/{path.name}")
+    expected = np.asarray(Image.open(path).convert("RGBA")).astype(int)
+    assert expected.shape[:2] == (height, width)
+    difference = np.abs(np.array(green) - expected.ravel()[np.arange(expected.size) % 28 == 1])
+    assert difference.max() <= 2 and difference.mean() < 0.05
+
+
+@pytest.mark.parametrize("scoring", ["sigmoid", "softmax"])
+@pytest.mark.parametrize("nms_threshold", [None, 0.5])
+def test_detections_are_those_of_the_image_processor(
+    modules: Any, scoring: str, nms_threshold: float | None
+) -> None:
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 2, (1, 60, 4)).astype(np.float32)
+    boxes = random.uniform(0.2, 0.6, (1, 60, 4)).astype(np.float32)
+    boxes[0, 0, 2] = 0  # an empty box
+    processor = FocusDetrImageProcessor(scoring=scoring, nms_threshold=nms_threshold)
+    (expected,) = processor.post_process_object_detection(
+        {"logits": torch.from_numpy(logits), "pred_boxes": torch.from_numpy(boxes)},
+        threshold=0.3,
+        target_sizes=[(300, 500)],
+        top_k=50,
+    )
+    metadata = {
+        "image_processor": {"scoring": scoring, "nms_threshold": nms_threshold},
+        "num_detections": 50,
+        "class_names": ["a", "b", "c", "d"],
+    }
+    body = """const tensor = (values, dims) => ({ data: Float32Array.from(values), dims });
+        return m.found(tensor(v[0], [1, 60, 4]), tensor(v[1], [1, 60, 4]),
+            { width: 500, height: 300, threshold: 0.3, metadata: v[2] })"""
+    found = run(modules, "found.js", body, logits.ravel().tolist(), boxes.ravel().tolist(), metadata)
+    assert len(found) > 10
+    assert [each["label"] for each in found] == expected["labels"].tolist()
+    np.testing.assert_allclose([each["score"] for each in found], expected["scores"], atol=1e-6)
+    np.testing.assert_allclose([each["box"] for each in found], expected["boxes"], atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model as a page; skips where its runtime cannot be had."""
+    folder = tmp_path_factory.mktemp("web")
+    try:
+        runtime.copy_runtime(folder / "runtime")
+    except FocusDetrError as error:
+        pytest.skip(str(error))
+    return export("blood-cells", folder / "site", "web", image_size=SIZE, examples=SMEARS)
+
+
+def served(folder: Path) -> ThreadingHTTPServer:
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    Thread(target=server.serve_forever, daemon=True).start()
+    return server
+
+
+def test_the_page_finds_what_python_finds(browser: Any, site: Path) -> None:  # noqa: F811
+    """Boxes to 0.01 pixels of 640 x 480, scores to 0.0001."""
+    predictor = Predictor.from_pretrained(site / "model.onnx")
+    server = served(site)
+    with browser.new_context(accept_downloads=True) as context:
+        tab = context.new_page()
+        faults: list[str] = []
+        hosts: set[str] = set()
+        tab.on("pageerror", lambda error: faults.append(str(error)))
+        tab.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+        context.on("request", lambda request: hosts.add(request.url.split("/")[2]))
+        tab.goto(f"http://127.0.0.1:{server.server_port}/")
+        for number, path in enumerate(SMEARS):
+            tab.click(f".example >> nth={number}")
+            tab.wait_for_function(
+                "(title) => document.title.startsWith(title) && document.querySelector('.box')"
+                " && !document.querySelector('[aria-busy]')",
+                arg=path.stem,
+                timeout=120_000,
+            )
+            with tab.expect_download() as download:
+                tab.click('[data-save="json"]')
+            found = json.loads(Path(download.value.path()).read_text())["objects"]
+            (expected,) = predictor.predict(path)
+            assert len(found) == len(expected) > 3
+            assert [each["label"] for each in found] == expected.labels.tolist()
+            np.testing.assert_allclose([each["score"] for each in found], expected.scores, atol=1e-4)
+            np.testing.assert_allclose([each["box_xyxy"] for each in found], expected.boxes_xyxy, atol=0.01)
+        assert "Pictures stay in this browser" in tab.text_content("#where")
+        assert tab.inner_text('[data-figure="kept"]') == "30 %"
+        assert tab.locator(".pane-budget").is_hidden() and tab.locator("#heat-row").is_hidden()
+    server.shutdown()
+    assert hosts == {f"127.0.0.1:{server.server_port}"} and not faults
+
+
+def test_a_file_that_is_missing_is_said(browser: Any, site: Path, tmp_path: Path) -> None:  # noqa: F811
+    shutil.copytree(site, tmp_path / "site")
+    (tmp_path / "site" / "model.onnx").unlink()
+    server = served(tmp_path / "site")
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(f"http://127.0.0.1:{server.server_port}/")
+        tab.click(".example >> nth=0")
+        tab.wait_for_selector(".pane-notice .notice")
+        shutil.copy(site / "model.onnx", tmp_path / "site")
+        tab.click("text=Try again")
+        tab.wait_for_selector(".box", timeout=120_000)
+    server.shutdown()
+
+
+def test_the_folder_holds_licences_and_a_policy(site: Path) -> None:
+    assert "Microsoft" in (site / "runtime" / "LICENSE").read_text()
+    assert (site / "runtime" / "ThirdPartyNotices.txt").stat().st_size > 10_000
+    assert "Content-Security-Policy" in (site / "index.html").read_text()
+    assert not [file for file in site.rglob("*") if file.suffix == ".mjs"]
+    with pytest.raises(FocusDetrError, match="holds files"):
+        export("blood-cells", site, "web", image_size=SIZE)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"format": "web", "batch_size": 2}, "one by one"),
+        ({"format": "web", "examples": ["notes.txt"]}, "no picture that every browser shows"),
+        ({"format": "web", "examples": ["missing.png"]}, "missing.png: no such file"),
+        ({"format": "onnx", "output": "model.onnx", "examples": ["a.png"]}, "only of format 'web'"),
+    ],
+)
+def test_what_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    output = tmp_path / options.pop("output", "site")
+    with pytest.raises(FocusDetrError, match=message):
+        export("blood-cells", output, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
+    """A small archive in place of npm's, at an address where nothing is, and an empty cache."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:gz") as files:
+        for name in [*runtime.FILES, "package/other.js"]:
+            entry = tarfile.TarInfo(name)
+            entry.size = len(name)
+            files.addfile(entry, io.BytesIO(name.encode()))
+    content = stream.getvalue()
+    release = runtime.Release("tiny-1", "http://127.0.0.1:9/tiny-1.tgz", hashlib.sha256(content).hexdigest())
+    monkeypatch.setattr(runtime, "RELEASE", release)
+    monkeypatch.setenv("FOCUS_DETR_CACHE", str(tmp_path / "cache"))
+    return content
+
+
+def test_a_runtime_that_cannot_be_downloaded_is_put_there_by_hand(archive: bytes, tmp_path: Path) -> None:
+    with pytest.raises(FocusDetrError, match=r"by hand|By hand: put tiny-1.tgz \(sha256 ") as caught:
+        runtime.copy_runtime(tmp_path / "runtime")
+    by_hand = tmp_path / "cache" / "by-hand" / "tiny-1"
+    assert str(by_hand) in str(caught.value)
+    (by_hand / "tiny-1.tgz").write_bytes(archive[:-5])
+    with pytest.raises(FocusDetrError, match="damaged, or another file"):
+        runtime.copy_runtime(tmp_path / "runtime")
+    (by_hand / "tiny-1.tgz").write_bytes(archive)
+    runtime.copy_runtime(tmp_path / "runtime")
+    assert {file.name for file in (tmp_path / "runtime").iterdir()} == {
+        *runtime.FILES.values(),
+        "LICENSE",
+        "ThirdPartyNotices.txt",
+    }
+
+
+def test_a_runtime_is_downloaded_once(
+    archive: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "npm").mkdir()
+    (tmp_path / "npm" / "tiny-1.tgz").write_bytes(archive)
+    server = served(tmp_path / "npm")
+    address = f"http://127.0.0.1:{server.server_port}/tiny-1.tgz"
+    release = runtime.Release("tiny-1", address, runtime.RELEASE.sha256)
+    monkeypatch.setattr(runtime, "RELEASE", release)
+    runtime.copy_runtime(tmp_path / "one")
+    server.shutdown()
+    server.server_close()
+    runtime.copy_runtime(tmp_path / "two")
+    assert (tmp_path / "two" / "ort.js").read_text() == "package/dist/ort.wasm.min.mjs"
