@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from focus_detr.losses.targets import Matches, Targets, denoising_matches
+from focus_detr.losses.targets import Matches, Predictions, Targets, denoising_matches, overlapping_matches
 
 
 def test_images_are_padded_to_the_richest():
@@ -35,3 +35,23 @@ def test_several_tables_stay_apart():
     tables = [np.arange(6).reshape(3, 2), np.zeros((3, 0), np.int64), np.arange(3).reshape(3, 1)]
     for table, matches in zip(tables, Matches.on_device(tables, torch.device("cpu")), strict=True):
         assert np.stack([matches.image, matches.query, matches.object]).tolist() == table.tolist()
+
+
+def test_every_prediction_that_overlaps_an_object_answers_for_the_one_it_overlaps_most():
+    labels = [
+        {
+            "class_labels": torch.tensor([3, 4]),
+            "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.6, 0.5, 0.2, 0.2]]),
+        },
+        {"class_labels": torch.zeros(0, dtype=torch.int64), "boxes": torch.zeros(0, 4)},
+    ]
+    near, between, far = [0.5, 0.5, 0.2, 0.2], [0.57, 0.5, 0.2, 0.2], [0.1, 0.1, 0.2, 0.2]
+    boxes = torch.tensor([[near, between, far, near], [[0.0, 0.0, 0.0, 0.0], near, far, far]])
+    valid = torch.ones(2, 4, dtype=torch.bool)
+    valid[0, 3] = False
+    found = overlapping_matches(
+        Predictions(torch.zeros(2, 4, 9), boxes, Targets.of(labels), valid=valid), 0.5
+    )
+    assert torch.stack([found.image, found.query, found.object]).T.tolist() == [[0, 0, 0], [0, 1, 1]]
+    none = overlapping_matches(Predictions(torch.zeros(1, 4, 9), boxes[:1], Targets.of(labels[1:])), 0.5)
+    assert len(none.image) == len(none.query) == len(none.object) == 0

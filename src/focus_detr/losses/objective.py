@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
-from focus_detr.losses.criterion import SetCriterion, Weights, num_boxes
+from focus_detr.losses.criterion import SetCriterion, Weights, mean_of_processes, num_boxes
 from focus_detr.losses.matcher import CLASS_EPS, HungarianMatcher
 from focus_detr.losses.quality import MatchabilityCriterion, VarifocalCriterion
 from focus_detr.losses.softmax import SoftmaxCriterion, SoftmaxMatcher
-from focus_detr.losses.targets import Labels, Matches, Predictions, Targets, denoising_matches
+from focus_detr.losses.targets import (
+    Labels,
+    Matches,
+    Predictions,
+    Targets,
+    denoising_matches,
+    overlapping_matches,
+)
 from focus_detr.structures.boxes import EPS
 
 if TYPE_CHECKING:
     from focus_detr.structures.memory import DecoderOutput
     from focus_detr.structures.queries import Queries
+
+_ANSWERING = 0.5  # overlap from which one of several proposals answers for an object
 
 CLASS_LOSSES: dict[str, type[SetCriterion]] = {
     "focal": SetCriterion,
@@ -34,6 +44,8 @@ class Objective:
         eps: added to the areas that overlaps are divided by.
         class_eps: added to probabilities in the focal cost's logarithms.
         class_loss: of `CLASS_LOSSES`, of hosts that score each class by itself.
+        proposals_repeat: several proposals may answer for one object (`overlapping_matches`), of hosts that
+            settle it later.
         least_overlap: matches that overlap less teach no box (see `SetCriterion`).
         no_object_weight: the last class is "no object", classes exclude each other, and a query that answers
             for nothing counts so much; None for focal losses of each class by itself.
@@ -50,7 +62,9 @@ class Objective:
         class_eps: float = CLASS_EPS,
         class_loss: str = "focal",
         least_overlap: float = 0.0,
+        proposals_repeat: bool = False,
     ) -> None:
+        self.proposals_repeat = proposals_repeat
         matching = (costs.classes, costs.bbox, costs.giou, alpha, gamma, eps, class_eps)
         self.criterion: SetCriterion
         if no_object_weight is None:
@@ -64,7 +78,8 @@ class Objective:
         criterion, denoising, device = self.criterion, decoded.denoising, decoded.boxes[0].device
         count, targets = num_boxes(labels, device), Targets.of(labels)
         skip = decoded.num_denoising
-        sets = [] if decoded.queries is None else [_proposed(decoded.queries, targets)]
+        proposed = [] if decoded.queries is None else [_proposed(decoded.queries, targets)]
+        sets = [] if self.proposals_repeat else proposed
         noised: dict[str, Predictions] = {}  # by the suffix of their layer
         for j, (logits, boxes) in enumerate(zip(decoded.logits, decoded.boxes, strict=True)):
             suffix = "" if j == len(decoded.logits) - 1 else f"_{j}"
@@ -78,6 +93,10 @@ class Objective:
         matches = Matches.on_device(tables, device)
 
         losses: dict[str, Tensor] = {}
+        for each in proposed if self.proposals_repeat else []:
+            many = overlapping_matches(each, _ANSWERING)
+            answers = torch.full((), float(len(many.image)), device=device)
+            losses |= criterion.losses(each, many, mean_of_processes(answers))
         for each, found in zip(sets, matches, strict=False):  # the last ones may be the denoising queries'
             losses |= criterion.losses(each, found, count)
             if denoising is not None and each.suffix in noised:

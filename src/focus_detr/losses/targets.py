@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from focus_detr.structures.boxes import cxcywh_to_xyxy, intersection_over_union
+
 Labels = list[dict[str, Tensor]]
 
 
@@ -78,6 +80,26 @@ class Matches:
         joint = torch.from_numpy(np.concatenate([np.zeros((3, 0), np.int64), *tables], 1))
         joint = joint.to(device, non_blocking=True)
         return [cls(*part) for part in joint.split([table.shape[1] for table in tables], 1)]
+
+
+def overlapping_matches(each: Predictions, least: float) -> Matches:
+    """Every prediction answers for the object that it overlaps most, by ``least`` (IoU) at least.
+
+    One-to-many, as detectors match whose duplicates are suppressed afterwards.
+    """
+    boxes, objects = cxcywh_to_xyxy(each.boxes.detach()), cxcywh_to_xyxy(each.targets.boxes)
+    if not objects.shape[1]:
+        none = torch.zeros(0, dtype=torch.int64, device=boxes.device)
+        return Matches(none, none, none)
+    overlap = intersection_over_union(boxes[:, :, None], objects[:, None].to(boxes.dtype))  # (B,Q,T)
+    counts = torch.tensor(each.targets.counts, device=boxes.device)
+    real = torch.arange(objects.shape[1], device=boxes.device) < counts[:, None]  # (B,T)
+    most, nearest = overlap.masked_fill(~real[:, None], -1.0).max(-1)  # (B,Q) both
+    answers = most >= least
+    if each.valid is not None:
+        answers = answers & each.valid
+    image, query = answers.nonzero(as_tuple=True)
+    return Matches(image, query, nearest[image, query])
 
 
 def denoising_matches(counts: Sequence[int], slots: int, groups: int) -> np.ndarray:

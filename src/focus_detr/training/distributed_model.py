@@ -21,6 +21,7 @@ from focus_detr.training.sharding import (
     shard,
     sharding_plugin,
 )
+from focus_detr.training.start_share import StartShare
 
 
 class DistributedModel:
@@ -30,6 +31,7 @@ class DistributedModel:
         called: what a step calls; the gradients of all processes meet in it.
         trained: whose parameters the optimiser changes; in shards where the run is.
         average: `build_ema`'s, where the recipe asks for one; its ``module`` is held as ``trained`` is.
+        start: the weights a run started from, where the recipe keeps a share of them.
         plain_class: of the model that was given; sharding changes that of ``trained``.
     """
 
@@ -42,6 +44,7 @@ class DistributedModel:
         if recipe.channels_last and plugin is None:  # a shard is contiguous
             _to_channels_last(model)
         self.trained = model
+        self.start = StartShare(model, recipe.start_share) if recipe.start_share else None
         self.average = None
         if recipe.ema_decay:
             self.average = build_ema(self.trained, recipe.ema_decay, recipe.ema_warmup * total_steps)
@@ -77,8 +80,8 @@ class DistributedModel:
         return all(bool(part_of(each).isfinite().all()) for each in self.trained.parameters())
 
     def whole(self, averaged: bool = True) -> PreTrainedModel:
-        """The model as people use it, with all its weights: a copy where this process holds but a shard, and
-        all processes ask for it at the same time.
+        """The model with all its weights: a copy where this process holds but a shard, and all processes ask
+        for it at the same time.
 
         Args:
             averaged: with the averaged weights, where there are any.
@@ -87,6 +90,10 @@ class DistributedModel:
         if self.skeleton is None:
             return cast(PreTrainedModel, model)
         return self.skeleton.filled(gathered(model.state_dict())).to(self.accelerator.device)
+
+    def finished(self) -> PreTrainedModel:
+        """The model as people use it: `whole`, of averaged weights, with its share of the start."""
+        return self.whole() if self.start is None else self.start.mixed(self.whole())
 
 
 def _broadcast(model: PreTrainedModel) -> None:

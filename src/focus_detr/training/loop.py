@@ -84,7 +84,11 @@ class TrainingLoop:
         self.model = DistributedModel(model, recipe, total, accelerator)
         self.updater = Updater(self.model.trained, recipe, total, self.device)
         self.means = Means()
-        parts: dict[str, Any] = {**self.updater.parts, "ema.pt": self.model.average}
+        parts: dict[str, Any] = {
+            **self.updater.parts,
+            "ema.pt": self.model.average,
+            "start.pt": self.model.start,
+        }
         parts["task.pt"] = task if task.state_dict() else None
         self.checkpointer = Checkpointer(
             accelerator, output / "checkpoints", self.model, parts, image_processor
@@ -204,7 +208,7 @@ class TrainingLoop:
         if self.evaluator is None or not (last or (every and epoch % every == 0)):
             return
         self.evaluating = True
-        metrics = evaluate_together(self.evaluator, self.model.whole(), self.accelerator)
+        metrics = evaluate_together(self.evaluator, self.model.finished(), self.accelerator)
         self.evaluating = False
         if self.state.best_ap is None or metrics["AP"] > self.state.best_ap:
             self.state.best_ap, self.state.best_step = metrics["AP"], self.state.step
@@ -216,8 +220,8 @@ class TrainingLoop:
     # Saving and going on
 
     def save_trained_model(self, folder: Path) -> None:
-        """Write the model, of averaged weights where there are any, as a folder ``from_pretrained`` loads."""
-        model = self.model.whole()
+        """Write the finished model (`DistributedModel.finished`) as a folder ``from_pretrained`` loads."""
+        model = self.model.finished()
         if self.first:
             with replaced_folder(folder) as writing:
                 save_model(model, self.image_processor, writing)

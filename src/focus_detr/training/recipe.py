@@ -67,6 +67,9 @@ class Recipe:
     """Decay of the weights' moving average, which is then what is evaluated and saved; 0 switches it off."""
     ema_warmup: float = 0.05
     """Share of the run over which the decay grows (a time constant), and that the average spans at most."""
+    start_share: float = 0.0
+    """Share of the weights started from in those evaluated and saved, of a model that is trained on
+    (`StartShare`); 0 keeps none."""
 
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Autocast for GPUs; on CPUs depthwise convolutions train many times slower in bf16 than in fp32."""
@@ -250,6 +253,8 @@ class Recipe:
                 refuse(key, "must lie in [0, 1]")
         if not 0 <= self.ema_decay < 1:
             refuse("ema_decay", "must lie in [0, 1); 0.999 to 0.9999 are usual, 0 is off")
+        if not 0 <= self.start_share < 1:
+            refuse("start_share", "must lie in [0, 1); 0.5 is half way back to the start, 0 is off")
         if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
             refuse("betas", "must be two numbers in [0, 1); AdamW's usual ones are [0.9, 0.999]")
         if list(self.lr_drops) != sorted(self.lr_drops) or any(drop <= 0 for drop in self.lr_drops):

@@ -53,10 +53,23 @@ def build_model(
             f"the model detects {names}, the data set has {list(dataset.class_names)}; resume with the data "
             "of the run, or start a new one from the model's folder"
         )
+    if recipe.start_share and checkpoint is None:
+        _check_start_share(recipe, report)
     detector.config.training_recipe = recipe.to_dict()
     if recipe.gradient_checkpointing:
         _checkpoint_activations(detector)
     return detector, report
+
+
+def _check_start_share(recipe: Recipe, report: Any) -> None:
+    if report is None:
+        why, remedy = "no trained model is started from", "name one"
+    elif random := [*report.adapted, *report.new]:
+        why = f"{', '.join(random)} would keep a share of random numbers"
+        remedy = "train on the classes that the model knows"
+    else:
+        return
+    raise FocusDetrError(f"start_share={recipe.start_share}: {why}; set it to 0, or {remedy}")
 
 
 def new_model(name: str, recipe: Recipe, dataset: DetectionDataset) -> FocusDetrForObjectDetection:

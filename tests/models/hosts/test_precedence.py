@@ -42,13 +42,34 @@ def test_a_detector_s_queries_are_told_image_by_image():
     assert (model(pixels, mask).logits - told.logits).abs().max() > 1e-6
 
 
-def test_proposals_may_repeat_themselves_where_queries_are_told():
+def test_proposals_are_taught_one_to_many_where_queries_are_told():
     labels = [{"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.4, 0.5, 0.3, 0.4]]).double()}]
     labels[0]["size"] = torch.tensor([64, 96])
+    found = {}
     for told in (False, True):
         model = small_model(host_options={"content_from_memory": True, "precedence": told})
-        parts = model(image(64, 96)[None], labels=labels).loss_dict
-        assert (parts["loss_class_enc"] == 0) == told and parts["loss_bbox_enc"] > 0
+        found[told] = model(image(64, 96)[None], labels=labels).loss_dict
+    # The decoder's losses are one-to-one all the same.
+    assert found[True]["loss_class_enc"] != found[False]["loss_class_enc"]
+    assert found[True].keys() == found[False].keys()
+
+
+def test_of_proposals_on_one_object_none_unlearns_it():
+    from focus_detr.losses.criterion import Weights
+    from focus_detr.losses.objective import Objective
+    from focus_detr.structures.memory import DecoderOutput
+    from focus_detr.structures.queries import Queries
+
+    boxes = torch.tensor([[[0.5, 0.5, 0.2, 0.2], [0.5, 0.5, 0.22, 0.2], [0.1, 0.1, 0.1, 0.1]]])
+    labels = [{"class_labels": torch.tensor([1]), "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2]])}]
+    for repeat in (False, True):
+        logits = torch.zeros(1, 3, 2, requires_grad=True)
+        queries = Queries(torch.zeros(1, 3, 4), boxes, logits, boxes, None)
+        objective = Objective(Weights(), Weights(), proposals_repeat=repeat)
+        decoded = DecoderOutput([], [], logits=[logits.detach()], boxes=[boxes], queries=queries)
+        objective(decoded, labels)["loss_class_enc"].backward()
+        rises = (logits.grad[0, :, 1] < 0).tolist()
+        assert rises == ([True, True, False] if repeat else [True, False, False])
 
 
 def test_boxes_from_cells_are_refused_where_a_policy_has_boxes_of_its_own():

@@ -47,7 +47,8 @@ class DinoOptions(NoiseOptions, KeyAwareOptions):
     """Proposals start from the cells of their tokens, and boxes move in units of their sides, as in detectors
     with anchors; otherwise proposals start from fixed sizes, and boxes move as logits."""
     precedence: bool = False
-    """Queries are told how much they overlap one of their class that comes before them."""
+    """Queries are told how much they overlap one of their class that comes before them; proposals may then
+    repeat themselves, and are taught one-to-many."""
     class_loss: str = "focal"
     """What a class is taught: "focal", to be 1 where a match is; "varifocal" and "matchability" (DEIM), to be
     as likely as the match's box fits."""
@@ -76,7 +77,9 @@ class DinoHost(Host):
         self.box_heads = Layers(BoxHead(c.d_model) for _ in range(c.decoder_layers))
         self.precedence = Precedence(c.d_model) if self.options.precedence else None
         o = self.options
-        self.objective = objective_of(c, class_loss=o.class_loss, least_overlap=o.least_overlap)
+        self.objective = objective_of(
+            c, class_loss=o.class_loss, least_overlap=o.least_overlap, proposals_repeat=o.precedence
+        )
         self.quirks = c.switches
 
     @classmethod
@@ -155,9 +158,6 @@ class DinoHost(Host):
 
     def losses(self, decoded: DecoderOutput, labels: Labels) -> dict[str, Tensor]:
         parts = self.objective(decoded, labels)
-        if self.precedence is not None:
-            # Proposals may repeat themselves where queries are told so; one-to-one they unlearn objects.
-            parts["loss_class_enc"] = 0.0 * parts["loss_class_enc"]
         if decoded.denoising is None and self.training:
             # Distributed training wants every parameter in every step, also in one without objects.
             parts["loss_class"] = parts["loss_class"] + 0.0 * self.label_embedding.weight.sum()

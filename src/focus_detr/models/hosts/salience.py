@@ -54,7 +54,12 @@ class SalienceHost(DinoHost):
         # The original adds nothing to areas, and fails on empty boxes; this is lost in any that is not.
         o = self.options
         self.objective = objective_of(
-            c, eps=1e-20, class_eps=1e-6, class_loss=o.class_loss, least_overlap=o.least_overlap
+            c,
+            eps=1e-20,
+            class_eps=1e-6,
+            class_loss=o.class_loss,
+            least_overlap=o.least_overlap,
+            proposals_repeat=o.precedence,
         )
 
     @classmethod
