@@ -79,10 +79,12 @@ class LiveService:
     """An application behind a real socket on this machine."""
 
     def __init__(self, app, **settings) -> None:
-        from focus_detr.service.server import make_server
+        import uvicorn
+
+        from focus_detr.service.server import configure
 
         self.app = app
-        self.server = make_server(app, ServiceSettings(**settings), "127.0.0.1", 0)
+        self.server = uvicorn.Server(configure(app, ServiceSettings(**settings), "127.0.0.1", 0))
         self._thread = threading.Thread(target=self.server.run, daemon=True)
         self._thread.start()
         deadline = time.monotonic() + 10
@@ -97,7 +99,6 @@ class LiveService:
 
     def stop(self) -> None:
         """As SIGTERM does; returns when the last accepted request has been answered."""
-        self.app.state.service.draining = True
         self.server.should_exit = True
         self._thread.join(30)
         assert not self._thread.is_alive()

@@ -274,7 +274,7 @@ def test_readiness_ends_before_the_service_does():
         ({"timeout": 0}, "timeout=0"),
         ({"max_queue": True}, "max_queue=True"),
         ({"max_batch": 0}, "max_batch=0"),
-        ({"memory_megabytes": 0.1}, "memory_megabytes"),
+        ({"memory_megabytes": 0}, "memory_megabytes"),
         ({"api_keys": ("short",)}, "16 printable"),
         ({"allow_origins": ("example.org",)}, "no origin"),
         ({"allow_urls": ("http://example.org",)}, "no host"),

@@ -35,9 +35,8 @@ def rest_of(channel):
     return data
 
 
-def test_silent_slow_and_half_open_clients_block_nobody(monkeypatch):
-    monkeypatch.setattr("focus_detr.service.protocol.HEADER_SECONDS", 1.0)
-    with live_service(body_timeout=1.0, max_queue=20) as live:
+def test_silent_slow_and_half_open_clients_block_nobody():
+    with live_service(header_timeout=1.0, body_timeout=1.0, max_queue=20) as live:
         silent = [live.connect() for _ in range(20)]
         slow = [live.connect() for _ in range(10)]
         for channel in slow:
@@ -59,9 +58,8 @@ def test_silent_slow_and_half_open_clients_block_nobody(monkeypatch):
         assert state.in_flight == 0 and state.room.used == 0
 
 
-def test_headers_that_drip_in_have_an_end(monkeypatch):
-    monkeypatch.setattr("focus_detr.service.protocol.HEADER_SECONDS", 0.6)
-    with live_service() as live:
+def test_headers_that_drip_in_have_an_end():
+    with live_service(header_timeout=0.6) as live:
         channel = live.connect()
         ended = None
         for byte in b"GET /healthz HTTP/1.1\r\nHost: " + b"a" * 100:
@@ -84,9 +82,8 @@ def test_headers_that_drip_in_have_an_end(monkeypatch):
         assert again.recv(10) == b""
 
 
-def test_a_body_that_nobody_reads_is_not_read_for_ever(monkeypatch):
-    monkeypatch.setattr("focus_detr.service.protocol.LINGER_SECONDS", 0.5)
-    with live_service(max_megabytes=1) as live:
+def test_a_body_that_nobody_reads_is_not_read_for_ever():
+    with live_service(linger=0.5, max_megabytes=1) as live:
         channel = live.connect()
         channel.sendall(
             HEAD.replace(str(len(PICTURE)).encode(), b"900000000").replace(b"close", b"keep-alive")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from pathlib import Path
 from typing import Annotated
@@ -82,6 +81,21 @@ def serve(
         ),
     ] = None,
     page: Annotated[bool, typer.Option(help="Serve a page at / to try the models in.")] = True,
+    jobs: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of jobs (POST /v1/jobs), which are finished even if the service dies meanwhile."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Processes that answer, each with its own models, started anew when one dies; this process "
+            "answers if absent.",
+        ),
+    ] = None,
     grace: Annotated[
         float, typer.Option(help="Seconds that accepted requests have after SIGTERM or Ctrl-C.")
     ] = 30.0,
@@ -95,9 +109,6 @@ def serve(
     from focus_detr.service.packages import need_serve
 
     need_serve()
-    if log_format not in ("json", "text"):
-        raise FocusDetrError(f"--log-format {log_format!r}: must be json or text")
-
     from focus_detr.service.settings import ServiceSettings
 
     settings = ServiceSettings(
@@ -117,27 +128,21 @@ def serve(
         api_keys=_keys(api_key_file),
         allow_origins=tuple(allow_origin or ()),
         allow_urls=tuple(allow_url or ()),
+        jobs=jobs,
         page=page,
     )
     for model in settings.named_models().values():
         resolve_model(model)  # a wrong name is said before torch is loaded
-    if log_format == "json":
-        from focus_detr.service.logs import log_as_json
-
-        log_as_json()
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)
-
-    from focus_detr.service import create_app
-    from focus_detr.service.server import make_server
-
-    app = create_app(settings)
-    logging.getLogger("uvicorn").setLevel(logging.INFO)
     if host not in ("127.0.0.1", "localhost", "::1") and not settings.api_keys:
         note(f"anyone who reaches {host}:{port} may use this service; --api-key-file asks for a key")
-    make_server(app, settings, host, port).run()
+
+    from focus_detr.service.logs import FORMATS
+    from focus_detr.service.server import WorkerApp
+    from focus_detr.service.server import serve as run
+
+    if log_format not in FORMATS:
+        raise FocusDetrError(f"--log-format {log_format!r}: must be one of {', '.join(FORMATS)}")
+    run(WorkerApp(settings, log_format, threads), host, port, workers)
 
 
 def _keys(file: Path | None) -> tuple[str, ...]:

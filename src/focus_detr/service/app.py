@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -15,8 +16,9 @@ from starlette.middleware.cors import CORSMiddleware
 from focus_detr._version import __version__
 from focus_detr.service.errors import ServiceError, of_status
 from focus_detr.service.gate import Gate
+from focus_detr.service.jobs import Journal, Runner
 from focus_detr.service.page_routes import add_page
-from focus_detr.service.routes import detecting, operating
+from focus_detr.service.routes import detecting, jobs, operating
 from focus_detr.service.settings import ServiceSettings
 from focus_detr.service.state import ServiceState
 
@@ -30,9 +32,14 @@ def build_app(settings: ServiceSettings, predictors: dict[str, Any] | None = Non
     """See `focus_detr.service.create_app`."""
     state = ServiceState(settings, predictors)
 
+    runner = None if settings.jobs is None else Runner(state, _journal(settings, settings.jobs))
+
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        yield
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, Any]]:
+        # What connections are told, too (see `PatientProtocol`).
+        yield {"settings": settings}
+        if runner is not None:
+            runner.close()
         state.close()
 
     app = FastAPI(
@@ -47,6 +54,8 @@ def build_app(settings: ServiceSettings, predictors: dict[str, Any] | None = Non
     app.state.service = state
     app.include_router(detecting.router(state))
     app.include_router(operating.router(state))
+    if runner is not None:
+        app.include_router(jobs.router(state, runner))
     add_page(app, settings)
     app.add_exception_handler(ServiceError, _told)
     app.add_exception_handler(HTTPException, _of_framework)
@@ -62,6 +71,10 @@ def build_app(settings: ServiceSettings, predictors: dict[str, Any] | None = Non
             expose_headers=["Retry-After", "X-Request-ID"],
         )
     return app
+
+
+def _journal(settings: ServiceSettings, folder: Path) -> Journal:
+    return Journal(folder, settings.max_jobs, settings.job_hours)
 
 
 def _told(request: Request, error: Exception) -> JSONResponse:

@@ -31,8 +31,22 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(finite(line), default=str, allow_nan=False)
 
 
-def log_as_json() -> None:
-    """Every line of this process's log, whoever writes it, on stderr as JSON."""
+FORMATS = ("json", "text")
+
+
+def start_log(format: str) -> None:
+    """Every line of this process's log, whoever writes it, on stderr in one of `FORMATS`."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler.setFormatter(
+        JsonFormatter() if format == "json" else _Text("%(asctime)s %(levelname)s %(message)s")
+    )
     logging.basicConfig(handlers=[handler], force=True)
+    for name in ("focus_detr", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.INFO)
+
+
+class _Text(logging.Formatter):
+    """Lines for people, without control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), _LONGEST)

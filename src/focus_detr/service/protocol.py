@@ -4,34 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from typing import Any
+from typing import TYPE_CHECKING
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from focus_detr.service.errors import ServiceError
 
-HEADER_SECONDS = 10.0
-LINGER_SECONDS = 5.0
+if TYPE_CHECKING:
+    from focus_detr.service.settings import ServiceSettings
 
 
 class PatientProtocol(H11Protocol):
     """uvicorn's HTTP/1.1, with an end to its patience and errors in JSON.
 
-    Attributes:
-        most: connections open at once.
+    How many connections may be open and how long they wait is in the application's settings, which its
+    lifespan hands on.
     """
-
-    most = 512
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self._settings: ServiceSettings = self.app_state["settings"]
         self._patience: asyncio.TimerHandle | None = None
-        if len(self.connections) > self.most:
+        if len(self.connections) > self._settings.max_connections:
             self.connections.discard(self)
             transport.abort()
             return
-        self._be_patient(HEADER_SECONDS)
+        self._be_patient(self._settings.header_timeout)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_patience()
@@ -41,7 +40,7 @@ class PatientProtocol(H11Protocol):
         super().handle_events()
         state = self.conn.their_state
         if state is h11.IDLE and self.conn.trailing_data[0] and self._patience is None:
-            self._be_patient(HEADER_SECONDS)  # the next request of this connection has begun
+            self._be_patient(self._settings.header_timeout)  # the next request of this connection has begun
         elif state is not h11.IDLE and self.cycle is not None and not self.cycle.response_complete:
             self._end_patience()  # from here on the gate's limits hold
 
@@ -49,7 +48,7 @@ class PatientProtocol(H11Protocol):
         super().on_response_complete()
         if self.conn.their_state is h11.SEND_BODY:
             # Answered before its body was read: what still comes is thrown away, for a while.
-            self._be_patient(LINGER_SECONDS)
+            self._be_patient(self._settings.linger)
 
     def send_400_response(self, msg: str) -> None:
         status, code = (431, "headers_too_large") if "too large" in msg.lower() else (400, "bad_request")
@@ -77,8 +76,3 @@ class PatientProtocol(H11Protocol):
     def _give_up(self) -> None:
         if not self.transport.is_closing():
             self.transport.close()
-
-
-def protocol_of(most: int) -> Any:
-    """The protocol with a number of connections of its own."""
-    return type("LimitedProtocol", (PatientProtocol,), {"most": most})

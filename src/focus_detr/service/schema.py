@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -134,6 +134,17 @@ class BatchItem(BaseModel):
 class BatchAnswer(BaseModel):
     results: list[BatchItem]
     request_id: str
+
+
+class JobOf(BaseModel):
+    """A job: so many pictures, so many of them answered, so many of these with an error."""
+
+    id: str
+    status: Literal["queued", "running", "done"]
+    created: float
+    pictures: int
+    done: int
+    failed: int
 
 
 class Address(BaseModel):

@@ -1,39 +1,72 @@
-"""The server: one process that answers until it is told to end."""
+"""The server: this process, or several under its eyes, that answer until told to end."""
 
 from __future__ import annotations
 
-from types import FrameType
-from typing import TYPE_CHECKING
+import logging
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
+from uvicorn.config import STARTUP_FAILURE
+from uvicorn.supervisors import Multiprocess
 
-from focus_detr.service.protocol import protocol_of
+from focus_detr.errors import FocusDetrError
+from focus_detr.service import create_app
+from focus_detr.service.logs import start_log
+from focus_detr.service.memory import free_memory
+from focus_detr.service.protocol import PatientProtocol
+from focus_detr.service.settings import ServiceSettings
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-    from focus_detr.service.settings import ServiceSettings
+logger = logging.getLogger(__name__)
+
+_MEGABYTE = 2**20
+_STARTING = 300
+"""Seconds after which a worker that says nothing is taken for hung; loading a model may take some."""
 
 
-class _Server(uvicorn.Server):
-    """Says to the application that the end has begun: what comes on open connections is then refused."""
+@dataclass(frozen=True)
+class WorkerApp:
+    """Makes the application in a process of its own.
 
-    def __init__(self, config: uvicorn.Config, app: FastAPI) -> None:
-        super().__init__(config)
-        self._app = app
+    Attributes:
+        threads: of a model on a CPU; None for torch's own choice.
+    """
 
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._app.state.service.draining = True
-        super().handle_exit(sig, frame)
+    settings: ServiceSettings
+    log_format: str = "json"
+    threads: int | None = None
+
+    def __call__(self) -> FastAPI:
+        start_log(self.log_format)
+        if self.threads is not None:
+            import torch
+
+            torch.set_num_threads(self.threads)
+        return create_app(self.settings)
+
+    def in_worker(self) -> FastAPI:
+        """As a call, but what cannot be used ends the parent, too, which would start it again for ever."""
+        try:
+            return self()
+        except FocusDetrError as error:
+            logger.error("%s", error)
+            sys.exit(STARTUP_FAILURE)
 
 
-def make_server(app: FastAPI, settings: ServiceSettings, host: str, port: int) -> uvicorn.Server:
-    """A server of ``app``, to be run by its `run`."""
-    config = uvicorn.Config(
+def configure(
+    app: Callable[..., Any], settings: ServiceSettings, host: str, port: int, **more: Any
+) -> uvicorn.Config:
+    """uvicorn's configuration for ``app``."""
+    return uvicorn.Config(
         app,
         host=host,
         port=port,
-        http=protocol_of(settings.max_connections),
+        http=PatientProtocol,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -41,7 +74,36 @@ def make_server(app: FastAPI, settings: ServiceSettings, host: str, port: int) -
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=20,
-        timeout_graceful_shutdown=int(settings.grace),
+        timeout_graceful_shutdown=max(1, round(settings.grace)),
         h11_max_incomplete_event_size=32 * 1024,
+        **more,
     )
-    return _Server(config, app)
+
+
+def serve(app: WorkerApp, host: str, port: int, workers: int | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; what was accepted is finished first.
+
+    Args:
+        workers: processes that answer, each with its own models; one that dies is started anew. None: this
+            process answers.
+
+    Raises:
+        FocusDetrError: a model cannot be loaded.
+    """
+    if workers is None:
+        uvicorn.Server(configure(app(), app.settings, host, port)).run()
+        return
+    start_log(app.log_format)
+    if app.settings.memory_megabytes is None:
+        share = free_memory() / 2 / workers / _MEGABYTE
+        app = replace(app, settings=replace(app.settings, memory_megabytes=share))
+    config = configure(
+        app.in_worker,
+        app.settings,
+        host,
+        port,
+        factory=True,
+        workers=workers,
+        timeout_worker_healthcheck=_STARTING,
+    )
+    Multiprocess(config, sockets=[config.bind_socket()]).run()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -33,6 +33,8 @@ class ServiceSettings:
         body_timeout: seconds that its body may take of them.
         url_timeout: seconds that a picture's fetching may take of them.
         memory_megabytes: what bodies and pictures in work may take together; None is half of what is free.
+        header_timeout: seconds that a connection has for a request's headers.
+        linger: seconds that a body may go on arriving that was refused.
         max_connections: open at once; more are closed unanswered.
         grace: seconds that accepted requests have after SIGTERM.
         api_keys: of which each request to `/v1/`, `/metrics` and `/openapi.json` must carry one; none asks
@@ -41,6 +43,9 @@ class ServiceSettings:
         allow_urls: hosts whose pictures may be fetched, as ``images.example.org``, ``*.example.org``,
             ``images.example.org:8443`` or ``*``; never addresses in private networks.
         jobs: folder of jobs that outlive the process; None serves none.
+        max_jobs: kept at once, finished ones included; what comes beyond is answered 429.
+        max_job_files: pictures of one job.
+        job_hours: that finished jobs are kept.
         page: whether there is a page at ``/``.
     """
 
@@ -57,35 +62,29 @@ class ServiceSettings:
     body_timeout: float = 15.0
     url_timeout: float = 10.0
     memory_megabytes: float | None = None
+    header_timeout: float = 10.0
+    linger: float = 5.0
     max_connections: int = 512
     grace: float = 30.0
     api_keys: tuple[str, ...] = ()
     allow_origins: tuple[str, ...] = ()
     allow_urls: tuple[str, ...] = ()
     jobs: Path | None = None
+    max_jobs: int = 1000
+    max_job_files: int = 1000
+    job_hours: float = 168.0
     page: bool = True
 
     def __post_init__(self) -> None:
-        for name in (
-            "max_wait",
-            "timeout",
-            "body_timeout",
-            "url_timeout",
-            "grace",
-            "max_megabytes",
-            "max_megapixels",
-        ):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e6:
-                raise FocusDetrError(f"{name}={value!r}: must be a number above 0")
-        for name in ("max_batch", "max_queue", "max_files", "max_connections"):
-            value = getattr(self, name)
-            if value is None and name == "max_batch":
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
                 continue
-            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100_000:
-                raise FocusDetrError(f"{name}={value!r}: must be a whole number, 1 or more")
-        if self.memory_megabytes is not None and not 1 <= self.memory_megabytes < 1e9:
-            raise FocusDetrError(f"memory_megabytes={self.memory_megabytes!r}: must be a number, 1 or more")
+            number = isinstance(value, int | float) and not isinstance(value, bool)
+            if str(field.type).startswith("float") and not (number and 0 < value < 1e9):
+                raise FocusDetrError(f"{field.name}={value!r}: must be a number above 0")
+            if str(field.type).startswith("int") and not (isinstance(value, int) and number and value > 0):
+                raise FocusDetrError(f"{field.name}={value!r}: must be a whole number, 1 or more")
         for key in self.api_keys:
             if len(key) < _SHORTEST_KEY or not key.isascii() or not key.isprintable() or " " in key:
                 raise FocusDetrError(
