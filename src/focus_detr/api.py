@@ -88,6 +88,8 @@ class FocusDetr:
         tile: int | str | None = None,
         overlap: float | None = None,
         deadline: float | str | None = None,
+        track: bool = False,
+        detect_every: int = 1,
         keep_images: bool = False,
         **options: Any,
     ) -> list[Detections]:
@@ -109,6 +111,8 @@ class FocusDetr:
             deadline: time for one picture, seconds or as in "50ms": each gets the largest budget that meets
                 it on this machine, and says it (`detections.budget`); at most ``budget``, or else what the
                 model was trained for.
+            track: number the objects of videos, the same from frame to frame (`detections.track_ids`).
+            detect_every: frames of a tracked video from one that is detected to the next.
             keep_images: keep each image with its detections, for drawing.
             options: of sources: `every` n-th frame of videos, or `fps` of them, and what one image may cost,
                 `timeout`, `max_megabytes`, `max_pixels`, `private_redirects`.
@@ -127,6 +131,8 @@ class FocusDetr:
             tile=tile,
             overlap=overlap,
             deadline=deadline,
+            track=track,
+            detect_every=detect_every,
             keep_images=keep_images,
             **options,
         )

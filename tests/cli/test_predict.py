@@ -471,3 +471,84 @@ def test_tiles_are_cut_and_merged(folder, stand_in):
 def test_an_unusable_tile_is_refused_before_the_model_is_loaded(folder, options, problem):
     with pytest.raises(FocusDetrError, match=problem):
         predict(folder / "images", *options)
+
+
+class Spot:
+    """Finds the bright spot of a picture."""
+
+    def infer(self, pixel_values, pixel_mask):
+        logits, boxes = [], []
+        for image in pixel_values:
+            height, width = image.shape[1:]
+            rows, columns = torch.nonzero(image.mean(0) > 0.5, as_tuple=True)
+            low, high = torch.stack([columns.min(), rows.min()]), torch.stack([columns.max(), rows.max()]) + 1
+            size = torch.tensor([width, height])
+            boxes.append(torch.cat([(low + high) / 2 / size, (high - low) / size])[None])
+            logits.append(torch.tensor([[0.9, 0.01]]).logit())
+        return torch.stack(logits), torch.stack(boxes)
+
+
+@pytest.fixture
+def moving_spot(tmp_path, monkeypatch):
+    """Two videos of a spot that goes from left to right, along the top."""
+    pytest.importorskip("trackers")
+    av = pytest.importorskip("av")
+    for name in ("a", "b"):
+        with av.open(str(tmp_path / f"{name}.mp4"), "w") as container:
+            stream = container.add_stream("mpeg4", rate=10)
+            stream.width, stream.height, stream.pix_fmt = 160, 96, "yuv420p"
+            stream.bit_rate = 2_000_000
+            for index in range(16):
+                image = Image.new("RGB", (160, 96))
+                image.paste("white", (8 * index, 16, 8 * index + 32, 48))
+                container.mux(stream.encode(av.VideoFrame.from_image(image)))
+            container.mux(stream.encode())
+    processor = FocusDetrImageProcessor(do_resize=False, do_normalize=False)
+    predictor = Predictor(Spot(), processor, ["car", "dot"], threshold=0.5)
+    monkeypatch.setattr(Predictor, "from_pretrained", lambda *arguments, **options: predictor)
+    monkeypatch.setattr("focus_detr.cli.predict.resolve_model", lambda name: name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_videos_are_tracked_and_counted(moving_spot, every):
+    out = moving_spot / "out"
+    result = predict(
+        moving_spot / "a.mp4", moving_spot / "b.mp4", "--track", "--detect-every", every,
+        "--count-line", "80,0,80,96", "--count-line", "0,90,160,90",
+        "--count-zone", "60,0,100,0,100,96,60,96", "--output", out, "--format", "json,csv,coco",
+    )  # fmt: skip
+    assert result.exit_code == 0
+    lines = [json.loads(line) for line in (out / "detections.jsonl").read_text().splitlines()]
+    assert len(lines) == 32
+    assert {item["track_id"] for line in lines[2 * every :] for item in line["objects"]} <= {None, 1}
+    assert sum(bool(line.get("foretold")) for line in lines) == (0 if every == 1 else 16)
+    counts = json.loads((out / "counts.json").read_text())
+    assert [video["video"] for video in counts] == [str(moving_spot / f"{name}.mp4") for name in "ab"]
+    for video in counts:
+        assert video["tracks"] == {"car": 1}
+        assert video["lines"][0]["to_left"] == {"car": 1} and video["lines"][0]["to_right"] == {}
+        assert video["lines"][1]["to_left"] == video["lines"][1]["to_right"] == {}
+        assert video["zones"][0]["entered"] == {"car": 1} and video["zones"][0]["now"] == {}
+    rows = [line.split() for line in result.stdout.splitlines()]
+    assert ["line", "1", "car", "0", "1"] in rows and ["zone", "1", "car", "1", "0"] in rows
+    assert len(list(out.glob("*.jpg"))) == 32
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--count-line", "1,2,3,4"], "--count-line: counts what is tracked; add --track"),
+        (["--count-zone", "1,2,3,4,5,6"], "--count-zone: counts what is tracked"),
+        (["--track", "--count-line", "1,2,3"], "--count-line '1,2,3': must be x,y in pixels of 2 points"),
+        (["--track", "--count-line", "1,2,3,4,5,6"], "of 2 points, as in 100,200"),
+        (["--track", "--count-line", "1,2,1,2"], "has no sides"),
+        (["--track", "--count-line", "1,2,nan,4"], "must be x,y in pixels"),
+        (["--track", "--count-zone", "1,2,3,4"], "of 3 points or more"),
+        (["--detect-every", "2"], "--detect-every: is of tracking; add --track"),
+        (["--track", "--resume", "--output", "out"], "--resume: tracks of the interrupted run are gone"),
+    ],
+)
+def test_unusable_tracking_is_refused_before_the_model_is_loaded(folder, options, problem):
+    with pytest.raises(FocusDetrError, match=problem):
+        predict(folder / "images", *options)

@@ -58,6 +58,14 @@ def test_a_detector_that_is_right_scores_one(data, predictor, batch_size):
     assert 0 < report.threshold < 0.7 and report.tokens == {}
 
 
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_it_scores_what_is_found_in_tiles(data, predictor, batch_size):
+    report = evaluate(predictor, data, tile=32, overlap=0.25, batch_size=batch_size, progress=False)
+    assert report.metrics.summary["AP50"] == pytest.approx(1)
+    assert report.tokens == {}
+    assert max(predictor.model.batch_sizes) == batch_size
+
+
 def test_the_split_scored_is_named_and_no_other_is_taken(data, predictor):
     report = evaluate(predictor, data, split="test", progress=False)
     assert report.split == "test" and "split 'test'" in report.summary()

@@ -191,6 +191,24 @@ def _exif(orientation: int) -> Image.Exif:
     return exif
 
 
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "CMYK", "I;16", "F"])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_tiff_is_read_as_a_small_one(
+    tmp_path: Path, monkeypatch, mode, compression, orientation
+) -> None:
+    pixels = Image.linear_gradient("L").crop((0, 40, 200, 140))
+    image = pixels if mode == "L" else pixels.convert(mode)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(pixels).astype(np.uint16) * 257)
+    image.save(tmp_path / "a.tif", compression=compression, exif=_exif(orientation))
+    expected = read_image(tmp_path / "a.tif")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    assert np.array_equal(np.asarray(read_image(tmp_path / "a.tif")), np.asarray(expected))
+    assert expected.size == ((200, 100) if orientation == 1 else (100, 200))
+    assert np.asarray(expected).std() > 10
+
+
 @pytest.mark.filterwarnings("error")
 def test_the_limit_of_pixels_is_ours_and_says_how_to_raise_it(tmp_path: Path, monkeypatch) -> None:
     path = tmp_path / "wide.png"

@@ -14,7 +14,10 @@ from focus_detr.cli.options import (
     DeployOption,
     DeviceOption,
     ModelArgument,
+    OverlapOption,
+    TileOption,
     TrustOption,
+    parse_tile,
 )
 from focus_detr.cli.output import JsonFlag, print_json, say
 from focus_detr.folders import writable_folder
@@ -30,6 +33,8 @@ def evaluate(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 4,
     budget: BudgetOption = None,
+    tile: TileOption = None,
+    overlap: OverlapOption = None,
     device: DeviceOption = None,
     deploy: DeployOption = False,
     crowds: CrowdsOption = "regions",
@@ -52,6 +57,8 @@ def evaluate(
         output=output,
         batch_size=batch_size,
         budget=budget,
+        tile=parse_tile(tile),
+        overlap=overlap,
         device=device,
         progress=not json,
         crowds=crowds,

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from focus_detr.cli.choices import classes_of, parse_thresholds, threshold_of
+from focus_detr.cli.counting import Counting, CountLineOption, CountZoneOption
 from focus_detr.cli.options import (
     BudgetOption,
     DeadlineOption,
@@ -21,7 +22,7 @@ from focus_detr.cli.options import (
     TrustOption,
     parse_tile,
 )
-from focus_detr.cli.output import JsonFlag, JsonStream, note, print_json
+from focus_detr.cli.output import JsonFlag, JsonStream, note, print_json, say
 from focus_detr.cli.pictures import Pictures, keep_sources
 from focus_detr.cli.summary import Summary
 from focus_detr.cli.writing import FOLDERS, Written, check_folders, is_finished, open_journal, parse_formats
@@ -31,7 +32,7 @@ from focus_detr.zoo.resolve import resolve_model
 
 _CHOICES = frozenset(
     "model threshold classes budget tile overlap deadline format scores images heatmap every fps "
-    "max_megapixels deploy".split()
+    "track detect_every max_megapixels deploy".split()
 )
 """What a run that goes on must have asked for alike."""
 
@@ -89,6 +90,17 @@ def predict(
     fps: Annotated[
         float | None, typer.Option(help="Of videos, look at this many frames a second at the most.")
     ] = None,
+    track: Annotated[
+        bool, typer.Option("--track", help="Of videos, give objects numbers that stay from frame to frame.")
+    ] = False,
+    detect_every: Annotated[
+        int,
+        typer.Option(
+            metavar="N", min=1, help="With --track, detect every N-th frame; between, boxes move as they did."
+        ),
+    ] = 1,
+    count_line: CountLineOption = None,
+    count_zone: CountZoneOption = None,
     max_megapixels: Annotated[
         int, typer.Option(min=1, help="Pictures of more are passed over, before they fill the memory.")
     ] = 200,
@@ -131,6 +143,8 @@ def predict(
     if heatmap and tile is not None:
         raise FocusDetrError("--heatmap: shows one look at the whole picture; leave out --tile")
     _check_tile(tile, overlap)
+    _check_tracking(track, detect_every, resume)
+    counting = Counting(count_line or [], count_zone or [], track)
     if output is not None:
         output = writable_folder(output, "--output")
         if images or heatmap:
@@ -160,6 +174,8 @@ def predict(
         tile=parse_tile(tile),
         overlap=overlap,
         deadline=deadline,
+        track=track,
+        detect_every=detect_every,
         progress=not quiet,
         keep_images=output is not None and (images or heatmap or not set(FOLDERS).isdisjoint(formats)),
         known=None if journal is None else journal.known,
@@ -181,16 +197,28 @@ def predict(
                 if written is not None:
                     written.add(result)
                 summary.add(result)
+                counting.add(result)
                 if printed is not None:
                     printed.add(result.to_dict())
     except (KeyboardInterrupt, SystemExit):
         kept = "" if output is None else f"; what was found in them is in {output}, and --resume goes on"
         note(f"interrupted after {summary.images} images{kept}")
         raise
+    finally:
+        counting.write(output)
     if not quiet:
         summary.print(output)
+    if not quiet or output is None:
+        counting.print(note if quiet else say)
     if not summary.read:
         raise typer.Exit(1)
+
+
+def _check_tracking(track: bool, detect_every: int, resume: bool) -> None:
+    if detect_every != 1 and not track:
+        raise FocusDetrError("--detect-every: is of tracking; add --track, or take --every")
+    if track and resume:
+        raise FocusDetrError("--resume: tracks of the interrupted run are gone; leave it out to begin anew")
 
 
 def _check_tile(tile: str | None, overlap: float | None) -> None:

@@ -32,6 +32,8 @@ def evaluate(
     output: str | os.PathLike[str] | None = None,
     batch_size: int = 1,
     budget: Budget | float | None = None,
+    tile: int | str | None = None,
+    overlap: float | None = None,
     device: str | None = None,
     progress: bool = True,
     crowds: str = "regions",
@@ -47,6 +49,8 @@ def evaluate(
         output: folder for the report's files; see `EvaluationReport.save`.
         batch_size: images computed at once; changes speed, not results.
         budget: mean share of tokens that an encoder layer works on; the model's own when not given.
+        tile, overlap: look at images in tiles, as `Predictor.predict` does; `batch_size` is then that of
+            tiles, and what the token selection keeps is not measured.
         device: for a model given by name; by default a GPU where there is one.
         crowds: of a path, what annotations of COCO with `iscrowd` 1 are (`load_dataset`).
         trust_plugins: of a model given by name, import the modules it names, which runs their code.
@@ -58,7 +62,10 @@ def evaluate(
     from focus_detr.data.dataset import DetectionDataset
     from focus_detr.evaluation.tokens import ForegroundRecall
     from focus_detr.inference import BadImage, Predictor
+    from focus_detr.inference.tiled import detect_in_tiles
+    from focus_detr.inference.tiles import Tiling
 
+    tiling = Tiling.of(tile, overlap)
     if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
         raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
     if output is not None:
@@ -82,13 +89,20 @@ def evaluate(
     ]
     predictions: list[dict[str, Any]] = []
     recall = ForegroundRecall()
-    for samples in _batches(dataset, batch_size, unreadable, progress):
+    for samples in _batches(dataset, 1 if tiling else batch_size, unreadable, progress):
         images = [sample.image for sample in samples]
-        outputs = predictor.run(images, budget)
-        for sample, found in zip(samples, predictor.decode(outputs, images, threshold=0.0), strict=True):
-            predictions += found.to_coco(sample.image_id, dataset.category_ids)
-        if getattr(outputs, "plan", None) is not None:
-            recall.update(outputs, [_label(sample) for sample in samples])
+        if tiling is not None:
+            found = [
+                detect_in_tiles(predictor, image, tiling, threshold=0.0, budget=budget, batch_size=batch_size)
+                for image in images
+            ]
+        else:
+            outputs = predictor.run(images, budget)
+            found = predictor.decode(outputs, images, threshold=0.0)
+            if getattr(outputs, "plan", None) is not None:
+                recall.update(outputs, [_label(sample) for sample in samples])
+        for sample, each in zip(samples, found, strict=True):
+            predictions += each.to_coco(sample.image_id, dataset.category_ids)
 
     lost = {bad.path for bad in unreadable}
     scored = {record.image_id for record in dataset.records if str(record.path) not in lost}

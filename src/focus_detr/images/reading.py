@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Any, cast
 
 import numpy as np
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import printable
@@ -57,6 +57,9 @@ def read_image(source: ImageSource, max_pixels: int = MAX_PIXELS) -> Image.Image
     Raises `FocusDetrError` naming the file when it is missing, not an image, cut short, or too large.
     """
     with decoding(source, max_pixels) as image:
+        if isinstance(image, TiffImagePlugin.TiffImageFile):
+            # It makes room for its pixels by itself only within Pillow's own limit, and takes what is there.
+            image.im = Image.new(image.mode, _stored_size(image)).im
         image.load()
         check_pixels(image.size, max_pixels, _name(source))  # of icons, the size is known only now
         return _upright_rgb(image)

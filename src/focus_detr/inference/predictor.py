@@ -10,6 +10,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Protocol, cast
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
@@ -32,7 +33,9 @@ from focus_detr.inference.sources.named import NamedImage
 from focus_detr.inference.sources.options import SourceOptions
 from focus_detr.inference.tiled import detect_in_tiles
 from focus_detr.inference.tiles import Tiling
+from focus_detr.inference.tracking.tracking import Place, Tracking
 from focus_detr.structures.budget import SMALLEST, Budget
+from focus_detr.structures.instances import Instances
 
 DEFAULT_THRESHOLD = 0.5
 DEFAULT_MAX_DETECTIONS = 300
@@ -162,6 +165,8 @@ class Predictor:
         tile: int | str | None = None,
         overlap: float | None = None,
         deadline: float | str | None = None,
+        track: bool = False,
+        detect_every: int = 1,
         progress: bool = False,
         keep_images: bool = False,
         known: Callable[[str], Detections | BadImage | None] | None = None,
@@ -187,6 +192,10 @@ class Predictor:
                 `focus_detr.inference.deadline`), at most ``budget``; where none is given, at most the one
                 that is set, or that the model was trained for. Pictures are then computed one at a time, and
                 say their budget.
+            track: number the objects of videos, the same from frame to frame (see
+                `focus_detr.inference.tracking.Tracking`).
+            detect_every: frames of a video that is tracked from one that is detected to the next; between
+                them, boxes move as their tracks did.
             progress: show a progress bar.
             keep_images: keep each image with its detections, for drawing.
             known: gives the result of an image, by its name, where an earlier run found it, and None of one
@@ -209,6 +218,9 @@ class Predictor:
         keeper = None if deadline is None else self._keeper(deadline, batch_size, budget)
         if keeper is not None and tiling is not None:
             raise FocusDetrError("deadline: is for pictures looked at whole; leave it out, or tile")
+        if detect_every != 1 and not track:
+            raise FocusDetrError(f"detect_every={detect_every!r}: is of tracking; give track=True, too")
+        tracking = Tracking(threshold, self.class_names, classes, detect_every) if track else None
         entries: Any = source_entries(sources, source_options)
         total = None
         if progress and isinstance(sources, str | os.PathLike | Sequence):
@@ -217,7 +229,9 @@ class Predictor:
         bar = {"total": total, "disable": not progress}
         images = images_of(entries)
         wanted = {"threshold": threshold, "classes": classes, "budget": keeper or budget}
-        return self._predict(images, known, wanted, batch_size, tiling, bar, keep_images)
+        if tracking is not None:
+            wanted["threshold"] = tracking.detection_threshold
+        return self._predict(images, known, wanted, batch_size, tiling, tracking, bar, keep_images)
 
     def _predict(
         self,
@@ -226,6 +240,7 @@ class Predictor:
         wanted: Mapping[str, Any],
         batch_size: int,
         tiling: Tiling | None,
+        tracking: Tracking | None,
         bar_options: Mapping[str, Any],
         keep_images: bool,
     ) -> Iterator[Detections | BadImage]:
@@ -234,23 +249,15 @@ class Predictor:
         # Some images are wanted whole; all others need only be as good as whole at the model's size.
         whole = keep_images or tiling is not None
         rule = None if whole else getattr(self.processor, "size_of", None)
+        # So that a batch of those that are detected comes together.
+        size = 1 if tiling else batch_size * (1 if tracking is None else tracking.detect_every)
         with tqdm(unit="image", **bar_options) as bar:
-            for group in loaded_batches(items, 1 if tiling else batch_size, rule, known):
-                paths = [each.item.name for each in group if isinstance(each, Loaded)]
-                images = [each.image for each in group if isinstance(each, Loaded)]
-                if tiling is None:
-                    sizes = [(each.size[1], each.size[0]) for each in images]
-                    pictures = [each.image for each in images]
-                    several = self.detect(pictures, paths=paths, sizes=sizes, **wanted)
-                else:
-                    several = [
-                        detect_in_tiles(
-                            self, each.image, tiling, path=path, **wanted,
-                            batch_size=batch_size, progress=not bar.disable,
-                        )
-                        for path, each in zip(paths, images, strict=True)
-                    ]  # fmt: skip
-                found = iter(several)
+            for group in loaded_batches(items, size, rule, known):
+                loaded = [each for each in group if isinstance(each, Loaded)]
+                places = [Place() if tracking is None else tracking.place(each.item.frame) for each in loaded]
+                detected = [each for each, place in zip(loaded, places, strict=True) if place.detected]
+                found = iter(self._detected(detected, tiling, batch_size, not bar.disable, wanted))
+                at = iter(places)
                 for each in group:
                     bar.update()
                     if isinstance(each, BadImage):
@@ -258,8 +265,41 @@ class Predictor:
                     elif isinstance(each, Earlier):
                         yield _again(each, keep_images)
                     else:
+                        place = next(at)
+                        result = next(found) if place.detected else self._undetected(each, wanted["classes"])
                         image = each.image.image if keep_images else None
-                        yield replace(next(found), image=image, frame=each.item.frame)
+                        result = replace(result, image=image, frame=each.item.frame)
+                        yield result if tracking is None else tracking.follow(result, place)
+
+    def _detected(
+        self,
+        loaded: Sequence[Loaded],
+        tiling: Tiling | None,
+        batch_size: int,
+        progress: bool,
+        wanted: Mapping[str, Any],
+    ) -> Iterator[Detections]:
+        if tiling is not None:
+            for each in loaded:
+                yield detect_in_tiles(
+                    self, each.image.image, tiling, path=each.item.name, **wanted,
+                    batch_size=batch_size, progress=progress,
+                )  # fmt: skip
+            return
+        for begin in range(0, len(loaded), batch_size):
+            batch = loaded[begin : begin + batch_size]
+            yield from self.detect(
+                [each.image.image for each in batch],
+                paths=[each.item.name for each in batch],
+                sizes=[(each.image.size[1], each.image.size[0]) for each in batch],
+                **wanted,
+            )
+
+    def _undetected(self, loaded: Loaded, classes: Classes | None) -> Detections:
+        """The result, still empty, of an image that nobody looks at."""
+        names = self.class_names if classes is None else reported_classes(classes, self.class_names)[1]
+        none = replace(Instances.empty(), scores=np.zeros(0, dtype=np.float32))
+        return Detections(loaded.item.name, none, names, loaded.image.size[::-1])
 
     def detect(
         self,

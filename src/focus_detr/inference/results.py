@@ -52,6 +52,7 @@ class Detections:
         budget: mean share of tokens that an encoder layer worked on, where it was chosen for this picture.
         latency: seconds from the picture in memory to its detections, where a deadline was given.
         earlier: an interrupted run, which goes on now, found them, and has written what is written of them.
+        foretold: the boxes are where tracks said they would be; nobody looked at this image.
     """
 
     path: str
@@ -64,6 +65,7 @@ class Detections:
     budget: float | None = None
     latency: float | None = None
     earlier: bool = False
+    foretold: bool = False
 
     @classmethod
     def from_tensors(
@@ -105,6 +107,11 @@ class Detections:
         return self.instances.labels
 
     @property
+    def track_ids(self) -> np.ndarray | None:
+        """(T,) int64, the same from frame to frame, -1 for those that have none; None without tracking."""
+        return self.instances.track_ids
+
+    @property
     def class_names(self) -> list[str]:
         """The class name of every object."""
         return [self.names[label] for label in self.labels]
@@ -140,10 +147,12 @@ class Detections:
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON."""
         height, width = self.image_size
-        objects = [
+        objects: list[dict[str, Any]] = [
             {"label": int(label), "name": self.names[label], "score": float(score), "box_xyxy": box.tolist()}
             for label, score, box in zip(self.labels, self.scores, self.boxes_xyxy, strict=True)
         ]
+        for item, number in zip(objects, self._numbers(), strict=False):
+            item["track_id"] = number
         identity = {} if self.image_id is None else {"image_id": self.image_id}
         frame = self.frame
         place = {} if frame is None else {"frame": frame.index, "seconds": frame.seconds}
@@ -152,16 +161,23 @@ class Detections:
             "path": unicode_name(self.path),
             **identity,
             **place,
+            **({"foretold": True} if self.foretold else {}),
             "width": width,
             "height": height,
             **{name: value for name, value in chosen.items() if value is not None},
             "objects": objects,
         }
 
+    def _numbers(self) -> list[int | None]:
+        """Those of tracks, None for objects that have none; empty without tracking."""
+        ids = self.track_ids
+        return [] if ids is None else [number if number >= 0 else None for number in ids.tolist()]
+
     def to_coco(
         self, image_id: int | None = None, category_ids: Sequence[int] | None = None
     ) -> list[dict[str, Any]]:
-        """COCO results: one dict an object, `bbox` as (left, top, width, height) in pixels.
+        """COCO results: one dict an object, `bbox` as (left, top, width, height) in pixels; the number of
+        its track in `attributes`.
 
         Args:
             image_id: id of the image; by default the one it came with.
@@ -170,7 +186,7 @@ class Detections:
         image_id = self.image_id if image_id is None else image_id
         if image_id is None:
             raise FocusDetrError(f"{self.path}: has no image_id; pass to_coco(image_id=...)")
-        return [
+        entries: list[dict[str, Any]] = [
             {
                 "image_id": image_id,
                 "category_id": int(label if category_ids is None else category_ids[label]),
@@ -181,6 +197,10 @@ class Detections:
                 self.labels, self.scores, self.boxes_xyxy.astype(np.float64).tolist(), strict=True
             )
         ]
+        for entry, number in zip(entries, self._numbers(), strict=False):
+            if number is not None:
+                entry["attributes"] = {"track_id": number}
+        return entries
 
     def to_supervision(self) -> supervision.Detections:
         """As `supervision.Detections`, class names under `data["class_name"]`."""
@@ -194,5 +214,6 @@ class Detections:
             xyxy=self.boxes_xyxy.astype(np.float32),
             confidence=self.scores.astype(np.float32),
             class_id=self.labels.astype(int),
+            tracker_id=self.track_ids,
             data={"class_name": np.array(self.class_names, dtype=str)},
         )

@@ -83,12 +83,14 @@ class CocoWriter(FileWriter):
 
 
 class CsvWriter(FileWriter):
-    """One row an object; `count` is the number of rows. Index and seconds are empty where it is no frame."""
+    """One row an object; `count` is the number of rows. Index and seconds are empty where it is no frame, the
+    number of the track where there is none."""
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
         super().__init__(open(file, "w", newline="", encoding="utf-8", errors="backslashreplace"))
         self._rows = csv.writer(self._stream)
-        self._rows.writerow(["path", "label", "name", "score", "left", "top", "right", "bottom", *_PLACE])
+        sides = ("left", "top", "right", "bottom")
+        self._rows.writerow(["path", "label", "name", "score", *sides, *_PLACE, "track_id"])
         self._stream.flush()
 
     def add(self, result: Result) -> None:
@@ -98,9 +100,8 @@ class CsvWriter(FileWriter):
         place = [described.get(name) for name in _PLACE]
         for item in described["objects"]:
             box = [round(value, 2) for value in item["box_xyxy"]]
-            self._rows.writerow(
-                [described["path"], item["label"], item["name"], round(item["score"], 5), *box, *place]
-            )
+            score, track = round(item["score"], 5), item.get("track_id")
+            self._rows.writerow([described["path"], item["label"], item["name"], score, *box, *place, track])
             self.count += 1
         self._stream.flush()
 

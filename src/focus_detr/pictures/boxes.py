@@ -33,7 +33,7 @@ def draw_detections(
 
     Args:
         image: the original image, RGB.
-        labels: name each box, where there is room: labels never cover one another.
+        labels: name each box, where there is room: labels never cover one another. Tracks have their number.
         scores: add the score to each label.
         legend: add a strip below with the number of objects of each class.
     """
@@ -56,6 +56,8 @@ def draw_detections(
         for index in reversed(order):
             label = int(detections.labels[index])
             text = detections.names[label] + (f" {detections.scores[index]:.2f}" if scores else "")
+            if detections.track_ids is not None and detections.track_ids[index] >= 0:
+                text = f"#{detections.track_ids[index]} {text}"
             _tag(drawing, canvas.size, boxes[index], text, class_color(label), unit, taken)
     return _with_legend(canvas, detections, unit) if legend else canvas
 

@@ -27,6 +27,7 @@ class Instances:
         scores: (T,) 0..1, of objects that were found.
         areas: (T,) square pixels, of the object and not its box, where a source gives them.
         queries: (T,) int64, the decoder's queries that found them.
+        track_ids: (T,) int64, the same from frame to frame of a video, -1 where there is none yet.
 
     Raises `FocusDetrError` where the fields are not of as many objects.
     """
@@ -36,6 +37,7 @@ class Instances:
     scores: np.ndarray | None = None
     areas: np.ndarray | None = None
     queries: np.ndarray | None = None
+    track_ids: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         counts = {name: len(value) for name, value in self.known().items()}
