@@ -7,14 +7,17 @@ Gathered here as plain data; `explaining.picture_page` draws it, `explaining.pic
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from focus_detr.benchmarking.timing import take_turns
 from focus_detr.evaluation.matching import overlaps
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
     from focus_detr.inference import Predictor
     from focus_detr.models.detector import FocusDetrForObjectDetection
 
+_SLOW = 1.0
+"""Seconds a look beyond which it is timed once."""
 _SHOWN_ANYHOW = 5
 """Detections of a model that finds nothing, by which one still sees where it looks."""
 
@@ -186,7 +191,8 @@ def explain_picture(
     *,
     budgets: Sequence[float] | None = None,
     threshold: float | None = None,
-    runs: int = 3,
+    runs: int | None = None,
+    progress: bool = False,
 ) -> PictureExplanation:
     """Look at a picture at the model's own budget and at others.
 
@@ -195,30 +201,36 @@ def explain_picture(
         budgets: those to look at beside the model's own: nine when not given, none for models that take none.
         threshold: score that objects must reach; the model's own when not given. Where none reaches it, the
             best few are shown all the same, and a note says so.
-        runs: at each budget, to time; the budgets take turns.
+        runs: at each budget, to time, in turns: three when not given, or one where that would take long.
 
     Raises:
         FocusDetrError: an exported model, or an option that cannot be used.
     """
     model = explainable(predictor)
     lowest = predictor.threshold if threshold is None else checked_threshold(threshold)
-    outputs: dict[float | None, Any] = {None: predictor.run([image], with_samples=True)}  # None: its own
-    notes = _notes(model, outputs[None])
-    best = _objects(predictor, outputs[None], image, 0.0)[:_SHOWN_ANYHOW]
+    began = time.perf_counter()
+    outputs = predictor.run([image], with_samples=True)
+    if runs is None:
+        runs = 3 if time.perf_counter() - began < _SLOW else 1
+    notes = _notes(model, outputs)
+    best = _objects(predictor, outputs, image, 0.0)[:_SHOWN_ANYHOW]
     if best and best[0].score < lowest:
         notes["objects"] = f"Nothing reaches a score of {lowest:.2f}: shown are the {len(best)} best answers."
         lowest = best[-1].score
-    own_share = share_of(outputs[None].plan, num_tokens(outputs[None]))
-    for share in budgets_beside(model, own_share, budgets):
-        outputs[share] = predictor.run([image], share, with_samples=True)
-    seconds = _seconds(predictor, image, list(outputs), runs)
-    reference = _objects(predictor, outputs[None], image, lowest)
-    views = [
-        _view(model, out, share or own_share, share is None, seconds[share], reference, objects)
-        for share, out in outputs.items()
-        for objects in [_objects(predictor, out, image, lowest)]
-    ]
-    scored = outputs[None].plan is not None and outputs[None].plan.scores is not None
+    scored = outputs.plan is not None and outputs.plan.scores is not None
+    scores = foreground_scores(outputs) if scored else None
+    reference = _objects(predictor, outputs, image, lowest)
+    own = share_of(outputs.plan, num_tokens(outputs))
+    shares = budgets_beside(model, own, budgets)
+
+    with tqdm(total=len(shares) + runs * (1 + len(shares)), unit="look", disable=not progress) as bar:
+        views = {own: _view(model, outputs, own, True, reference, reference)}
+        for share in shares:
+            outputs = predictor.run([image], share, with_samples=True)
+            objects = _objects(predictor, outputs, image, lowest)
+            views[share] = _view(model, outputs, share, False, reference, objects)
+            bar.update()
+        seconds = _seconds(predictor, image, {own: None, **{share: share for share in shares}}, runs, bar)
     return PictureExplanation(
         name=name,
         image=image.convert("RGB"),
@@ -226,8 +238,8 @@ def explain_picture(
         threshold=lowest,
         host=model.config.host,
         token_policy=model.config.token_policy,
-        scores=foreground_scores(outputs[None]) if scored else None,
-        views=sorted(views, key=lambda view: view.budget),
+        scores=scores,
+        views=[replace(views[share], seconds=seconds[share]) for share in sorted(views)],
         notes=notes,
     )
 
@@ -237,13 +249,12 @@ def _view(
     outputs: Any,
     share: float,
     own: bool,
-    seconds: float,
     reference: Sequence[Found],
     objects: list[Found],
 ) -> View:
     partners = same_objects(reference, objects)
     lost = sorted(set(range(len(reference))) - set(partners))
-    return View(share, own, seconds, _layers(model, outputs), objects, partners, lost)
+    return View(share, own, math.nan, _layers(model, outputs), objects, partners, lost)
 
 
 def _layers(model: FocusDetrForObjectDetection, outputs: Any) -> list[Layer]:
@@ -300,16 +311,19 @@ def same_objects(reference: Sequence[Found], objects: Sequence[Found]) -> list[i
 
 
 def _seconds(
-    predictor: Predictor, image: Image.Image, budgets: Sequence[float | None], runs: int
-) -> dict[float | None, float]:
+    predictor: Predictor, image: Image.Image, said: Mapping[float, float | None], runs: int, bar: tqdm[Any]
+) -> dict[float, float]:
+    """The shortest run with each of the budgets ``said``, by the share that it is."""
+
     def finish() -> None:
+        bar.update()
         if predictor.device.type == "cuda":
             torch.cuda.synchronize(predictor.device)
 
     # Each has had its first run, which says where it looked.
-    works = {str(share): partial(predictor.run, [image], share) for share in budgets}
+    works = {str(share): partial(predictor.run, [image], budget) for share, budget in said.items()}
     taken = take_turns(works, runs, warmup=0, finish=finish)
-    return {share: taken[str(share)].best for share in budgets}
+    return {share: taken[str(share)].best for share in said}
 
 
 def _notes(model: FocusDetrForObjectDetection, outputs: Any) -> dict[str, str]:

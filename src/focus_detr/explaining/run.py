@@ -60,7 +60,7 @@ def explain(
             _write_data(found, folder)
         return found
     name, image = _picture(source, folder)
-    seen = explain_picture(predictor, image, name, budgets=budgets, threshold=threshold)
+    seen = explain_picture(predictor, image, name, budgets=budgets, threshold=threshold, progress=progress)
     if folder is not None:
         _write_picture(seen, folder)
     return seen

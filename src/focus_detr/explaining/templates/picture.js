@@ -93,7 +93,9 @@ function drawn() {
   const found = view.objects.map((object, index) => ({ view: current, index, object, lost: false }));
   const lost = view.lost.map((index) =>
     ({ view: data.own, index, object: data.views[data.own].objects[index], lost: true }));
-  return [...found, ...lost];
+  // The largest first: what lies inside another box can still be pointed at.
+  const area = ({ object: { box: [x1, y1, x2, y2] } }) => (x2 - x1) * (y2 - y1);
+  return [...found, ...lost].sort((one, other) => area(other) - area(one));
 }
 
 function same(item) {
