@@ -15,7 +15,7 @@ from focus_detr.zoo.presets import preset
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     "any_budget", "data_loading", "deadline", "encoder_scaling", "family", "gpu", "macs", "memory_4k",
-    "peer_accuracy", "peers", "training_memory", "whole_model",
+    "peer_accuracy", "peers", "service", "training_memory", "whole_model",
 )  # fmt: skip
 
 

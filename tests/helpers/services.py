@@ -97,6 +97,13 @@ class LiveService:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
+    def idle(self) -> bool:
+        """Whether all that requests took is given back, soon after their answers."""
+        state, deadline = self.app.state.service, time.monotonic() + 5
+        while (state.in_flight or state.room.used) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return not state.in_flight and not state.room.used
+
     def stop(self) -> None:
         """As SIGTERM does; returns when the last accepted request has been answered."""
         self.server.should_exit = True
