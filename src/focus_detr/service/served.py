@@ -82,6 +82,7 @@ class ServedModel:
                 "smallest": SMALLEST,
             },
             "heatmap": self.has_scores,
+            "where": self.tells_places,
             "size_megabytes": self.size_megabytes,
             "parameters": self.parameters,
         }

@@ -27,6 +27,7 @@ def page(browser: Any, service: FakeService) -> Iterator[Any]:  # noqa: F811
     tab.on("pageerror", lambda error: faults.append(str(error)))
     tab.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)
     tab.goto(service.address)
+    tab.wait_for_selector(".example")  # the last that it asks for by itself
     yield tab
     context.close()
     assert not faults

@@ -1,15 +1,16 @@
 // The page: a picture, one pane or two that show it, and the settings that they share.
 
-import { fromCamera } from "./camera.js";
-import * as engine from "./engine.js";
 import { choices } from "./classes.js";
+import { download } from "./downloads.js";
+import * as engine from "./engine.js";
+import { askKey } from "./key.js";
 import { Line } from "./line.js";
 import { List } from "./list.js";
 import { pairs } from "./matching.js";
 import { Notice } from "./notice.js";
 import { Pane } from "./pane.js";
-import { fileOf, pictureAt, PictureError, pictureOf, release, shrunk } from "./pictures.js";
-import { download } from "./downloads.js";
+import { pictureAt, PictureError, release, shrunk } from "./pictures.js";
+import { listen } from "./sources.js";
 import { counted, duration, percent, summary } from "./words.js";
 
 const at = (id) => document.getElementById(id);
@@ -22,6 +23,8 @@ let models = [];
 let panes = [];
 let side = 0; // the pane whose objects are listed and downloaded
 let picture = null;
+let shared = []; // pairs of detections that both of two panes show
+let frames = null; // of the camera, while it is watched
 
 async function begin() {
   trouble.clear();
@@ -46,12 +49,18 @@ function addPane(options) {
   panes.push(pane);
   at("panes").append(pane.element);
   pane.addEventListener("answer", () => answered(pane));
-  pane.addEventListener("look", ({ detail }) => {
-    if (pane === panes[side]) list.highlight(detail);
-  });
+  pane.addEventListener("look", ({ detail }) => looked(pane, detail));
   pane.addEventListener("action", ({ detail }) => act(detail));
   arrange();
   return pane;
+}
+
+/** One box is pointed at: the same object shows in the list and in the other pane. */
+function looked(pane, detection) {
+  const same = (detection && shared.find((pair) => pair.includes(detection))) ?? [];
+  if (pane === panes[side]) list.highlight(detection);
+  else list.highlight(same[side] ?? null);
+  panes.forEach((each, index) => each !== pane && each.boxes.highlight(same[index] ?? null));
 }
 
 function arrange() {
@@ -93,16 +102,46 @@ async function use(promise) {
     return;
   }
   if (!next) return;
-  release(picture);
+  frames?.stop();
+  setPicture(next);
+  for (const pane of panes) pane.show(picture);
+  render();
+}
+
+function setPicture(next) {
+  const last = picture;
   picture = next;
+  setTimeout(() => release(last), 1000); // what shows it has gone on by then
   at("start").hidden = true;
   at("work").hidden = false;
   at("strip").append(at("examples"));
   at("strip").hidden = false;
   at("compare").disabled = false;
+  at("credit").textContent = picture.credit;
   document.title = `${picture.name} · Focus-DETR`;
-  for (const pane of panes) pane.show(picture);
-  render();
+}
+
+/** Pictures of the camera as fast as answers come: the newest each time, none waits. */
+async function watch(live) {
+  frames?.stop();
+  frames = live;
+  at("stop").hidden = false;
+  try {
+    while (live.running) {
+      const next = await live.next();
+      const shown = panes.map((pane) => pane.follow(next));
+      await Promise.all(shown);
+      if (!live.running) break;
+      setPicture(next);
+      render();
+    }
+  } catch (error) {
+    if (live.running && error.name !== "AbortError") trouble.say(error);
+  } finally {
+    live.stop();
+    if (frames === live) frames = null;
+    at("stop").hidden = frames === null;
+  }
 }
 
 function plain(message) {
@@ -114,7 +153,7 @@ function plain(message) {
 
 function answered(pane) {
   render();
-  if (!pane.answer) return;
+  if (!pane.answer || frames) return; // nobody could listen to so many
   const { kept, milliseconds } = pane.answer;
   const tokens = kept == null ? "" : ` ${percent(kept)} of the tokens,`;
   const who = panes.length > 1 ? `${"AB"[panes.indexOf(pane)]}: ` : "";
@@ -123,7 +162,7 @@ function answered(pane) {
 
 function render() {
   if (!panes.length) return; // the engine has not said yet what it can do
-  const shared = panes.length > 1 ? pairs(panes[0].shown(view), panes[1].shown(view)) : [];
+  shared = panes.length > 1 ? pairs(panes[0].shown(view), panes[1].shown(view)) : [];
   panes.forEach((pane, index) => {
     const matched = new Set(shared.map((pair) => pair[index]));
     const ready = panes.length > 1 && panes.every((each) => each.answer);
@@ -133,19 +172,19 @@ function render() {
   list.show(shown);
   at("summary").textContent = panes[side].answer ? summary(shown) : "";
   choices(at("classes"), panes, view, render);
-  sayVerdict(shared.length);
+  sayVerdict();
 }
 
 /** What two panes share, and what they cost. */
-function sayVerdict(shared) {
+function sayVerdict() {
   const [a, b] = panes.map((pane) => pane.answer);
   at("verdict").hidden = !a || !b;
   if (!a || !b) return;
-  const alone = panes.map((pane) => pane.shown(view).length - shared);
+  const alone = panes.map((pane) => pane.shown(view).length - shared.length);
   const time = b.milliseconds.model / Math.max(a.milliseconds.model, 1e-3);
   const tokens = a.kept && b.kept ? ` and ${(b.kept / a.kept).toFixed(2)} of its tokens` : "";
   at("verdict").textContent =
-    `Both find ${counted(shared, "object")}; A alone ${alone[0]}, B alone ${alone[1]} (dashed). ` +
+    `Both find ${counted(shared.length, "object")}; A alone ${alone[0]}, B alone ${alone[1]} (dashed). ` +
     `B takes ${time.toFixed(2)} of A’s time${tokens}.`;
 }
 
@@ -195,25 +234,8 @@ function act(action) {
   if (action === "key") askKey(() => panes.forEach((pane) => pane.ask()));
 }
 
-function askKey(then) {
-  const dialog = at("key-dialog");
-  dialog.returnValue = "";
-  dialog.onclose = () => {
-    if (dialog.returnValue !== "use" || !at("key").value) return;
-    engine.setKey(at("key").value);
-    at("key").value = "";
-    then();
-  };
-  dialog.showModal();
-}
-
-for (const id of ["choose", "start-choose"]) at(id).addEventListener("click", () => at("file").click());
-for (const id of ["camera", "start-camera"]) at(id).addEventListener("click", () => use(fromCamera()));
-at("file").addEventListener("change", () => {
-  const [file] = at("file").files;
-  if (file) use(pictureOf(file, file.name));
-  at("file").value = ""; // so that the same file can be chosen again
-});
+listen(use, watch);
+at("stop").addEventListener("click", () => frames?.stop());
 at("compare").addEventListener("click", compare);
 at("threshold").addEventListener("input", () => {
   setThreshold(Number(at("threshold").value));
@@ -233,26 +255,5 @@ at("sides").addEventListener("click", ({ target }) => {
 for (const button of document.querySelectorAll("[data-save]")) {
   button.addEventListener("click", () => panes.length && download(button.dataset.save, picture, panes[side], view));
 }
-
-document.addEventListener("paste", (event) => {
-  const file = fileOf(event.clipboardData);
-  if (file) use(pictureOf(file, file.name));
-});
-let depth = 0; // of elements that a dragged file has entered and not left
-const carriesFile = (event) => event.dataTransfer?.types.includes("Files");
-document.addEventListener("dragenter", (event) => {
-  if (carriesFile(event)) at("veil").hidden = ++depth === 0;
-});
-document.addEventListener("dragleave", (event) => {
-  if (carriesFile(event)) at("veil").hidden = --depth <= 0;
-});
-document.addEventListener("dragover", (event) => event.preventDefault());
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  depth = 0;
-  at("veil").hidden = true;
-  const file = fileOf(event.dataTransfer);
-  if (file) use(pictureOf(file, file.name));
-});
 
 begin();

@@ -1,30 +1,32 @@
-// The camera's dialog: a view, and the picture that is taken from it.
+// The camera's dialog: a view, the picture that is taken from it, and pictures one after the other.
 
 import { pictureOf } from "./pictures.js";
 
-/** A picture from the camera; null where the dialog was closed without one. */
+/** What the dialog gives: { picture }, { live: Frames }, or null where it was closed without either. */
 export function fromCamera() {
   const dialog = document.getElementById("camera-dialog");
   const view = document.getElementById("camera-view");
   const said = document.getElementById("camera-said");
   const take = document.getElementById("camera-take");
+  const watch = document.getElementById("camera-live");
   const close = document.getElementById("camera-close");
   let stream = null;
   let open = true;
 
   return new Promise((done) => {
-    const end = (picture) => {
+    const end = (result) => {
       if (!open) return;
       open = false;
-      for (const track of stream?.getTracks() ?? []) track.stop();
+      if (!result?.live) for (const track of stream?.getTracks() ?? []) track.stop();
       view.srcObject = null;
-      take.onclick = close.onclick = dialog.oncancel = dialog.onclose = null;
+      take.onclick = watch.onclick = close.onclick = dialog.onclose = null;
       if (dialog.open) dialog.close();
-      done(picture);
+      done(result);
     };
-    take.disabled = true;
+    take.disabled = watch.disabled = true;
     said.textContent = "Waiting for the camera …";
-    take.onclick = async () => end(await still(view));
+    take.onclick = async () => end({ picture: await still(view) });
+    watch.onclick = () => end({ live: new Frames(stream) });
     close.onclick = () => end(null);
     dialog.onclose = () => end(null);
     dialog.showModal();
@@ -33,7 +35,7 @@ export function fromCamera() {
         stream = started;
         if (!open) for (const track of stream.getTracks()) track.stop();
         said.textContent = "";
-        take.disabled = false;
+        take.disabled = watch.disabled = false;
         if (open) take.focus();
       },
       (error) => {
@@ -41,6 +43,29 @@ export function fromCamera() {
       },
     );
   });
+}
+
+/** Pictures of a camera, the newest whenever one is asked for. */
+export class Frames {
+  constructor(stream) {
+    this.stream = stream;
+    this.view = document.createElement("video");
+    this.view.muted = this.view.playsInline = true;
+    this.view.srcObject = stream;
+  }
+
+  async next() {
+    await this.view.play();
+    return still(this.view);
+  }
+
+  get running() {
+    return this.stream.getTracks().some((track) => track.readyState === "live");
+  }
+
+  stop() {
+    for (const track of this.stream.getTracks()) track.stop();
+  }
 }
 
 async function start(view) {

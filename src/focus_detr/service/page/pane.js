@@ -44,16 +44,23 @@ export class Pane extends EventTarget {
   }
 
   show(picture) {
-    this.picture = picture;
     this.answer = null;
-    const { photo, frame } = this.parts;
-    photo.src = picture.url;
-    photo.alt = picture.name;
-    frame.style.setProperty("--ratio", picture.width / picture.height);
+    this.#setPicture(picture);
     this.boxes.show([], picture);
     this.parts.heat.hidden = true;
     this.#figures();
     return this.ask();
+  }
+
+  /** As `show`, but what is there stays until the answer comes, as for pictures one after the other. */
+  async follow(picture) {
+    this.asking?.abort();
+    const { signal } = (this.asking = new AbortController());
+    const answer = await this.#question({ heatmap: this.heat && this.model.heatmap }, signal, picture);
+    if (signal.aborted) return;
+    this.#setPicture(picture);
+    await this.#take(answer);
+    this.dispatchEvent(new Event("answer"));
   }
 
   /** Ask the engine; an earlier question of this pane that is not answered yet is dropped. */
@@ -125,8 +132,8 @@ export class Pane extends EventTarget {
     answer.places ??= this.#askPlaces(answer);
     try {
       await answer.places;
-    } catch {
-      answer.places = null; // the boxes stand without it
+    } catch (error) {
+      if (error.name === "AbortError") answer.places = null; // another question came first
     }
     return detection.where;
   }
@@ -138,8 +145,15 @@ export class Pane extends EventTarget {
     for (const [detection, same] of pairs(answer.detections, again.detections)) detection.where = same.where;
   }
 
-  #question(options, signal) {
-    const { picture, model, budget } = this;
+  #setPicture(picture) {
+    this.picture = picture;
+    this.parts.photo.src = picture.url;
+    this.parts.photo.alt = picture.name;
+    this.parts.frame.style.setProperty("--ratio", picture.width / picture.height);
+  }
+
+  #question(options, signal, picture = this.picture) {
+    const { model, budget } = this;
     const all = { model: model.name, threshold: LOWEST, budget, ...options, signal };
     return this.line.ask(() => engine.detect(picture, all), signal);
   }
