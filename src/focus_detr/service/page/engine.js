@@ -22,7 +22,9 @@ export async function models(signal) {
 
 /** Pictures for the first click: name, url, credit. */
 export async function examples(signal) {
-  return (await json("examples", { signal })).examples;
+  const listed = (await json("examples", { signal })).examples;
+  // Below this page, which a proxy may have put somewhere else than at the root.
+  return listed.map((example) => ({ ...example, url: example.url.replace(/^\//, "") }));
 }
 
 /**
