@@ -16,6 +16,7 @@ from focus_detr.cli.app import main
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference import Predictor
+from helpers.mjpeg_server import filming
 from helpers.videos import write_video
 
 
@@ -552,3 +553,16 @@ def test_videos_are_tracked_and_counted(moving_spot, every):
 def test_unusable_tracking_is_refused_before_the_model_is_loaded(folder, options, problem):
     with pytest.raises(FocusDetrError, match=problem):
         predict(folder / "images", *options)
+
+
+def test_a_live_source_is_written_and_not_remembered(tmp_path, stand_in, monkeypatch):
+    pytest.importorskip("av")
+    monkeypatch.setenv("no_proxy", "*")
+    out = tmp_path / "out"
+    with filming(10, silent=True) as camera:
+        stop_at(3, ctrl_c, monkeypatch)
+        assert predict(camera.url, "--output", out, "--no-images", "--format", "json").exit_code == 130
+    assert len((out / "detections.jsonl").read_text().splitlines()) == 2
+    assert len((out / "unfinished.jsonl").read_text().splitlines()) == 1  # what was asked for, and no result
+    with pytest.raises(FocusDetrError, match="--resume: camera:0 is a camera"):
+        predict("camera:0", "--output", out, "--resume")

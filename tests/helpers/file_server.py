@@ -53,7 +53,8 @@ class FileServer:
         asked = request.headers.get("Range")
         self.asked.append((request.path.lstrip("/"), asked))
         file = self.files.get(
-            request.path.lstrip("/"), File(status=404, headers={"Content-Type": "text/html"})
+            request.path.lstrip("/").partition("?")[0],
+            File(status=404, headers={"Content-Type": "text/html"}),
         )
         time.sleep(file.seconds_before)
         tags = self._tags(file)

@@ -25,7 +25,15 @@ from focus_detr.cli.options import (
 from focus_detr.cli.output import JsonFlag, JsonStream, note, print_json, say
 from focus_detr.cli.pictures import Pictures, keep_sources
 from focus_detr.cli.summary import Summary
-from focus_detr.cli.writing import FOLDERS, Written, check_folders, is_finished, open_journal, parse_formats
+from focus_detr.cli.writing import (
+    FOLDERS,
+    Written,
+    check_folders,
+    is_finished,
+    open_journal,
+    parse_formats,
+    refuse_live,
+)
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
 from focus_detr.zoo.resolve import resolve_model
@@ -41,7 +49,10 @@ def predict(
     model: ModelArgument,
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="IMAGE", help="Pictures, videos, archives, folders, glob patterns or URLs."),
+        typer.Argument(
+            metavar="IMAGE",
+            help="Pictures, videos, archives, folders, glob patterns, URLs, cameras (camera:0), streams.",
+        ),
     ],
     threshold: Annotated[
         list[str] | None,
@@ -86,9 +97,12 @@ def predict(
     heatmap: Annotated[
         bool, typer.Option("--heatmap", help="Write pictures of where the model looked, too.")
     ] = False,
-    every: Annotated[int, typer.Option(metavar="N", min=1, help="Of videos, look at every N-th frame.")] = 1,
+    every: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Of videos and streams, look at every N-th frame.")
+    ] = 1,
     fps: Annotated[
-        float | None, typer.Option(help="Of videos, look at this many frames a second at the most.")
+        float | None,
+        typer.Option(help="Of videos and streams, look at this many frames a second at the most."),
     ] = None,
     track: Annotated[
         bool, typer.Option("--track", help="Of videos, give objects numbers that stay from frame to frame.")
@@ -154,7 +168,9 @@ def predict(
             if json:
                 print_json([])
             return
-        if not resume:
+        if resume:
+            refuse_live(sources)
+        else:
             check_folders(output, formats)
     batch_size = batch_size or (4 if deadline is None else 1)
     journal = None if output is None else open_journal(output, choices, 1 if tile else batch_size, resume)

@@ -37,6 +37,19 @@ def parse_formats(text: str) -> list[str]:
     return list(dict.fromkeys(formats))
 
 
+def refuse_live(sources: list[str]) -> None:
+    """Refuse to go on with what does not come again."""
+    from focus_detr.inference.sources.files import source_entries
+    from focus_detr.inference.sources.named import Series
+    from focus_detr.inference.sources.options import SourceOptions
+
+    for entry in source_entries(sources, SourceOptions()):
+        if isinstance(entry, Series) and entry.live:
+            raise FocusDetrError(
+                f"--resume: {entry.name} is a camera or a stream, whose frames do not come again; leave it out"
+            )
+
+
 def is_finished(output: Path, formats: list[str]) -> bool:
     """Whether a folder holds results of a run that needs no going on."""
     if (output / _JOURNAL).exists():
@@ -101,6 +114,8 @@ class Written:
                 writer.add(result)
             if isinstance(result, Detections):
                 self._pictures.write(result)
+                if result.frame is not None and result.frame.live:
+                    return  # it does not come again, and a journal of such would grow for ever
             self._journal.add(result)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:

@@ -46,7 +46,8 @@ def loaded_batches(
         else:
             group.append(loaded := _load(item, rule))
             ready += isinstance(loaded, Loaded)
-        if ready in (0, size):
+        live = isinstance(item, NamedImage) and item.frame is not None and item.frame.live
+        if ready in (0, size) or live:  # whoever watches now waits for no others
             yield group
             group, ready = [], 0
     if group:

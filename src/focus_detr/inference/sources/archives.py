@@ -67,16 +67,18 @@ def is_archive(name: str) -> bool:
 
 def archive_members(
     name: str,
+    kind: str,
     source: Callable[[], ImageSource],
     options: SourceOptions,
     wanted: _Wanted,
 ) -> Iterator[Member | BadImage]:
-    """The files of an archive that are ``wanted``, by name in a zip file, as they come in a tar file.
+    """The files of an archive, of the kind that the ending of ``kind`` says, that are ``wanted``: by name in
+    a zip file, as they come in a tar file.
 
     Links and devices are left out, and so are hidden files. What cannot be read is a `BadImage`, as is a name
     that leads out of the archive.
     """
-    members = _zip_members if name.lower().endswith(_ZIP) else _tar_members
+    members = _zip_members if kind.lower().endswith(_ZIP) else _tar_members
     try:
         yield from members(name, source(), options, wanted)
     except FocusDetrError as error:
@@ -85,9 +87,9 @@ def archive_members(
         yield BadImage(name, f"the archive is damaged or cut short ({_reason(error)})")
 
 
-def expected_members(name: str, source: Callable[[], ImageSource], wanted: _Wanted) -> int | None:
+def expected_members(kind: str, source: Callable[[], ImageSource], wanted: _Wanted) -> int | None:
     """How many files of a zip file are ``wanted``; of a tar file, only reading all of it would say."""
-    if not name.lower().endswith(_ZIP):
+    if not kind.lower().endswith(_ZIP):
         return None
     try:
         with zipfile.ZipFile(source()) as archive:

@@ -17,23 +17,29 @@ from focus_detr.inference.sources.pages import may_hold_many, page_images
 from focus_detr.inference.sources.video import expected_frames, is_video, video_frames
 
 
-def images_in(name: str, source: Callable[[], ImageSource], options: SourceOptions) -> NamedImage | Series:
-    """The pictures of a file of this name, which ``source`` gives: its path, or its content in memory."""
-    if is_archive(name):
+def images_in(
+    name: str, source: Callable[[], ImageSource], options: SourceOptions, file_name: str | None = None
+) -> NamedImage | Series:
+    """The pictures of a file, which ``source`` gives: its path, or its content in memory.
+
+    ``file_name``, or ``name`` where that is one, says by its ending what the file is.
+    """
+    kind = name if file_name is None else file_name
+    if is_archive(kind):
         return Series(
             name,
-            partial(_of_members, name, source, options),
-            partial(expected_members, name, source, _is_taken),
+            partial(_of_members, name, kind, source, options),
+            partial(expected_members, kind, source, _is_taken),
         )
-    if is_video(name):
+    if is_video(kind):
         return Series(
             name,
             lambda: video_frames(name, source(), options),
             lambda: expected_frames(source(), options),
         )
     single = single_image(name, source, options)
-    if may_hold_many(name):
-        return Series(name, partial(page_images, single, source, options), lambda: 1)
+    if may_hold_many(kind):
+        return Series(name, partial(page_images, single, kind, source, options), lambda: 1)
     return single
 
 
@@ -47,11 +53,11 @@ def single_image(name: str, source: Callable[[], ImageSource], options: SourceOp
 
 
 def _of_members(
-    name: str, source: Callable[[], ImageSource], options: SourceOptions
+    name: str, kind: str, source: Callable[[], ImageSource], options: SourceOptions
 ) -> Iterator[NamedImage | BadImage]:
     """Archives in archives stay closed: each would have an allowance of its own."""
     empty = True
-    for member in archive_members(name, source, options, _is_taken):
+    for member in archive_members(name, kind, source, options, _is_taken):
         empty = False
         if isinstance(member, BadImage):
             yield member

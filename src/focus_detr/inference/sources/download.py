@@ -11,7 +11,8 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO, Any
 
@@ -24,6 +25,25 @@ _LONGEST_ANSWER = 200
 
 Allowed = Callable[[str, int], bool]
 """Whether a host may be asked at a port."""
+
+
+class Deadline:
+    """When everything is to be done, ``seconds`` from now or from when it was last put off."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.put_off()
+
+    def put_off(self) -> None:
+        """All of the time is there again, as for the next piece of a stream."""
+        self._end = time.monotonic() + self.seconds
+
+    def left(self) -> float:
+        """Seconds; raises `TimeoutError` where there are none."""
+        seconds = self._end - time.monotonic()
+        if seconds <= 0:
+            raise TimeoutError
+        return seconds
 
 
 def download(
@@ -48,20 +68,34 @@ def download(
         FocusDetrError: no address, one that may not be asked, no answer in time, too large, or an
             answer other than content.
     """
+    with answer(url, Deadline(timeout), private_redirects, allowed) as response:
+        return content_of(url, response, max_megabytes)
+
+
+def content_of(url: str, response: Response, max_megabytes: float) -> bytes:
+    """All that an answer holds; `FocusDetrError` where that is too much."""
     limit = int(max_megabytes * _MEGABYTE)
     too_large = FocusDetrError(f"{url}: larger than the limit of {max_megabytes:g} MB")
-    opener = _opener(time.monotonic() + timeout, private_redirects, allowed)
+    if (response.length or 0) > limit:
+        raise too_large
+    data = bytearray()
+    while chunk := response.read1(_MEGABYTE):
+        data += chunk
+        if len(data) > limit:
+            raise too_large
+    return bytes(data)
+
+
+@contextmanager
+def answer(
+    url: str, deadline: Deadline, private_redirects: bool, allowed: Allowed | None = None
+) -> Iterator[Response]:
+    """A server's answer, its headers read; `FocusDetrError` as `download`, in the block, too."""
+    opener = _opener(deadline, private_redirects, allowed)
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "focus-detr", "Accept": "image/*"})
-        with opener.open(request, timeout=timeout) as response:
-            if (response.length or 0) > limit:
-                raise too_large
-            data = bytearray()
-            while chunk := response.read1(_MEGABYTE):
-                data += chunk
-                if len(data) > limit:
-                    raise too_large
-            return bytes(data)
+        request = urllib.request.Request(url, headers={"User-Agent": "focus-detr", "Accept": "image/*, */*"})
+        with opener.open(request, timeout=deadline.seconds) as response:
+            yield response
     except FocusDetrError:
         raise
     except urllib.error.HTTPError as error:
@@ -72,7 +106,7 @@ def download(
         if isinstance(reason, FocusDetrError):
             raise reason from error
         if isinstance(reason, TimeoutError):
-            raise FocusDetrError(f"{url}: not downloaded within {timeout:g} s") from error
+            raise FocusDetrError(f"{url}: not downloaded within {deadline.seconds:g} s") from error
         raise FocusDetrError(f"{url}: cannot be downloaded ({_words(reason)})") from error
 
 
@@ -82,7 +116,7 @@ def _words(reason: object) -> str:
 
 
 def _opener(
-    deadline: float, private_redirects: bool, allowed: Allowed | None
+    deadline: Deadline, private_redirects: bool, allowed: Allowed | None
 ) -> urllib.request.OpenerDirector:
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -114,7 +148,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
 
 
 class _Http(urllib.request.HTTPHandler):
-    def __init__(self, deadline: float, allowed: Allowed | None) -> None:
+    def __init__(self, deadline: Deadline, allowed: Allowed | None) -> None:
         super().__init__()
         self._deadline, self._allowed = deadline, allowed
 
@@ -123,7 +157,7 @@ class _Http(urllib.request.HTTPHandler):
 
 
 class _Https(urllib.request.HTTPSHandler):
-    def __init__(self, deadline: float, allowed: Allowed | None) -> None:
+    def __init__(self, deadline: Deadline, allowed: Allowed | None) -> None:
         super().__init__()
         self._deadline, self._allowed = deadline, allowed
 
@@ -134,7 +168,10 @@ class _Https(urllib.request.HTTPSHandler):
 
 
 def _made(
-    connection: type[_Connection], deadline: float, allowed: Allowed | None, request: urllib.request.Request
+    connection: type[_Connection],
+    deadline: Deadline,
+    allowed: Allowed | None,
+    request: urllib.request.Request,
 ) -> Any:
     # A proxy, which the user chose, may well be in a private network; what lies behind it is its own affair.
     public_only = getattr(request, "public_only", False) and not request.has_proxy()
@@ -146,11 +183,11 @@ class _Connection(http.client.HTTPConnection):
     """A connection every step of which ends at the deadline."""
 
     def __init__(
-        self, *args: Any, deadline: float, public_only: bool, allowed: Allowed | None, **options: Any
+        self, *args: Any, deadline: Deadline, public_only: bool, allowed: Allowed | None, **options: Any
     ) -> None:
         super().__init__(*args, **options)
         self._deadline, self._public_only, self._allowed = deadline, public_only, allowed
-        self.response_class = partial(_Response, deadline=deadline)  # type: ignore[assignment]
+        self.response_class = partial(Response, deadline=deadline)  # type: ignore[assignment]
         # How http.client lets the socket be chosen, tunnels through proxies and TLS included.
         self._create_connection = self._connected
 
@@ -171,10 +208,10 @@ class _Connection(http.client.HTTPConnection):
                 )
             channel = socket.socket(family, kind, protocol)
             try:
-                channel.settimeout(_left(self._deadline))
+                channel.settimeout(self._deadline.left())
                 channel.connect(place)
                 # TLS begins with what is left, and its handshake ends with it.
-                channel.settimeout(_left(self._deadline))
+                channel.settimeout(self._deadline.left())
                 return channel
             except OSError as error:
                 channel.close()
@@ -186,17 +223,25 @@ class _SecureConnection(_Connection, http.client.HTTPSConnection):
     """Ours first: the other's constructor knows nothing of deadlines."""
 
 
-class _Response(http.client.HTTPResponse):
-    def __init__(self, sock: socket.socket, *args: Any, deadline: float, **options: Any) -> None:
+class Response(http.client.HTTPResponse):
+    """An answer whose bytes come before the deadline, or not at all."""
+
+    def __init__(self, sock: socket.socket, *args: Any, deadline: Deadline, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         self.fp.close()
         self.fp = io.BufferedReader(_Timed(sock, deadline))
+        self._channel = sock
+
+    def hang_up(self) -> None:
+        """End the connection; a thread that waits for more finds its end."""
+        with suppress(OSError):
+            self._channel.shutdown(socket.SHUT_RDWR)
 
 
 class _Timed(io.RawIOBase):
     """A socket's bytes until the deadline: its own timeout starts again with every byte that drips in."""
 
-    def __init__(self, channel: socket.socket, deadline: float) -> None:
+    def __init__(self, channel: socket.socket, deadline: Deadline) -> None:
         self._channel, self._deadline = channel, deadline
         self._raw = channel.makefile("rb", buffering=0)
 
@@ -204,7 +249,7 @@ class _Timed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._channel.settimeout(_left(self._deadline))
+        self._channel.settimeout(self._deadline.left())
         return self._raw.readinto(buffer)
 
     def close(self) -> None:
@@ -212,14 +257,7 @@ class _Timed(io.RawIOBase):
         super().close()
 
 
-def _left(deadline: float) -> float:
-    seconds = deadline - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError
-    return seconds
-
-
-def _looked_up(host: str, port: int, deadline: float) -> list[Any]:
+def _looked_up(host: str, port: int, deadline: Deadline) -> list[Any]:
     """The addresses of a name; beside this thread, since a resolver takes its own time."""
     found: list[Any] = []
 
@@ -231,7 +269,7 @@ def _looked_up(host: str, port: int, deadline: float) -> list[Any]:
 
     looker = threading.Thread(target=look, daemon=True)
     looker.start()
-    looker.join(_left(deadline))
+    looker.join(deadline.left())
     if not found:
         raise TimeoutError
     if isinstance(found[0], Exception):

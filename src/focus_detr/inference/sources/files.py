@@ -4,14 +4,12 @@ needed."""
 from __future__ import annotations
 
 import glob
-import io
-import itertools
 import os
 import urllib.request
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePath
-from typing import IO, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -23,9 +21,11 @@ from focus_detr.images.reading import to_rgb
 from focus_detr.inference.results import BadImage
 from focus_detr.inference.sources.archives import is_archive
 from focus_detr.inference.sources.containers import images_in, single_image
+from focus_detr.inference.sources.live import STREAM_SCHEMES, camera, is_camera, live_frames, network_stream
 from focus_detr.inference.sources.named import NamedImage, Nothing, Series
 from focus_detr.inference.sources.options import SourceOptions
 from focus_detr.inference.sources.video import is_video
+from focus_detr.inference.sources.web import images_at
 
 Source = str | os.PathLike[str] | Image.Image | np.ndarray
 Sources = Source | Iterable[Source]
@@ -54,7 +54,7 @@ def images_of(entries: Iterable[NamedImage | BadImage | Series]) -> Iterator[Nam
     for item in items:
         first.append(item)
         if not isinstance(item, Nothing):
-            return itertools.chain(first, items)
+            return _begun(first, items)
     if not first:
         raise FocusDetrError("sources: the list is empty; give an image file, folder, pattern, URL or image")
     reasons = "; ".join(f"{item.path}: {item.reason}" for item in first[:5] if isinstance(item, BadImage))
@@ -89,6 +89,14 @@ def source_entries(sources: Sources, options: SourceOptions) -> Iterator[NamedIm
             raise FocusDetrError(f"sources[{position}]: cannot use {type(entry).__name__}; {_ACCEPTED}")
 
 
+def _begun(
+    first: list[NamedImage | BadImage], rest: Iterator[NamedImage | BadImage]
+) -> Iterator[NamedImage | BadImage]:
+    """A generator, which passes its end on: a camera is let go with whoever looked at it."""
+    yield from first
+    yield from rest
+
+
 def _flat(entries: Iterable[NamedImage | BadImage | Series]) -> Iterator[NamedImage | BadImage]:
     for entry in entries:
         if isinstance(entry, Series):
@@ -103,7 +111,11 @@ _ACCEPTED = "give file names, folders, patterns, URLs, PIL images or numpy array
 def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | BadImage | Series]:
     scheme = name.partition("://")[0].lower() if "://" in name else ""
     if scheme in ("http", "https"):
-        yield single_image(name, partial(_download, name, options), options)
+        yield images_at(name, options)
+        return
+    if is_camera(name) or scheme in STREAM_SCHEMES:
+        opener = camera(name, options) if is_camera(name) else network_stream(name, options)
+        yield Series(name, lambda: live_frames(name, opener, options), live=True)
         return
     local = name
     if scheme == "file":
@@ -113,7 +125,9 @@ def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | Bad
             yield Nothing(name, f"not a URL that can be read ({error})")
             return
     elif scheme:
-        yield Nothing(name, f"{scheme} URLs are not supported; use http, https or file")
+        yield Nothing(
+            name, f"{scheme} URLs are not supported; use http, https, file, rtsp or another of streams"
+        )
         return
     # os.path takes any text for a name, where pathlib raises for those that no file can have.
     place = os.path.expanduser(local)
@@ -148,18 +162,6 @@ def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | Bad
 def _is_found(path: PurePath) -> bool:
     """What a search of a folder takes: archives often lie beside what was unpacked from them."""
     return is_image_file(path) or is_video(path)
-
-
-def _download(url: str, options: SourceOptions) -> IO[bytes]:
-    from focus_detr.inference.sources.download import download
-
-    content = download(
-        url,
-        timeout=options.timeout,
-        max_megabytes=options.max_megabytes,
-        private_redirects=options.private_redirects,
-    )
-    return io.BytesIO(content)
 
 
 def _from_image(image: Image.Image) -> Image.Image:

@@ -54,9 +54,10 @@ class Nothing(BadImage):
 class Series:
     """The images behind one name, made as they are asked for: those of a video hold their pixels already.
 
-    `expected` guesses their number, None where nobody can.
+    `expected` guesses their number, None where nobody can. `live`: they are of a camera or stream.
     """
 
     name: str
     images: Callable[[], Iterator[NamedImage | BadImage]]
     expected: Callable[[], int | None] = lambda: None
+    live: bool = False

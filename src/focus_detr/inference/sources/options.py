@@ -25,6 +25,7 @@ class SourceOptions:
         private_redirects: whether a server may redirect to an address inside one's own networks.
         every: of a video, a stream or an animation, every n-th frame is looked at, the first one included.
         fps: frames looked at for each second of it, at the most; all where it has fewer.
+        reconnects: attempts in a row to reach a stream or camera that was lost, before it is given up.
     """
 
     timeout: float = 10.0
@@ -33,6 +34,7 @@ class SourceOptions:
     private_redirects: bool = False
     every: int = 1
     fps: float | None = None
+    reconnects: int = 10
 
     @classmethod
     def of(cls, options: Mapping[str, Any], others: Iterable[str] = ()) -> SourceOptions:
@@ -52,8 +54,10 @@ class SourceOptions:
                 continue
             if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
                 raise FocusDetrError(f"{name}={value!r}: must be a number above 0")
-        if isinstance(self.every, bool) or not isinstance(self.every, int) or self.every < 1:
-            raise FocusDetrError(f"every={self.every!r}: must be a whole number, 1 or more")
+        for name, least in (("every", 1), ("reconnects", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise FocusDetrError(f"{name}={value!r}: must be a whole number, {least} or more")
         if self.every > 1 and self.fps is not None:
             raise FocusDetrError(f"every={self.every}, fps={self.fps}: both say which frames; leave one out")
 

@@ -30,11 +30,11 @@ def may_hold_many(name: str) -> bool:
 
 
 def page_images(
-    single: NamedImage, source: Callable[[], ImageSource], options: SourceOptions
+    single: NamedImage, kind: str, source: Callable[[], ImageSource], options: SourceOptions
 ) -> Iterator[NamedImage | BadImage]:
-    """The pages of a TIFF by number from 1, the frames looked at of an animation; or ``single``, the file's
-    only picture."""
-    if PurePath(single.name).suffix.lower() in _ANIMATED:
+    """The pages of a TIFF by number from 1, the frames looked at of an animation, whichever the ending of
+    ``kind`` says; or ``single``, the file's only picture."""
+    if PurePath(kind).suffix.lower() in _ANIMATED:
         return _frames(single, source, options)
     return _pages(single, source, options)
 

@@ -75,7 +75,9 @@ def video_frames(name: str, file: ImageSource, options: SourceOptions) -> Iterat
         try:
             container = av.open(stream, options=_CLOSED, metadata_errors="replace")
         except (av.error.FFmpegError, ValueError) as error:
-            said = f"cannot be read as a video ({_reason(error)}); recordings that were cut off end like this"
+            said = (
+                f"cannot be read as a video ({reason_of(error)}); recordings that were cut off end like this"
+            )
             yield BadImage(name, said)
             return
         with closing(container):
@@ -134,7 +136,7 @@ def _decoded(av: Any, name: str, container: Any, options: SourceOptions) -> Iter
     packets, said, distorted = 0, False, False
     for packet in _packets(av, container, video):
         if isinstance(packet, Exception):
-            yield BadImage(f"{name}#frame={clock.next_index}", f"the video ends here ({_reason(packet)})")
+            yield BadImage(f"{name}#frame={clock.next_index}", f"the video ends here ({reason_of(packet)})")
             return
         packets += bool(packet.size)
         try:
@@ -142,7 +144,7 @@ def _decoded(av: Any, name: str, container: Any, options: SourceOptions) -> Iter
         except av.error.FFmpegError as error:
             if not said:
                 reason = (
-                    f"the video is damaged here ({_reason(error)}); what can be decoded goes on behind it"
+                    f"the video is damaged here ({reason_of(error)}); what can be decoded goes on behind it"
                 )
                 yield BadImage(f"{name}#frame={clock.next_index}", reason)
             clock.gap, said = True, True
@@ -156,7 +158,7 @@ def _decoded(av: Any, name: str, container: Any, options: SourceOptions) -> Iter
                 logger.warning("%s#frame=%d: this frame, perhaps others, is damaged in part", name, index)
             if chosen(index, seconds):
                 place = Frame(name, index, seconds, rate)
-                yield NamedImage(place.name, partial(_upright, frame, place.name, options), frame=place)
+                yield NamedImage(place.name, partial(upright, frame, place.name, options), frame=place)
     missing = _missing(container, video, packets, clock)
     if missing:
         yield BadImage(f"{name}#frame={clock.next_index}", missing)
@@ -187,12 +189,14 @@ def _missing(container: Any, video: Any, packets: int, clock: _Clock) -> str | N
     return f"the video is cut short: {clock.last:.1f} of {promised:.1f} seconds are there"
 
 
-def _upright(frame: Any, name: str, options: SourceOptions) -> Image.Image:
+def upright(frame: Any, name: str, options: SourceOptions) -> Image.Image:
+    """The RGB picture of PyAV's ``frame``, turned as it says."""
     check_pixels((frame.width, frame.height), options.max_pixels, name)
     image: Image.Image = frame.to_image()
     turn = _TURNS.get(round(frame.rotation / 90) * 90 % 360)
     return image if turn is None else image.transpose(turn)
 
 
-def _reason(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """What FFmpeg says, on a line."""
     return printable(str(getattr(error, "strerror", None) or error), longest=200)
