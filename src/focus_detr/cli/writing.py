@@ -46,7 +46,7 @@ def refuse_live(sources: list[str]) -> None:
     for entry in source_entries(sources, SourceOptions()):
         if isinstance(entry, Series) and entry.live:
             raise FocusDetrError(
-                f"--resume: {entry.name} is a camera or a stream, whose frames do not come again; leave it out"
+                f"--resume: {entry.name} is a camera or stream, whose frames do not come again; leave it out"
             )
 
 
