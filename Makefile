@@ -61,6 +61,7 @@ fuzz: .venv/.installed-dev
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/hadolint operations/Dockerfile
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .

@@ -13,11 +13,14 @@ from focus_detr.cli.output import JsonFlag, print_json, say
 
 def export(
     model: ModelArgument,
-    format: Annotated[str, typer.Option(help="onnx, openvino, torch-export, tensorrt or web.")] = "onnx",
+    format: Annotated[
+        str, typer.Option(help="onnx, openvino, torch-export, tensorrt, triton or web.")
+    ] = "onnx",
     output: Annotated[
         Path | None,
         typer.Option(
-            help="File to write, for web a folder; <model>.onnx, .xml, .pt2 or -web here when not given."
+            help="File to write, for triton and web a folder; <model>.onnx, .xml, .pt2, -triton or -web here "
+            "when not given."
         ),
     ] = None,
     size: Annotated[
@@ -50,14 +53,15 @@ def export(
     The file is a model like any other: predict, evaluate and benchmark take it. Sizes that are not fixed stay
     free, in multiples of 32 pixels.
 
-    Format web writes a folder for any web server: a page that runs the model in the browser.
+    Format web writes a folder for any web server: a page that runs the model in the browser. Format triton
+    writes a model repository for Triton Inference Server.
     """
     from focus_detr.export import export as write
-    from focus_detr.export.exporter import suffix_of
+    from focus_detr.export.exporter import FOLDERS, suffix_of
     from focus_detr.zoo.resolve import resolve_model
 
     folder = resolve_model(model)
-    path = output or Path(f"{folder.name}{suffix_of(format) or '-web'}")
+    path = output or Path(f"{folder.name}{suffix_of(format) or f'-{format}'}")
     sides = None if size is None else parse_size(size)
     written = write(
         str(folder),
@@ -71,8 +75,8 @@ def export(
         examples=examples or (),
         trust_plugins=trust_plugins,
     )
-    if format == "web":
-        _say_folder(written, json)
+    if format in FOLDERS:
+        _say_folder(written, format, json)
         return
     files = [file for file in sorted(written.parent.glob(f"{written.stem}.*")) if file.is_file()]
     if json:
@@ -85,14 +89,15 @@ def export(
     say(f"Try it: focus-detr predict {written} IMAGE")
 
 
-def _say_folder(folder: Path, json: bool) -> None:
+def _say_folder(folder: Path, format: str, json: bool) -> None:
     sizes = {
         str(file.relative_to(folder)): file.stat().st_size
         for file in sorted(folder.rglob("*"))
         if file.is_file()
     }
     if json:
-        print_json({"folder": str(folder), "format": "web", "bytes": sizes})
+        print_json({"folder": str(folder), "format": format, "bytes": sizes})
         return
     say(f"{folder}  {sum(sizes.values()) / 1e6:.1f} MB in {len(sizes)} files")
-    say(f"Try it: python -m http.server --bind 127.0.0.1 --directory {folder}")
+    server = "tritonserver --model-repository" if format == "triton" else "python -m http.server --directory"
+    say(f"Try it: {server} {folder}")

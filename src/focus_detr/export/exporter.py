@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from focus_detr.structures.budget import Budget
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-FORMATS = ("onnx", "openvino", "torch-export", "tensorrt", "web")
-_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "tensorrt": ".onnx", "web": ""}
+FORMATS = ("onnx", "openvino", "torch-export", "tensorrt", "triton", "web")
+FOLDERS = ("triton", "web")
+"""Formats that are a folder."""
+_SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "tensorrt": ".onnx"}
 
 
 def suffix_of(format: str) -> str:
-    """How the name of a file of ``format`` ends; that of a folder, of "web", is free."""
+    """How the name of a file of ``format`` ends; that of a folder is free."""
     if format not in FORMATS:
         raise FocusDetrError(f"format={format!r}: not known; use one of {', '.join(FORMATS)}")
-    return _SUFFIXES[format]
+    return _SUFFIXES.get(format, "")
 
 
 def export(
@@ -46,12 +48,13 @@ def export(
     """Write a model to a file with its class names and preprocessing; `load_exported` reads it.
 
     Format "web" writes a folder instead, which any web server serves: a page that runs the model in the
-    browser, on ONNX Runtime Web, which is downloaded on first use.
+    browser, on ONNX Runtime Web, which is downloaded on first use. "triton" writes a model repository of
+    Triton Inference Server, named as the model.
 
     Args:
         model: a model, or the name or folder of one.
         output: file to write: .onnx, .xml for OpenVINO (its weights go into a .bin beside it), .pt2 for
-            torch-export; for "web" a folder, new or empty.
+            torch-export; for "web" and "triton" a folder, new or empty.
         format: one of `FORMATS`. "tensorrt" writes ONNX for TensorRT's parser and a script beside it that
             builds an engine where TensorRT is installed.
         image_size: (height, width) to fix in the graph; images are stretched to it. None leaves it free, in
@@ -84,9 +87,10 @@ def export(
         raise FocusDetrError(f"examples: only of format 'web', not {format!r}")
     writer = _writer(format)
     options: dict[str, Any] = {}
+    if format in FOLDERS:
+        options["name"] = _name_of(model)
     if format == "web":
         options["examples"] = [from_home(Path(example)) for example in examples]
-        options["name"] = _name_of(model)
     if calibration is not None:
         from focus_detr.export.quantization import readable
 
@@ -105,7 +109,7 @@ def export(
 
 def _checked_output(path: Path, format: str) -> Path:
     suffix = suffix_of(format)
-    if format == "web":
+    if format in FOLDERS:
         return unused_folder(path)
     if path.suffix != suffix:
         raise FocusDetrError(f"{path}: the name of a file of format {format!r} ends in {suffix}")
@@ -126,6 +130,10 @@ def _writer(format: str) -> Callable[..., None]:
         from focus_detr.export.web import write as write_page
 
         return write_page
+    if format == "triton":
+        from focus_detr.export.triton import write as write_repository
+
+        return write_repository
     if format == "torch-export":
         from focus_detr.export.torch_export import write
     elif format == "openvino":
