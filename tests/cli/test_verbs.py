@@ -230,3 +230,30 @@ def test_calibrate_writes_a_model_that_has_its_budget(data, tiny_model, tmp_path
     assert FocusDetrConfig.from_pretrained(tmp_path / "found").budget == found["budget"]
     assert (tmp_path / "found" / "calibration.png").is_file()
     assert run("evaluate", tmp_path / "found", data, "--device", "cpu", "--split", "train").exit_code == 0
+
+
+def test_budgets_are_chosen_picture_by_picture_by_the_rule_that_calibrate_finds(data, tiny_model, tmp_path):
+    from focus_detr import FocusDetrConfig
+
+    on = [data, "--device", "cpu", "--split", "train"]
+    with pytest.raises(FocusDetrError, match="focus-detr calibrate MODEL DATA --auto"):
+        run("evaluate", tiny_model, *on, "--budget", "auto")
+    with pytest.raises(FocusDetrError, match="--budget 'most': must be a number, 0.05 to 1, or auto"):
+        run("evaluate", tiny_model, *on, "--budget", "most")
+    arguments = ["calibrate", tiny_model, *on, "--budget", "0.2", "--max-drop", "0.9", "--auto"]
+    found = json.loads(run(*arguments, "--output", tmp_path / "found", "--json").stdout)
+    rule = found["auto"]["rule"]
+    config = FocusDetrConfig.from_pretrained(tmp_path / "found")
+    assert config.auto_budget == rule and config.budget == found["budget"]
+    report = json.loads(run("evaluate", tmp_path / "found", *on, "--budget", "auto", "--json").stdout)
+    assert report["budgets"] == found["auto"]["pictures"]
+
+    pictures = sorted(str(path) for path in data.rglob("*") if path.suffix in (".jpg", ".png"))
+    arguments = ["predict", tmp_path / "found", *pictures, "--device", "cpu", "--budget", "auto"]
+    seen = json.loads(run(*arguments, "--output", tmp_path / "out", "--json").stdout)
+    assert {each["budget"] for each in seen} <= set(rule["buckets"])
+    with Image.open(tmp_path / "out" / "budgets.png") as page:
+        assert len(page.convert("RGB").getcolors(2**24)) > 10
+    assert "Budgets chosen:" in run(*arguments).stdout
+    with pytest.raises(FocusDetrError, match="both choose the budget"):
+        run(*arguments, "--deadline", "1s")

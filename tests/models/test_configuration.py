@@ -33,6 +33,7 @@ CHANGED = {
     "policy_options": {"auxiliary_losses": False, "keep_ratio": 0.3},
     "num_queries": 90,
     "budget": 0.4,
+    "auto_budget": {"share": 0.9, "background": 0.1, "buckets": [0.1, 0.4]},
     "num_detections": 31,
     "class_cost": 0.3,
     "bbox_cost": 0.4,

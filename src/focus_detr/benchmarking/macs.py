@@ -80,6 +80,8 @@ def count_macs(config: FocusDetrConfig, height: int, width: int, batch: int = 1)
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     from focus_detr.models import FocusDetrForObjectDetection
+    from focus_detr.structures.auto_budget import AutoBudget
+    from focus_detr.structures.budget import Budget
     from focus_detr.structures.geometry import Geometry, flatten_levels
     from focus_detr.structures.tokens import Tokens
 
@@ -93,7 +95,10 @@ def count_macs(config: FocusDetrConfig, height: int, width: int, batch: int = 1)
         )
         content = flatten_levels(levels)
         tokens = Tokens(content, model.encode_positions(geometry, content), geometry)
-        scoring, plan = counted(model.encoder.plan, tokens, model.encoder.accept(None))
+        budget = model.encoder.accept(None)
+        if isinstance(budget, AutoBudget):  # at most: what pictures call for, shapes do not say
+            budget = Budget(budget.buckets[-1])
+        scoring, plan = counted(model.encoder.plan, tokens, budget)
         encoder, memory = counted(model.encoder, tokens, plan)
         decoder, _ = counted(model.host, memory)
     layers = config.encoder_layers

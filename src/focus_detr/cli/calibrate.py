@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -20,6 +20,10 @@ def calibrate(
         float, typer.Option(help="How much lower AP may be than at the best budget, of 1.")
     ] = 0.003,
     budget: Annotated[list[float] | None, typer.Option(help="Try these only, and 1; repeatable.")] = None,
+    auto: Annotated[
+        bool,
+        typer.Option("--auto", help="Also find the rule that --budget auto goes by, picture by picture."),
+    ] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the model with its budget, the table and its picture.")
     ] = None,
@@ -30,7 +34,8 @@ def calibrate(
 ) -> None:
     """Find the smallest budget of tokens whose average precision is near the best one's.
 
-    With --output, a copy of the model is written that works at this budget unless a call says otherwise.
+    With --output, a copy of the model is written that works at this budget unless a call says otherwise; with
+    --auto it also knows what `--budget auto` is to go by.
     """
     if output is not None:
         output = writable_folder(output, "--output")
@@ -46,11 +51,15 @@ def calibrate(
         split=split,
         max_drop=max_drop,
         budgets=budget or BUDGETS,
+        auto=auto,
         batch_size=batch_size,
         progress=not json,
     )
     print_json(found.to_dict()) if json else say(found.summary())
     if output is not None:
         detector.set_budget(found.budget)
+        if found.auto is not None and found.auto.rule is not None:
+            model_itself: Any = detector.predictor.model
+            model_itself.config.auto_budget = found.auto.rule.to_dict()
         found.save(detector.save(output))
         note(f"model: {output}")

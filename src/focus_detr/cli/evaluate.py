@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from focus_detr.cli.options import (
-    BudgetOption,
+    AnyBudgetOption,
     CrowdsOption,
     DataArgument,
     DeployOption,
@@ -17,6 +17,7 @@ from focus_detr.cli.options import (
     OverlapOption,
     TileOption,
     TrustOption,
+    parse_budget,
     parse_tile,
 )
 from focus_detr.cli.output import JsonFlag, print_json, say
@@ -32,7 +33,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the report, its figures and its tables.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 4,
-    budget: BudgetOption = None,
+    budget: AnyBudgetOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = None,
     device: DeviceOption = None,
@@ -44,6 +45,7 @@ def evaluate(
     """Measure average precision, per class and by size, and what the token selection keeps."""
     if output is not None:
         writable_folder(output, "--output")
+    share = parse_budget(budget)
     folder = resolve_model(model)  # a wrong name is said before torch is loaded
 
     from focus_detr.evaluation import evaluate as run
@@ -56,7 +58,7 @@ def evaluate(
         split=split,
         output=output,
         batch_size=batch_size,
-        budget=budget,
+        budget=share,
         tile=parse_tile(tile),
         overlap=overlap,
         device=device,

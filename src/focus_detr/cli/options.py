@@ -49,6 +49,15 @@ OverlapOption = Annotated[
     typer.Option(help="Share of a tile's side in common with the next, 0 to 0.75.  [default: 0.2]"),
 ]
 
+AnyBudgetOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARE|auto",
+        help="Mean share of tokens that an encoder layer works on, 0.05 to 1; auto chooses one for each "
+        "picture, by the rule of `calibrate --auto`. The model's own when not given.",
+    ),
+]
+
 DeadlineOption = Annotated[
     str | None,
     typer.Option(
@@ -115,6 +124,16 @@ def parse_size(text: str) -> tuple[int, int]:
 def parse_tile(text: str | None) -> int | str | None:
     """`"1024"` to pixels; "auto" and None stay as they are, and what is neither is refused later."""
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,9}", text) else text
+
+
+def parse_budget(text: str | None) -> float | str | None:
+    """`"0.3"` to the number; `"auto"` and None stay as they are."""
+    if text is None or text.strip() == "auto":
+        return None if text is None else "auto"
+    try:
+        return float(text)
+    except ValueError:
+        raise FocusDetrError(f"--budget {text!r}: must be a number, 0.05 to 1, or auto") from None
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from focus_detr.inference import Detections, Predictor
+    from focus_detr.structures.auto_budget import BudgetLike
 
 
 def keep_sources(sources: list[str], output: Path) -> None:
@@ -37,7 +38,10 @@ def keep_sources(sources: list[str], output: Path) -> None:
 
 
 class Pictures:
-    """Writes `<image>.jpg` and `<image>.heatmap.jpg` into a folder; images of one name get numbers."""
+    """Writes `<image>.jpg` and `<image>.heatmap.jpg` into a folder; images of one name get numbers.
+
+    Where budgets were chosen for them, `budgets.png` says which, in the end.
+    """
 
     def __init__(
         self,
@@ -45,17 +49,19 @@ class Pictures:
         predictor: Predictor,
         boxes: bool,
         heatmap: bool,
-        budget: float | None = None,
+        budget: BudgetLike = None,
     ) -> None:
         from focus_detr.inference.naming import FreeNames
+        from focus_detr.pictures.budgets import BudgetPage
 
         self.folder, self.predictor, self.boxes, self.heatmap = folder, predictor, boxes, heatmap
-        self.budget = budget
+        self.budget, self._page = budget, BudgetPage()
         # Both names are kept free, or the heat map of `a` would be drawn over the objects of `a.heatmap`.
         self._names = FreeNames((".jpg", ".heatmap.jpg"))
 
     def write(self, detections: Detections) -> None:
         """The pictures of one image; its detections hold it (`keep_images`)."""
+        self._page.add(detections)
         name = self._names.of_image(detections.path)
         if detections.earlier or detections.image is None:
             return
@@ -69,6 +75,12 @@ class Pictures:
             budget = self.budget if detections.budget is None else detections.budget
             page = draw_heatmap(self.predictor, detections.image, budget)
             _save(page, self.folder / f"{name}.heatmap.jpg")
+
+    def finish(self) -> None:
+        """The page of budgets, where any were chosen."""
+        if (self.boxes or self.heatmap) and self._page.counts:
+            with whole_file(self.folder / "budgets.png") as stream:
+                self._page.save(stream)
 
 
 def _save(picture: Image.Image, file: Path) -> None:

@@ -12,7 +12,7 @@ import typer
 from focus_detr.cli.choices import classes_of, parse_thresholds, threshold_of
 from focus_detr.cli.counting import Counting, CountLineOption, CountZoneOption
 from focus_detr.cli.options import (
-    BudgetOption,
+    AnyBudgetOption,
     DeadlineOption,
     DeployOption,
     DeviceOption,
@@ -20,6 +20,7 @@ from focus_detr.cli.options import (
     OverlapOption,
     TileOption,
     TrustOption,
+    parse_budget,
     parse_tile,
 )
 from focus_detr.cli.output import JsonFlag, JsonStream, note, print_json, say
@@ -36,6 +37,7 @@ from focus_detr.cli.writing import (
 )
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
+from focus_detr.structures.budget import AUTO
 from focus_detr.zoo.resolve import resolve_model
 
 _CHOICES = frozenset(
@@ -71,9 +73,12 @@ def predict(
     ] = None,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, help="Pictures computed at once; 4 when not given, 1 with a deadline."),
+        typer.Option(
+            min=1,
+            help="Pictures computed at once; 4 when not given, 1 with a deadline or --budget auto.",
+        ),
     ] = None,
-    budget: BudgetOption = None,
+    budget: AnyBudgetOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = None,
     deadline: DeadlineOption = None,
@@ -172,7 +177,8 @@ def predict(
             refuse_live(sources)
         else:
             check_folders(output, formats)
-    batch_size = batch_size or (4 if deadline is None else 1)
+    share = parse_budget(budget)
+    batch_size = batch_size or (1 if deadline is not None or share == AUTO else 4)
     journal = None if output is None else open_journal(output, choices, 1 if tile else batch_size, resume)
 
     folder = resolve_model(model)  # a wrong name is said before torch is loaded
@@ -186,7 +192,7 @@ def predict(
         threshold=threshold_of(thresholds, predictor.class_names),
         classes=classes_of(classes, predictor.class_names),
         batch_size=batch_size,
-        budget=budget,
+        budget=share,
         tile=parse_tile(tile),
         overlap=overlap,
         deadline=deadline,
@@ -206,7 +212,7 @@ def predict(
             printed = stack.enter_context(JsonStream(json_lines)) if quiet else None
             written = None
             if output is not None and journal is not None:
-                pictures = Pictures(output, predictor, images, heatmap, budget)
+                pictures = Pictures(output, predictor, images, heatmap, share)
                 files = Written(output, formats, predictor, pictures, journal, scores=scores, resume=resume)
                 written = stack.enter_context(files)
             for result in chain(stream, () if journal is None else journal.left()):

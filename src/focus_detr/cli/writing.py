@@ -121,6 +121,8 @@ class Written:
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         with self._files:
             if kind is None:
+                with explained_disk(self._output):
+                    self._pictures.finish()
                 self._journal.finish()
                 return
             with suppress(FocusDetrError):  # the error that ends this is what matters

@@ -22,7 +22,8 @@ from focus_detr.models.attention import DeformableAttention, FeedForward, Sample
 from focus_detr.models.detector import FocusDetrOutput, refuse_arguments
 from focus_detr.models.inputs import check_images
 from focus_detr.ops import multi_scale_deformable_attention_of_projections, takes_projections
-from focus_detr.structures.budget import Budget
+from focus_detr.structures.auto_budget import BudgetLike
+from focus_detr.structures.budget import AUTO
 from focus_detr.structures.geometry import Geometry
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -75,6 +76,11 @@ def deploy(
     if precision != torch.float32:
         to_half_precision(deployed, precision)
     if compile or cuda_graphs:
+        if model.config.budget == AUTO:
+            raise FocusDetrError(
+                f"compile: a graph has one budget, and this model chooses (budget={AUTO!r}); set one, or "
+                "model.set_budget(None) first"
+            )
         deployed._compile(cuda_graphs)
     return deployed
 
@@ -92,7 +98,7 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         self._load_state_dict_pre_hooks = OrderedDict()
         self._compiled: Callable[..., FocusDetrOutput] | None = None
         self._cuda_graphs = False
-        self._compiled_budget: float | None = None
+        self._compiled_budget: float | str | None = None
         self._positions: Recent[Tensor] = Recent(_POSITION_BYTES, size=attrgetter("nbytes"))
 
     def _compile(self, cuda_graphs: bool) -> None:
@@ -110,7 +116,7 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         pixel_mask: Tensor | None = None,
         labels: None = None,
         *,
-        budget: Budget | float | None = None,
+        budget: BudgetLike = None,
         with_samples: bool = False,
         **others: Any,
     ) -> FocusDetrOutput:

@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.evaluation.auto_calibration import (
+    AutoCalibration,
+    PictureScores,
+    calibrate_auto,
+    picture_scores,
+)
 from focus_detr.evaluation.comparison import Evaluated, compare
 from focus_detr.evaluation.plots import plot_budgets
 from focus_detr.evaluation.run import evaluate
 from focus_detr.evaluation.tables import Cell, table
 from focus_detr.printable import finite
+from focus_detr.structures.auto_budget import AutoBudget
 from focus_detr.structures.budget import Budget
 
 if TYPE_CHECKING:
@@ -43,6 +50,7 @@ class Calibration:
         budget: the smallest one from which on, up to the best one, no AP falls by more than ``max_drop``.
         best: that of the highest AP: 1 for a model of any budget, near its own for one trained for that.
         rows: of every budget tried, the smallest first.
+        auto: of budgets chosen picture by picture, where they were asked for.
     """
 
     budget: float
@@ -50,10 +58,12 @@ class Calibration:
     max_drop: float
     images: int
     rows: list[BudgetRow]
+    auto: AutoCalibration | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
-        return finite({**self.__dict__, "rows": [asdict(row) for row in self.rows]})
+        auto = None if self.auto is None else self.auto.to_dict()
+        return finite({**self.__dict__, "rows": [asdict(row) for row in self.rows], "auto": auto})
 
     def summary(self) -> str:
         """As text, for people."""
@@ -70,6 +80,7 @@ class Calibration:
         return "\n\n".join([
             table(("budget", "AP", "to the best", "95 % interval"), cells),
             f"Budget {self.budget:g}: AP is {self.max_drop:g} at most below that of {self.best:g}.{known}",
+            *([] if self.auto is None else [self.auto.summary()]),
         ])  # fmt: skip
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -87,6 +98,7 @@ def calibrate(
     split: str | None = "val",
     max_drop: float = 0.003,
     budgets: Sequence[float] = BUDGETS,
+    auto: bool = False,
     batch_size: int = 1,
     draws: int = 1000,
     progress: bool = False,
@@ -99,6 +111,7 @@ def calibrate(
 
     Args:
         budgets: those to try; 1 is always among them.
+        auto: also find the rule of budgets chosen picture by picture (see `AutoBudget`), from these budgets.
         split, batch_size: as in `evaluate`; draws: as in `compare`.
 
     Raises:
@@ -108,10 +121,18 @@ def calibrate(
         raise FocusDetrError(f"max_drop={max_drop!r}: is a difference of AP in [0, 1); 0.003 is usual")
     tried = sorted({*(Budget(each).share for each in budgets), 1.0})
     predictor.accept_budget(1.0)
+    if auto:
+        predictor.accept_budget(AutoBudget(1.0, 0.0, tuple(tried)))  # refused where it cannot be
     found, aps = {}, {}
+    pictures: list[PictureScores] = []
+
+    def watch(outputs: Any, labels: Any) -> None:
+        pictures.extend(picture_scores(outputs, labels))
+
     for budget in reversed(tried):
+        watching: dict[str, Any] = {"watch": watch} if auto and budget == tried[-1] else {}
         report = evaluate(
-            predictor, data, split=split, batch_size=batch_size, budget=budget, progress=progress
+            predictor, data, split=split, batch_size=batch_size, budget=budget, progress=progress, **watching
         )
         aps[budget] = report.metrics.summary["AP"]
         found[budget] = Evaluated(f"budget {budget:g}", report.ground_truth, report.predictions)
@@ -123,4 +144,8 @@ def calibrate(
     kept = tried.index(best)
     while kept and rows[kept - 1].difference >= -max_drop:
         kept -= 1
-    return Calibration(tried[kept], best, max_drop, len(found[best].ground_truth["images"]), rows)
+    chosen = None
+    if auto:
+        model: Any = predictor.model
+        chosen = calibrate_auto(model.encoder, pictures, found, best, max_drop=max_drop, draws=draws)
+    return Calibration(tried[kept], best, max_drop, len(found[best].ground_truth["images"]), rows, chosen)

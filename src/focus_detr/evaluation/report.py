@@ -39,6 +39,7 @@ class EvaluationReport:
         unreadable: images that could not be read and were left out, with the reasons.
         predictions: COCO results, down to score 0.
         ground_truth: COCO json dictionary of what was to be found.
+        budgets: images by the budget that was chosen for them; empty where the call said one.
     """
 
     data: str
@@ -51,6 +52,7 @@ class EvaluationReport:
     predictions: list[dict[str, Any]] = field(repr=False)
     max_detections: int
     ground_truth: dict[str, Any] = field(repr=False)
+    budgets: dict[float, int] = field(default_factory=dict)
 
     @property
     def threshold(self) -> float | None:
@@ -73,6 +75,7 @@ class EvaluationReport:
                 "classes": [{**asdict(item), "best_f1": _best_f1(curve)} for item, curve in classes],
                 "confusion_matrix": self.confusion.tolist(),
                 "foreground_recall": self.tokens or None,
+                "budgets": {f"{budget:g}": count for budget, count in self.budgets.items()} or None,
             }
         )
 
@@ -97,6 +100,10 @@ class EvaluationReport:
             f"The model gives its {self.max_detections} best detections of an image. As COCO defines it, "
             "average precision considers\nthe best 100 of each class and image; AR300 the best 300."
         )
+        if self.budgets:
+            mean = sum(budget * count for budget, count in self.budgets.items()) / sum(self.budgets.values())
+            each = ", ".join(f"{budget:g} in {count}" for budget, count in self.budgets.items())
+            parts.append(f"Budgets chosen: {mean:.3f} on average; {each} images.")
         if self.unreadable:
             parts.append(
                 f"{len(self.unreadable)} images could not be read and were left out, the first: "

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,7 @@ from focus_detr.evaluation.coco import coco_metrics
 from focus_detr.evaluation.curves import confusion_matrix, f1_curves
 from focus_detr.evaluation.report import EvaluationReport, confusion_threshold
 from focus_detr.folders import writable_folder
-from focus_detr.structures.budget import Budget
+from focus_detr.structures.auto_budget import BudgetLike
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -31,13 +32,14 @@ def evaluate(
     split: str | None = "test",
     output: str | os.PathLike[str] | None = None,
     batch_size: int = 1,
-    budget: Budget | float | None = None,
+    budget: BudgetLike = None,
     tile: int | str | None = None,
     overlap: float | None = None,
     device: str | None = None,
     progress: bool = True,
     crowds: str = "regions",
     trust_plugins: bool = False,
+    watch: Callable[[Any, list[dict[str, Any]]], object] | None = None,
 ) -> EvaluationReport:
     """Score a model on one split of a data set, by COCO's protocol.
 
@@ -48,12 +50,14 @@ def evaluate(
         split: which split of the path to score; never another in its stead. A data set is scored as it is.
         output: folder for the report's files; see `EvaluationReport.save`.
         batch_size: images computed at once; changes speed, not results.
-        budget: mean share of tokens that an encoder layer works on; the model's own when not given.
+        budget: mean share of tokens that an encoder layer works on, or "auto" (see `AutoBudget`); the model's
+            own when not given.
         tile, overlap: look at images in tiles, as `Predictor.predict` does; `batch_size` is then that of
             tiles, and what the token selection keeps is not measured.
         device: for a model given by name; by default a GPU where there is one.
         crowds: of a path, what annotations of COCO with `iscrowd` 1 are (`load_dataset`).
         trust_plugins: of a model given by name, import the modules it names, which runs their code.
+        watch: called with the model's output for each batch, and the labels (see `ForegroundRecall.update`).
 
     An image that cannot be read, here or when the data set was loaded, is counted and left
     out, its objects with it.
@@ -89,6 +93,7 @@ def evaluate(
     ]
     predictions: list[dict[str, Any]] = []
     recall = ForegroundRecall()
+    budgets: Counter[float] = Counter()
     for samples in _batches(dataset, 1 if tiling else batch_size, unreadable, progress):
         images = [sample.image for sample in samples]
         if tiling is not None:
@@ -100,7 +105,11 @@ def evaluate(
             outputs = predictor.run(images, budget)
             found = predictor.decode(outputs, images, threshold=0.0)
             if getattr(outputs, "plan", None) is not None:
-                recall.update(outputs, [_label(sample) for sample in samples])
+                labels = [_label(sample) for sample in samples]
+                recall.update(outputs, labels)
+                budgets.update(outputs.plan.budgets or ())
+                if watch is not None:
+                    watch(outputs, labels)
         for sample, each in zip(samples, found, strict=True):
             predictions += each.to_coco(sample.image_id, dataset.category_ids)
 
@@ -119,6 +128,7 @@ def evaluate(
         predictions=predictions,
         max_detections=predictor.max_detections,
         ground_truth=ground_truth,
+        budgets=dict(sorted(budgets.items())),
     )
     if output is not None:
         report.save(output)
@@ -156,7 +166,8 @@ def _label(sample: Sample) -> dict[str, Any]:
     boxes = torch.from_numpy(sample.boxes_xyxy) / torch.tensor([width, height, width, height])
     corner, opposite = boxes.split(2, dim=-1)
     boxes_cxcywh = torch.cat([(corner + opposite) / 2, opposite - corner], -1)
-    return {"boxes": boxes_cxcywh, "orig_size": torch.tensor([height, width])}
+    size = torch.tensor([height, width])
+    return {"boxes": boxes_cxcywh, "orig_size": size, "image_id": sample.image_id}
 
 
 def _check_classes(model: Sequence[str], data: Sequence[str]) -> None:

@@ -117,7 +117,7 @@ def tokens_inside(shapes: Sequence[tuple[int, int]], sizes: Tensor, boxes_cxcywh
     """Which tokens of an image have their centre in which of its objects (N,T); arguments as `token_centres`,
     and the objects' boxes (T,4)."""
     centres, real = token_centres(shapes, sizes)
-    return _inside(centres, boxes_cxcywh) & real[:, None]
+    return inside_boxes(centres, boxes_cxcywh) & real[:, None]
 
 
 def kept_objects(plan: TokenPlan, inside: Tensor, image: int) -> np.ndarray:
@@ -127,7 +127,8 @@ def kept_objects(plan: TokenPlan, inside: Tensor, image: int) -> np.ndarray:
     return np.stack([inside[kept].any(0).numpy() for kept in rows])
 
 
-def _inside(points: Tensor, boxes_cxcywh: Tensor) -> Tensor:
+def inside_boxes(points: Tensor, boxes_cxcywh: Tensor) -> Tensor:
+    """(N,T) whether each point (N,2) lies in each box (T,4), or on its edge."""
     distance = (points[:, None] - boxes_cxcywh[None, :, :2]).abs()
     return (distance <= boxes_cxcywh[None, :, 2:] / 2).all(-1)
 

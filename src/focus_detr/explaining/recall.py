@@ -240,7 +240,7 @@ def _tokens(predictor: Predictor, model: FocusDetrForObjectDetection, image: Ima
 
 @torch.inference_mode()
 def _plan(model: FocusDetrForObjectDetection, tokens: Tokens, share: float | None) -> TokenPlan:
-    plan = model.encoder.plan(tokens, model.encoder.accept(share))
+    plan = model.encoder.plan_for(tokens, model.encoder.accept(share))
     if plan is None:
         raise FocusDetrError(
             "explain: every encoder layer of this model works on all tokens (token policy "

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import from_home, unused_folder, writable_folder
+from focus_detr.structures.budget import AUTO
 
 if TYPE_CHECKING:
     from focus_detr.images.processor import FocusDetrImageProcessor
     from focus_detr.inference.sources.files import Sources
     from focus_detr.models import FocusDetrForObjectDetection
-    from focus_detr.structures.budget import Budget
+    from focus_detr.structures.auto_budget import BudgetLike
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FORMATS = ("onnx", "openvino", "torch-export", "tensorrt", "triton", "web")
@@ -38,7 +39,7 @@ def export(
     *,
     image_size: Sequence[int] | None = None,
     batch_size: int | None = None,
-    budget: Budget | float | None = None,
+    budget: BudgetLike = None,
     precision: str = "fp32",
     calibration: Sources | None = None,
     examples: Sequence[str | os.PathLike[str]] = (),
@@ -98,6 +99,10 @@ def export(
     model, processor = _load(model, processor, trust_plugins)
     if budget is not None:
         model.set_budget(budget)
+    if model.config.budget == AUTO:
+        raise FocusDetrError(
+            f"budget={AUTO!r}: a graph cannot choose by the picture; give a number, as in --budget 0.3"
+        )
     _prepare(model, precision)
 
     from focus_detr.export.metadata import Metadata

@@ -180,7 +180,15 @@ def fingerprint(model: Any) -> str:
     return hashlib.sha256(json.dumps([said, weights], sort_keys=True, default=str).encode()).hexdigest()
 
 
-_WITHOUT_COST = ("budget", "id2label", "label2id", "category_ids", "score_threshold", "training_recipe")
+_WITHOUT_COST = (
+    "budget",
+    "auto_budget",
+    "id2label",
+    "label2id",
+    "category_ids",
+    "score_threshold",
+    "training_recipe",
+)
 
 
 def _alike(known: Mapping[Size, CostCurve], size: Size) -> CostCurve | None:

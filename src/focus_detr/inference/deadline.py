@@ -20,7 +20,8 @@ from typing import Any
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.costs import CostCurve, Costs, Size
-from focus_detr.structures.budget import SMALLEST, Budget
+from focus_detr.structures.auto_budget import AutoBudget
+from focus_detr.structures.budget import AUTO, SMALLEST, Budget
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ def usual_budget(model: Any, outputs: Any) -> float:
     model works on when it is told nothing.
     """
     config = model.config
+    if config.budget == AUTO:
+        return AutoBudget.of(config.auto_budget).buckets[-1]
     if config.budget is not None:
         return float(config.budget)
     if (getattr(config, "training_recipe", None) or {}).get("task") == "any-budget":

@@ -34,7 +34,8 @@ from focus_detr.inference.sources.options import SourceOptions
 from focus_detr.inference.tiled import detect_in_tiles
 from focus_detr.inference.tiles import Tiling
 from focus_detr.inference.tracking.tracking import Place, Tracking
-from focus_detr.structures.budget import SMALLEST, Budget
+from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
+from focus_detr.structures.budget import AUTO, SMALLEST, Budget
 from focus_detr.structures.instances import Instances
 
 DEFAULT_THRESHOLD = 0.5
@@ -161,7 +162,7 @@ class Predictor:
         threshold: Threshold | None = None,
         classes: Classes | None = None,
         batch_size: int = 1,
-        budget: Budget | float | None = None,
+        budget: BudgetLike = None,
         tile: int | str | None = None,
         overlap: float | None = None,
         deadline: float | str | None = None,
@@ -183,6 +184,7 @@ class Predictor:
             batch_size: images that go through the model together.
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]: less is faster, 1 is
                 all; what the model is configured for when not given. Models that select tokens take one.
+                "auto" chooses one for each picture, which it says, by the rule that `calibrate` found.
             tile: look at pictures in tiles of so many pixels a side, at several scales; "auto" for those that
                 the model would see at less than half their own, in tiles of the size that it sees (see
                 `focus_detr.inference.tiles`). `batch_size` is then that of tiles.
@@ -308,7 +310,7 @@ class Predictor:
         threshold: Threshold | None = None,
         classes: Classes | None = None,
         paths: Sequence[str] | None = None,
-        budget: Budget | DeadlineKeeper | float | None = None,
+        budget: BudgetLike | DeadlineKeeper = None,
         sizes: Sequence[tuple[int, int]] | None = None,
     ) -> list[Detections]:
         """The objects of RGB images that go through the model as one batch; see `decode`."""
@@ -335,8 +337,12 @@ class Predictor:
         keeper.learn(size, chosen, taken)
         return [replace(each, budget=chosen.share, latency=spent + taken) for each in found]
 
-    def _keeper(self, deadline: float | str, batch_size: int, most: Budget | None) -> DeadlineKeeper:
+    def _keeper(
+        self, deadline: float | str, batch_size: int, most: Budget | AutoBudget | None
+    ) -> DeadlineKeeper:
         seconds = seconds_of(deadline)
+        if isinstance(most, AutoBudget):
+            raise FocusDetrError(f"deadline and budget={AUTO!r} both choose the budget; give one of them")
         if batch_size != 1:
             raise FocusDetrError(
                 f"batch_size={batch_size}: with a deadline pictures are computed one at a time; leave it out"
@@ -355,7 +361,7 @@ class Predictor:
             keeper.most = usual_budget(self.model, self.run_prepared(pixel_values, pixel_mask))
         self.run_prepared(pixel_values, pixel_mask, budget=SMALLEST)
 
-    def forward_pass(self, height: int, width: int, budget: Budget | float | None) -> None:
+    def forward_pass(self, height: int, width: int, budget: float) -> None:
         """One pass of the model over a picture of nothing, all of it done on return; for clocks."""
         generator = torch.Generator().manual_seed(0)
         pixels = torch.rand(1, 3, height, width, generator=generator)
@@ -367,7 +373,7 @@ class Predictor:
     def run(
         self,
         images: Sequence[Image.Image],
-        budget: Budget | float | None = None,
+        budget: BudgetLike = None,
         with_samples: bool = False,
     ) -> Any:
         """The model's own output for a batch: `logits`, `pred_boxes`; of our models, the token plan too, and
@@ -385,7 +391,7 @@ class Predictor:
         pixel_values: Tensor,
         pixel_mask: Tensor,
         *,
-        budget: Budget | float | None = None,
+        budget: BudgetLike = None,
         with_samples: bool = False,
     ) -> Any:
         """As `run`, for images that are prepared already, in another thread for one."""
@@ -400,7 +406,7 @@ class Predictor:
                 return self.model(pixel_values=pixel_values, pixel_mask=pixel_mask.to(self.device), **said)
             return RawOutput(*self.model.infer(pixel_values, pixel_mask))
 
-    def set_budget(self, budget: Budget | float | None) -> None:
+    def set_budget(self, budget: BudgetLike) -> None:
         """The budget of calls that say none; None is what the model is configured for.
 
         Raises:
@@ -410,20 +416,21 @@ class Predictor:
         if hasattr(self.model, "set_budget"):
             cast(Any, self.model).set_budget(accepted)
 
-    def accept_budget(self, budget: Budget | float | None) -> Budget | None:
+    def accept_budget(self, budget: BudgetLike) -> Budget | AutoBudget | None:
         """A call's budget, if this model takes one; None stays None.
 
         Raises:
             FocusDetrError: it is no budget, or this model takes none.
         """
-        budget = Budget.of(budget)
         if budget is None:
             return None
+        if budget != AUTO and not isinstance(budget, AutoBudget):
+            budget = Budget.of(budget)
         accept = getattr(getattr(self.model, "encoder", None), "accept", None)
         if accept is None:
             raise FocusDetrError(
-                f"budget={budget.share}: this model works on what it was made for, as exported files do; "
-                "a budget needs the model itself"
+                f"budget={getattr(budget, 'share', budget)}: this model works on what it was made for, as "
+                "exported files do; a budget needs the model itself"
             )
         return accept(budget)
 
@@ -465,6 +472,9 @@ class Predictor:
             )
             for index, (objects, size) in enumerate(zip(found, sizes, strict=True))
         ]
+        chosen = getattr(getattr(outputs, "plan", None), "budgets", None)
+        if chosen is not None:
+            detections = [replace(each, budget=b) for each, b in zip(detections, chosen, strict=True)]
         return [each.filter(by_class, classes) for each in detections]
 
 

@@ -11,7 +11,7 @@ from focus_detr.inference.choosing import Classes, Threshold
 from focus_detr.inference.merging import merge
 from focus_detr.inference.results import Detections
 from focus_detr.inference.tiles import Tiling
-from focus_detr.structures.budget import Budget
+from focus_detr.structures.auto_budget import BudgetLike
 
 if TYPE_CHECKING:
     from focus_detr.inference.predictor import Predictor
@@ -25,7 +25,7 @@ def detect_in_tiles(
     threshold: Threshold | None = None,
     classes: Classes | None = None,
     path: str = "",
-    budget: Budget | float | None = None,
+    budget: BudgetLike = None,
     batch_size: int = 1,
     progress: bool = False,
 ) -> Detections:

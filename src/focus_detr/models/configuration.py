@@ -18,7 +18,8 @@ from focus_detr.models.backbones.catalogue import as_backbone_config, backbone_c
 from focus_detr.models.options import FORMER, in_place, option_names
 from focus_detr.models.plugins import named_by_a_file
 from focus_detr.models.registry import read_options
-from focus_detr.structures.budget import Budget
+from focus_detr.structures.auto_budget import AutoBudget
+from focus_detr.structures.budget import AUTO, Budget
 
 
 @dataclasses.dataclass(frozen=True)
@@ -110,7 +111,8 @@ class FocusDetrConfig(PreTrainedConfig):
         host_options, policy_options: options of that host and that policy alone, which stand beside their
             classes: `FocusOptions` (keep_ratio, cascade, ...), `DinoOptions` (denoising_queries, ...), ...
         budget: mean share of tokens that an encoder layer works on where a call says none; None is what the
-            policy's options say (see `Budget`).
+            policy's options say (see `Budget`), "auto" what each picture calls for.
+        auto_budget: the rule that "auto" goes by (see `AutoBudget`), which `calibrate` finds.
         heads: what is said of every query beside its class and box, see `focus_detr.models.heads`;
             head_options: options by the name of the head.
         plugins: modules of your own that register the host, the policy or a head, imported first.
@@ -146,7 +148,8 @@ class FocusDetrConfig(PreTrainedConfig):
     host_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     token_policy: str = "focus"
     policy_options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    budget: float | int | None = None
+    budget: float | int | str | None = None
+    auto_budget: dict[str, Any] | None = None
     heads: list[str] = dataclasses.field(default_factory=list)
     head_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     plugins: list[str] = dataclasses.field(default_factory=list)
@@ -367,8 +370,10 @@ def _check_value(name: str, value: Any) -> None:
         raise FocusDetrError(f"position_temperature={value}: must be positive")
     if name == "quirks":
         Quirks.resolve(value)
-    if name == "budget":
+    if name == "budget" and value != AUTO:
         Budget.of(value)
+    if name == "auto_budget" and value is not None:
+        AutoBudget.of(value)
 
 
 def _refuse_hub_kernels(values: Any) -> None:

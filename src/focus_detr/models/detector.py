@@ -29,7 +29,8 @@ from focus_detr.models.position import token_positions
 from focus_detr.models.precision import full_precision_parts, without_autocast
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.renamed import RENAMED, rename_old
-from focus_detr.structures.budget import Budget
+from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
+from focus_detr.structures.budget import AUTO, Budget
 from focus_detr.structures.geometry import Geometry, flatten_levels
 from focus_detr.structures.memory import DecoderOutput
 from focus_detr.structures.plan import TokenPlan
@@ -140,8 +141,8 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         labels: Labels | None = None,
         denoising: DenoisingQueries | None = None,
         *,
-        budget: Budget | float | None = None,
-        further: Sequence[Budget | float] = (),
+        budget: BudgetLike = None,
+        further: Sequence[BudgetLike] = (),
         with_samples: bool = False,
         **others: Any,
     ) -> FocusDetrOutput:
@@ -154,7 +155,8 @@ class FocusDetrForObjectDetection(PreTrainedModel):
                 image, ``size`` (2,) its height and width in pixels.
             denoising: the denoising queries to use instead of drawing them.
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]; 1 is all of them, None
-                what the configuration says (see `Budget`).
+                what the configuration says (see `Budget`). "auto" chooses one for each image, by the
+                configuration's ``auto_budget`` (see `AutoBudget`); ``plan.budgets`` are those chosen.
             further: budgets of further passes over the same levels, which backbone and neck make once. In
                 training these passes start from the first one's queries, where the host can, so that
                 predictions correspond; they have no denoising queries, and no losses of the token policy,
@@ -182,7 +184,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
     def _detect(
         self,
         tokens: Tokens,
-        budget: Budget | None,
+        budget: Budget | AutoBudget | None,
         labels: Labels | None,
         denoising: DenoisingQueries | None,
         first: DecoderOutput | None = None,
@@ -198,7 +200,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             start = {"start": first.queries} if self.host.takes_start else {}
 
         # Which tokens are worked on is decided once; the encoder executes the plan, whatever made it.
-        plan = self.encoder.plan(tokens, budget)
+        plan = self.encoder.plan_for(tokens, budget)
         memory = self.encoder(tokens, plan)  # (B,N,C)
 
         decoded = self.host(
@@ -247,7 +249,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             output.samples = [(at[:, skip:], weights[:, skip:]) for at, weights in decoded.samples]
         return output, decoded
 
-    def set_budget(self, budget: Budget | float | None) -> None:
+    def set_budget(self, budget: BudgetLike) -> None:
         """The budget of calls that say none, kept in the configuration, which a saved model has.
 
         One for all threads: where they want different ones, they say so at their calls, which goes before it.
@@ -258,9 +260,11 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         Raises:
             FocusDetrError: it is no budget, or the token policy takes none.
         """
-        if budget is not None:
-            budget = self.encoder.accept(budget)
-        self.config.budget = None if budget is None else budget.share
+        accepted = None if budget is None else self.encoder.accept(budget)
+        if isinstance(accepted, AutoBudget):
+            self.config.auto_budget, self.config.budget = accepted.to_dict(), AUTO
+        else:
+            self.config.budget = None if accepted is None else accepted.share
 
     def extract_levels(
         self, pixel_values: Tensor, pixel_mask: Tensor | None

@@ -15,9 +15,10 @@ from focus_detr.printable import percent
 
 if TYPE_CHECKING:
     from focus_detr.inference.predictor import Predictor
+    from focus_detr.structures.auto_budget import BudgetLike
 
 
-def draw_heatmap(predictor: Predictor, image: Image.Image, budget: float | None = None) -> Image.Image:
+def draw_heatmap(predictor: Predictor, image: Image.Image, budget: BudgetLike = None) -> Image.Image:
     """One page: the foreground score over the image, score by level, tokens kept by each encoder layer.
 
     Tokens are those of a ``budget``, where one is given (see `Predictor.predict`).

@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 from focus_detr.errors import FocusDetrError
 
 SMALLEST = 0.05
+AUTO = "auto"
+"""What callers say for the rule by which a model chooses each picture's budget (see `AutoBudget`)."""
 
 Share = float | Fraction
 
@@ -44,7 +47,7 @@ class Budget:
             )
 
     @classmethod
-    def of(cls, value: Budget | float | None) -> Budget | None:
+    def of(cls, value: Any) -> Budget | None:
         """A budget from what callers may give: a share, or None for the model's own."""
         return value if value is None or isinstance(value, Budget) else cls(value)
 

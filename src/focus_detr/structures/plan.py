@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,12 +22,40 @@ class TokenPlan:
         indices: (B,K_0) kept tokens, best first.
         counts: rows each layer works on, static.
         valid_counts: (B, layers) rows of each image that are its own; None when all are, for every image.
+        budgets: (B,) the one chosen for each image, where they were chosen image by image (see `AutoBudget`).
     """
 
     scores: Tensor | None
     indices: Tensor
     counts: tuple[int, ...]
     valid_counts: Tensor | None
+    budgets: tuple[float, ...] | None = None
+
+    @classmethod
+    def of_each(cls, plans: Sequence[TokenPlan], which: Sequence[int]) -> TokenPlan:
+        """Of plans for the same images, that which each image has ``which`` of them.
+
+        Counts are those of the largest plan used, so that shapes stay static; an image whose plan is smaller
+        has its own rows first, and the rest is worked on and thrown away, as beyond a smaller image's rows.
+        """
+        largest = plans[max(which)]
+        if min(which) == max(which):
+            return largest
+        device, batch = largest.indices.device, len(which)
+        rows = torch.arange(largest.counts[0], device=device).expand(batch, -1)
+        # Where a token stands in its image's own plan; those of the largest plan alone come after them.
+        tokens = int(largest.indices.max()) + 1
+        place = torch.full((batch, tokens), 2 * largest.counts[0], device=device)
+        place.scatter_(1, largest.indices, rows + largest.counts[0])
+        valid_counts = []
+        for image, number in enumerate(which):
+            own = plans[number]
+            place[image, own.indices[image]] = rows[image, : own.counts[0]]
+            counts = torch.tensor(own.counts, device=device)
+            valid_counts.append(counts if own.valid_counts is None else own.valid_counts[image])
+        order = place.gather(1, largest.indices).argsort(1)
+        indices = largest.indices.gather(1, order)
+        return cls(largest.scores, indices, largest.counts, torch.stack(valid_counts))
 
     def rows(self, layer: int) -> Tensor | None:
         """(B,K_j) bool, the rows of a layer that count; None when all do."""

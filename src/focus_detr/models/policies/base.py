@@ -13,7 +13,9 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.proposals import Proposals, ProposalUser
 from focus_detr.models.registry import NoOptions, Registry, read_options
-from focus_detr.structures.budget import Budget
+from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
+from focus_detr.structures.budget import AUTO, Budget
+from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.tokens import Tokens
@@ -68,16 +70,55 @@ class TokenPolicy(ProposalUser):
     def start(self) -> None:
         """Set parameters that belong to no layer, once its layers have started."""
 
-    def accept(self, budget: Budget | float | None) -> Budget | None:
-        """A call's budget, or else the configuration's, as `plan` takes it.
+    def accept(self, budget: BudgetLike) -> Budget | AutoBudget | None:
+        """A call's budget, or else the configuration's, as `plan_for` takes it.
 
         Raises:
-            FocusDetrError: it is no budget, or this policy's work is not a matter of one.
+            FocusDetrError: it is no budget, this policy's work is not a matter of one, or the model has no
+                rule to choose one by.
         """
-        budget = Budget.of(self.config.budget if budget is None else budget)
+        budget = self.config.budget if budget is None else budget
         if budget is not None and not self.takes_budget:
-            raise _no_budget(budget.share, self.config.token_policy)
-        return budget
+            said = budget.share if isinstance(budget, Budget) else budget
+            raise _no_budget(said, self.config.token_policy)
+        if budget == AUTO or isinstance(budget, AutoBudget):
+            return self._rule(budget)
+        return Budget.of(budget)
+
+    def _rule(self, budget: str | AutoBudget) -> AutoBudget:
+        c = self.config
+        if type(self).select is TokenPolicy.select:
+            raise FocusDetrError(
+                f"budget={AUTO!r}: token_policy={c.token_policy!r} has no `select`; use a number"
+            )
+        if c.switches.batch_counts or c.switches.padded_fine_tokens:
+            raise FocusDetrError(
+                f"budget={AUTO!r}: with the quirks batch_counts and padded_fine_tokens, as released, "
+                "pictures of a batch cannot have budgets of their own; use a number"
+            )
+        if isinstance(budget, AutoBudget):
+            return budget
+        if c.auto_budget is None:
+            raise FocusDetrError(
+                f"budget={AUTO!r}: this model has no rule to choose by; `focus-detr calibrate MODEL DATA "
+                "--auto --output FOLDER` writes a copy that has one"
+            )
+        return AutoBudget.of(c.auto_budget)
+
+    def score(self, tokens: Tokens) -> Tensor:
+        """Foreground logits (B,N), of policies that choose tokens by them, whatever the budget."""
+        raise NotImplementedError
+
+    def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
+        """The plan that foreground logits (B,N) make."""
+        raise NotImplementedError
+
+    def plan_for(self, tokens: Tokens, budget: Budget | AutoBudget | None) -> TokenPlan | None:
+        """The plan at what `accept` gave: of one budget, or of that which each image's scores call for."""
+        if not isinstance(budget, AutoBudget):
+            return self.plan(tokens, budget)
+        rule, scores, geometry = budget, self.score(tokens), tokens.geometry
+        return rule.choose(lambda budget: self.select(scores, geometry, budget), scores, geometry.valid)
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan | None:
         """Which of the tokens each layer works on; None for all of them.
@@ -101,7 +142,7 @@ class TokenPolicy(ProposalUser):
 POLICIES: Registry[TokenPolicy] = Registry("token_policy")
 
 
-def _no_budget(share: float, policy: str) -> FocusDetrError:
+def _no_budget(share: Any, policy: str) -> FocusDetrError:
     able = [name for name in POLICIES.names() if POLICIES[name].takes_budget]
     return FocusDetrError(
         f"budget={share}: token_policy={policy!r} leaves no tokens out; leave the budget out, or use a "

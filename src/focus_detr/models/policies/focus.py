@@ -100,7 +100,6 @@ class FocusPolicy(TokenPolicy):
         return self.select(self.score(tokens), tokens.geometry, budget)
 
     def score(self, tokens: Tokens) -> Tensor:
-        """Foreground logits (B,N)."""
         assert self.proposals is not None
 
         def scorer(features: Tensor) -> Tensor:
@@ -109,7 +108,6 @@ class FocusPolicy(TokenPolicy):
         return self.proposals.score(scorer, tokens)
 
     def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
-        """The plan that foreground logits (B,N) make."""
         assert isinstance(self.options, FocusOptions)
         ratio: Share = self.options.keep_ratio
         cascade: Sequence[Share] = self.options.cascade

@@ -82,8 +82,12 @@ class PollAndPoolPolicy(TokenPolicy):
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """The tokens to poll: floor(ratio * N) of each image, the same in all layers."""
-        content, geometry = tokens.content, tokens.geometry
-        scores = self.scorer(content)[..., 0]
+        return self.select(self.score(tokens), tokens.geometry, budget)
+
+    def score(self, tokens: Tokens) -> Tensor:
+        return self.scorer(tokens.content)[..., 0]
+
+    def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
         ratio = self._ratio() if budget is None else budget.share
         count, valid_counts, ranked = max(1, share(ratio, geometry.num_tokens)), None, scores.detach()
         if geometry.valid is not None:

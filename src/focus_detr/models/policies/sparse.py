@@ -77,10 +77,14 @@ class SparsePolicy(TokenPolicy):
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Score all tokens of all levels at once, and keep the best."""
+        return self.select(self.score(tokens), tokens.geometry, budget)
+
+    def score(self, tokens: Tokens) -> Tensor:
         assert self.proposals is not None
-        geometry = tokens.geometry
-        counted = None if self.quirks.padded_statistics else geometry.valid
-        scores = self.proposals.score(lambda z: self.scorer(z, counted), tokens)
+        counted = None if self.quirks.padded_statistics else tokens.geometry.valid
+        return self.proposals.score(lambda z: self.scorer(z, counted), tokens)
+
+    def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
         if self.quirks.batch_fill and geometry.valid is not None:
             scores = torch.where(geometry.valid, scores, scores.min())
         return plan_tokens(
