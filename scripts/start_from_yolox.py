@@ -40,11 +40,12 @@ from focus_detr.training.starting_model import build_image_processor
 CONSTANT, TYPICAL = 80.0, 16.0
 REMAINDER = 30.0  # of the constant, after a decoder layer: for the norm that all layers share
 LOGIT_MEAN, LOGIT_SCALE = -10.0, 4.0  # of class logits with objectness, about
-# Of the sum of two logits the logit of the product of their probabilities, about, where it is near 0.
-SLOPE, SHIFT = 0.6, -1.0
+# Of the sum of two logits those of which scores are calibrated to overlaps: what lowers the varifocal loss most,
+# of decoded queries one-to-one, of proposals one-to-many. Where scores are not, all of the model learns that first.
+SLOPE, SHIFT, PROPOSED_SHIFT = 0.26, -0.3, 0.2
 
 # YOLOX' suppression, as a ramp that can be learned from.
-OVERLAP, RAMP, SUPPRESSED = 0.65, 0.1, 6.0
+OVERLAP, RAMP, SUPPRESSED = 0.65, 0.1, 2.6
 
 
 def main() -> None:
@@ -99,8 +100,9 @@ def start_from_yolox(model: FocusDetrForObjectDetection, path: Path) -> None:
     assert model.proposals is not None
     pass_on(model.proposals.projection, model.proposals.norm, common)
     model.proposals.projection.weight.copy_(torch.eye(width))
-    for head in (model.proposals.class_head, *model.host.class_heads):
-        read_classes(head, basis)
+    for head in model.host.class_heads:
+        read_classes(head, basis, SHIFT)
+    read_classes(model.proposals.class_head, basis, PROPOSED_SHIFT)
     pass_boxes(model.proposals.box_head, basis)
     if model.host.precedence is not None:
         suppress(model.host.precedence, basis)
@@ -143,11 +145,11 @@ def content(heads: YoloxHeads, size: int) -> tuple[Tensor, Tensor]:
     return weight, bias
 
 
-def read_classes(head: ClassHead, basis: Tensor) -> None:
+def read_classes(head: ClassHead, basis: Tensor, shift: float) -> None:
     """Logits (k) off contents (C)."""
     k = head.out_features
     head.weight.copy_(SLOPE * LOGIT_SCALE * basis[:, :k].T)
-    head.bias.fill_(SLOPE * LOGIT_MEAN + SHIFT)
+    head.bias.fill_(SLOPE * LOGIT_MEAN + shift)
 
 
 def pass_boxes(head: BoxHead, basis: Tensor) -> None:

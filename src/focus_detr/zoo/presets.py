@@ -81,13 +81,19 @@ _YOLOX_NANO = {
     "decoder_ffn_dim": 192,
     "keep_ratio": 0.3,
     "cascade": [1.0],
-    "num_queries": 150,
+    "num_queries": 300,
     "num_detections": 100,
     "num_fine_tokens": 50,
     # The selector alone starts from nothing: what it asks of the others' features should weigh little.
     "foreground_loss_coefficient": 0.02,
     "denoising_queries": 0,
-    "host_options": {"content_from_memory": True, "boxes_from_cells": True, "precedence": True},
+    "host_options": {
+        "content_from_memory": True,
+        "boxes_from_cells": True,
+        "precedence": True,
+        "class_loss": "varifocal",
+        "least_overlap": 0.4,
+    },
 }
 
 _TWO_STAGE = {"two_stage": True, "box_refinement": True}
