@@ -40,8 +40,8 @@ from focus_detr.training.starting_model import build_image_processor
 CONSTANT, TYPICAL = 80.0, 16.0
 REMAINDER = 30.0  # of the constant, after a decoder layer: for the norm that all layers share
 LOGIT_MEAN, LOGIT_SCALE = -10.0, 4.0  # of class logits with objectness, about
-# Of the sum of two logits those whose scores are calibrated to overlaps: they have the least varifocal loss, of
-# queries one-to-one, of proposals one-to-many. Where scores are not, all of the model learns that first.
+# Of the sum of two logits those whose scores are calibrated to overlaps: they have the least varifocal loss,
+# of queries one-to-one, of proposals one-to-many. Where they are not, all of the model learns that first.
 SLOPE, SHIFT, PROPOSED_SHIFT = 0.26, -0.3, 0.2
 
 # YOLOX' suppression, as a ramp that can be learned from.
