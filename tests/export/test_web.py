@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -19,12 +20,15 @@ import pytest
 import torch
 from PIL import Image
 
-from focus_detr import FocusDetrImageProcessor
+from focus_detr import FocusDetrForObjectDetection, FocusDetrImageProcessor
 from focus_detr.errors import FocusDetrError
 from focus_detr.export import export
 from focus_detr.export.metadata import SteppedImageProcessor
 from focus_detr.export.web import OWN, runtime
 from focus_detr.inference import Predictor
+from focus_detr.inference.looking import places_looked_at
+from focus_detr.pictures.heatmap import foreground_scores, stretched
+from focus_detr.zoo.resolve import resolve_model
 from helpers.browser import browser  # noqa: F401
 from helpers.fake_service import fake_service
 
@@ -156,6 +160,7 @@ def served(folder: Path) -> ThreadingHTTPServer:
     return server
 
 
+@pytest.mark.slow
 def test_the_page_finds_what_python_finds(browser: Any, site: Path) -> None:  # noqa: F811
     """Boxes to 0.01 pixels of 640 x 480, scores to 0.0001."""
     predictor = Predictor.from_pretrained(site / "model.onnx")
@@ -186,11 +191,50 @@ def test_the_page_finds_what_python_finds(browser: Any, site: Path) -> None:  # 
             np.testing.assert_allclose([each["box_xyxy"] for each in found], expected.boxes_xyxy, atol=0.01)
         assert "Pictures stay in this browser" in tab.text_content("#where")
         assert tab.inner_text('[data-figure="kept"]') == "30 %"
-        assert tab.locator(".pane-budget").is_hidden() and tab.locator("#heat-row").is_hidden()
+        assert tab.locator(".pane-budget").is_hidden()
     server.shutdown()
     assert hosts == {f"127.0.0.1:{server.server_port}"} and not faults
 
 
+@pytest.mark.slow
+def test_the_page_says_of_the_model_what_python_says(browser: Any, site: Path) -> None:  # noqa: F811
+    path = SMEARS[0]
+    server = served(site)
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(f"http://127.0.0.1:{server.server_port}/")
+        answer = tab.evaluate(
+            """async () => {
+                const [engine, pictures] = [await import("./engine.js"), await import("./pictures.js")];
+                const [model] = await engine.models();
+                const picture = await pictures.pictureAt((await engine.examples())[0]);
+                const options = { threshold: 0.3, heatmap: true, where: true };
+                return { model, ...(await engine.detect(picture, options)) };
+            }"""
+        )
+    server.shutdown()
+    assert answer["model"] == "blood-cells"
+    folder = resolve_model("blood-cells")
+    processor = FocusDetrImageProcessor.from_pretrained(folder, size={"height": SIZE[0], "width": SIZE[1]})
+    model = FocusDetrForObjectDetection.from_pretrained(folder).float().eval()
+    with torch.no_grad():
+        inputs = processor.preprocess(Image.open(path))
+        outputs = model(inputs["pixel_values"], with_samples=True)
+
+    (best, *_) = answer["detections"]
+    query = int(outputs.logits[0].max(-1).values.argmax())
+    expected = places_looked_at(outputs, 0, [query], (480, 640))[0]
+    expected = expected[np.argsort(-expected[:, 2])]
+    assert sum(weight for *_, weight in best["where"]) == pytest.approx(1, abs=1e-4)
+    np.testing.assert_allclose(np.array(best["where"])[:9], expected[:9], rtol=1e-3, atol=0.05)
+
+    heat = Image.open(io.BytesIO(base64.b64decode(answer["heatmap"].partition(",")[2])))
+    scores = np.max([stretched(level, heat.size) for level in foreground_scores(outputs)], axis=0)
+    found = np.asarray(heat.convert("L")) / 255
+    np.testing.assert_allclose(found, scores / scores.max(), atol=0.02)
+
+
+@pytest.mark.slow
 def test_a_file_that_is_missing_is_said(browser: Any, site: Path, tmp_path: Path) -> None:  # noqa: F811
     shutil.copytree(site, tmp_path / "site")
     (tmp_path / "site" / "model.onnx").unlink()
@@ -206,6 +250,7 @@ def test_a_file_that_is_missing_is_said(browser: Any, site: Path, tmp_path: Path
     server.shutdown()
 
 
+@pytest.mark.slow
 def test_the_folder_holds_licences_and_a_policy(site: Path) -> None:
     assert "Microsoft" in (site / "runtime" / "LICENSE").read_text()
     assert (site / "runtime" / "ThirdPartyNotices.txt").stat().st_size > 10_000

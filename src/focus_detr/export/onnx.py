@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,16 +18,20 @@ if TYPE_CHECKING:
 OPSET = 20  # the first whose GridSample all runtimes agree on
 
 
-def write(model: FocusDetrForObjectDetection, path: Path, metadata: Metadata) -> None:
-    """Write the model as ONNX."""
+def write(
+    model: FocusDetrForObjectDetection, path: Path, metadata: Metadata, insights: Sequence[str] = ()
+) -> None:
+    """Write the model as ONNX; `insights` (see `tracing.insights`) of this model are outputs, too."""
     need("onnx")
     optimizer = need("onnxscript.optimizer")
     import torch
 
     from focus_detr.export.tracing import quiet, trace
 
-    graph = trace(model, metadata.image_size, metadata.batch_size, sampler="grid_sample", stable_sort=False)
-    names: dict[str, Any] = {"input_names": ["pixel_values"], "output_names": ["logits", "pred_boxes"]}
+    form: dict[str, Any] = {"sampler": "grid_sample", "stable_sort": False, "telling": bool(insights)}
+    graph = trace(model, metadata.image_size, metadata.batch_size, **form)
+    outputs = ["logits", "pred_boxes", *insights]
+    names: dict[str, Any] = {"input_names": ["pixel_values"], "output_names": outputs}
     with quiet():
         # Runtimes fuse operators better themselves, and the exporter's own rewriting takes most of the time.
         program = torch.onnx.export(graph, opset_version=OPSET, optimize=False, verbose=False, **names)

@@ -32,9 +32,31 @@ class _Graph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         output = self.model(pixel_values)
         return output.logits, output.pred_boxes
+
+
+class _TellingGraph(_Graph):
+    """As `_Graph`, and what the model says of itself (see `insights`)."""
+
+    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
+        output = self.model(pixel_values, with_samples=True)
+        return output.logits, output.pred_boxes, *insights(output).values()
+
+
+def insights(output: Any) -> dict[str, Tensor]:
+    """What outputs of a model called ``with_samples`` say of itself, by name; of some models nothing.
+
+    `foreground`: scores (B,N), 0..1, of the tokens of all levels. `locations` (B,Q,h,L,P,2), in fractions of
+    the image, and `shares` (B,Q,h,L,P): where the last decoder layer looked, and how much it took from there.
+    """
+    told = {}
+    if output.plan is not None and output.plan.scores is not None:
+        told["foreground"] = output.plan.scores.sigmoid()
+    if output.samples:
+        told["locations"], told["shares"] = output.samples[-1]
+    return told
 
 
 def trace(
@@ -44,6 +66,7 @@ def trace(
     *,
     sampler: str,
     stable_sort: bool,
+    telling: bool = False,
 ) -> ExportedProgram:
     """The graph of pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh.
 
@@ -52,6 +75,7 @@ def trace(
         image_size, batch_size: fixed in the graph; None leaves them free.
         sampler: the form deformable attention takes (a back end of `focus_detr.ops`).
         stable_sort: sort as torch does; False for TopK, the one sort that runtimes have.
+        telling: give what `insights` has, too.
     """
     example = torch.zeros(batch_size or 2, 3, *(image_size or _EXAMPLE_SIZE))
     free: dict[int, Any] = {}
@@ -64,7 +88,8 @@ def trace(
     try:
         sort = nullcontext() if stable_sort else sorted_by_top_k()
         with use_backend(sampler), sort, torch.no_grad(), quiet():
-            return torch.export.export(_Graph(model), (example,), dynamic_shapes=({**free},), strict=False)
+            graph = _TellingGraph(model) if telling else _Graph(model)
+            return torch.export.export(graph, (example,), dynamic_shapes=({**free},), strict=False)
     except Exception as error:  # torch.export's errors share no base
         if image_size is not None:
             raise

@@ -22,7 +22,7 @@ def page(browser: Any, service: FakeService) -> Iterator[Any]:  # noqa: F811
     """The page of the fake service, where breaches of policy and errors of scripts fail the test."""
     context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
     tab = context.new_page()
-    tab.set_default_timeout(10_000)
+    tab.set_default_timeout(30_000)
     faults: list[str] = []
     tab.on("pageerror", lambda error: faults.append(str(error)))
     tab.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)

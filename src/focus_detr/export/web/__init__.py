@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -53,10 +54,11 @@ def write(
             shutil.copytree(source, unfinished, dirs_exist_ok=True)
         _set_policy(unfinished / "index.html")
         _copy_examples(pictures, unfinished / "examples")
-        onnx.write(model, unfinished / "model.onnx", metadata)
+        told = _told(model, metadata)
+        onnx.write(model, unfinished / "model.onnx", metadata, told["insights"])
         described = asdict(metadata) | {
             "name": name,
-            "kept": _share_kept(model, metadata),
+            **told,
             "size_megabytes": round((unfinished / "model.onnx").stat().st_size / 1e6, 1),
         }
         _write_json(unfinished / "model.json", described)
@@ -100,17 +102,28 @@ def _copy_examples(pictures: list[tuple[Path, str, str]], folder: Path) -> None:
     _write_json(folder / "examples.json", {"examples": listed})
 
 
-def _share_kept(model: FocusDetrForObjectDetection, metadata: Metadata) -> float | None:
-    """Mean share of tokens that encoder layers work on, which the graph has as constants."""
+def _told(model: FocusDetrForObjectDetection, metadata: Metadata) -> dict[str, Any]:
+    """What the graph says of the model: its `insights` by name, and what is the same for every picture.
+
+    `kept`: mean share of tokens that encoder layers work on. `strides`: of the levels that tokens lie in, or
+    None where they have none.
+    """
     import torch
 
-    size = metadata.image_size or (10 * SIZE_STEP, 10 * SIZE_STEP)
+    from focus_detr.export.tracing import insights
+
+    height, width = metadata.image_size or (10 * SIZE_STEP, 12 * SIZE_STEP)
     with torch.no_grad():
-        outputs = model(torch.zeros(1, 3, *size))
-    if getattr(outputs, "plan", None) is None:
-        return None
-    tokens = sum(int(height) * int(width) for height, width in outputs.spatial_shapes)
-    return round(float(np.mean(outputs.plan.counts)) / tokens, 4)
+        outputs = model(torch.zeros(1, 3, height, width), with_samples=True)
+    shapes = [(int(rows), int(columns)) for rows, columns in outputs.spatial_shapes]
+    strides = [2 ** round(math.log2(height / rows)) for rows, _ in shapes]
+    regular = shapes == [(-(-height // stride), -(-width // stride)) for stride in strides]
+    kept = None
+    if outputs.plan is not None:
+        tokens = sum(rows * columns for rows, columns in shapes)
+        kept = round(float(np.mean(outputs.plan.counts)) / tokens, 4)
+    told = {"insights": list(insights(outputs)), "kept": kept}
+    return told | {"strides": strides if regular else None}  # else nobody knows which token lies where
 
 
 def _write_json(file: Path, content: Any) -> None:

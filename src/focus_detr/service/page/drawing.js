@@ -23,7 +23,7 @@ export async function drawHeat(canvas, address) {
     const step = Math.min(heat * (INFERNO.length - 1), INFERNO.length - 1.001);
     const [low, high, share] = [INFERNO[Math.floor(step)], INFERNO[Math.floor(step) + 1], step % 1];
     for (let band = 0; band < 3; band++) data[at + band] = low[band] + (high[band] - low[band]) * share;
-    data[at + 3] = 255 * (0.35 + 0.5 * heat);
+    data[at + 3] = 255 * Math.min(0.85, 1.2 * heat);
   }
   context.putImageData(pixels, 0, 0);
 }

@@ -17,24 +17,25 @@ let last = 0;
 const waiting = new Map();
 
 export async function models() {
-  const { name, class_names, score_threshold, size_megabytes } = await json("model.json");
+  const { name, class_names, score_threshold, size_megabytes, insights, strides } = await json("model.json");
   const model = { name, default: true, classes: class_names, threshold: score_threshold ?? 0.5 };
   const budget = { accepted: false, default: null, smallest: 0.05 };
-  return [{ ...model, budget, heatmap: false, where: false, size_megabytes }];
+  const heatmap = insights.includes("foreground") && strides !== null;
+  return [{ ...model, budget, heatmap, where: insights.includes("locations"), size_megabytes }];
 }
 
 export async function examples() {
   return (await json("examples/examples.json")).examples;
 }
 
-/** As the service's; of the options it takes threshold and signal. */
-export async function detect(picture, { threshold, signal }) {
+/** As the service's, of the one model that there is. */
+export async function detect(picture, { threshold, heatmap, where, signal }) {
   worker ??= started();
   const id = ++last;
   const answer = await new Promise((resolve, reject) => {
     waiting.set(id, { resolve, reject });
     signal?.addEventListener("abort", () => reject(signal.reason));
-    worker.postMessage({ id, blob: picture.blob, threshold });
+    worker.postMessage({ id, blob: picture.blob, wanted: { threshold, heatmap, where } });
   });
   waiting.delete(id);
   return answer;

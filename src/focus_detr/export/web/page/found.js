@@ -1,6 +1,6 @@
 // Outputs of the model -> detections, as FocusDetrImageProcessor.post_process_object_detection.
 
-/** logits (1,Q,k) and boxes (1,Q,4) cxcywh as tensors of ONNX Runtime -> detections in pixels, best first. */
+/** logits (1,Q,k) and boxes (1,Q,4) cxcywh as tensors of ONNX Runtime -> detections in pixels, best first, with the query of each. */
 export function found(logits, boxes, { width, height, threshold, metadata }) {
   const { scoring, nms_threshold } = metadata.image_processor;
   const [, queries, classes] = logits.dims;
@@ -12,7 +12,7 @@ export function found(logits, boxes, { width, height, threshold, metadata }) {
     const [x, y, w, h] = boxes.data.subarray(4 * query, 4 * query + 4);
     const within = (value, side) => Math.min(Math.max(value, 0), 1) * side;
     const box = [within(x - w / 2, width), within(y - h / 2, height), within(x + w / 2, width), within(y + h / 2, height)];
-    if (box[2] > box[0] && box[3] > box[1]) detections.push({ class: metadata.class_names[label], label, score, box });
+    if (box[2] > box[0] && box[3] > box[1]) detections.push({ class: metadata.class_names[label], label, score, box, query });
   }
   return nms_threshold == null ? detections : withoutDuplicates(detections, nms_threshold);
 }

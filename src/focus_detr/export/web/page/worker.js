@@ -2,13 +2,14 @@
 
 import { pixelsOf, Preprocessor } from "./preprocessing.js";
 import { found } from "./found.js";
+import { heatOf, placesOf } from "./insights.js";
 
 let model = null;
 
-self.onmessage = async ({ data: { id, blob, threshold } }) => {
+self.onmessage = async ({ data: { id, blob, wanted } }) => {
   try {
     model ??= load();
-    self.postMessage({ id, answer: await answer(await model, blob, threshold) });
+    self.postMessage({ id, answer: await answer(await model, blob, wanted) });
   } catch (error) {
     if (!error.code) model = null; // a file of it did not come; the next picture tries again
     self.postMessage({ id, error: { code: error.code ?? "gone", message: String(error.message ?? error) } });
@@ -25,7 +26,7 @@ async function load() {
   return { ort, session, metadata, preprocessor: new Preprocessor(metadata) };
 }
 
-async function answer({ ort, session, metadata, preprocessor }, blob, threshold) {
+async function answer({ ort, session, metadata, preprocessor }, blob, { threshold, heatmap, where }) {
   const begun = performance.now();
   const { data, width, height } = await pixelsOf(blob);
   const input = preprocessor.run(data, width, height);
@@ -34,6 +35,9 @@ async function answer({ ort, session, metadata, preprocessor }, blob, threshold)
   const outputs = await session.run({ pixel_values: new ort.Tensor("float32", input.values, shape) });
   const done = performance.now();
   const detections = found(outputs.logits, outputs.pred_boxes, { width, height, threshold, metadata });
+  if (where && outputs.locations) placesOf(detections, outputs, width, height);
+  const heat = heatmap && outputs.foreground ? await heatOf(outputs.foreground.data, input, metadata.strides) : null;
+  for (const each of detections) delete each.query;
   const times = { decode: ready - begun, wait: 0, model: done - ready, total: performance.now() - begun };
   return {
     model: metadata.name,
@@ -42,6 +46,7 @@ async function answer({ ort, session, metadata, preprocessor }, blob, threshold)
     kept: metadata.kept,
     milliseconds: times,
     detections,
+    heatmap: heat,
     request_id: null,
   };
 }
