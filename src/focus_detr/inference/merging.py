@@ -99,7 +99,7 @@ class _Objects:
 
     def __init__(self, looks: _Looks, count: int) -> None:
         self._looks = looks
-        self._boxes = np.zeros((count, 4))
+        self._boxes = np.zeros((count, 4), order="F")  # each side by itself, to be compared fast
         self._seen_in = np.zeros((count, len(looks.edges)), dtype=bool)
         self.groups: list[Sequence[int]] = []
 
@@ -115,12 +115,16 @@ class _Objects:
     def hold(self, group: Sequence[int], box: np.ndarray) -> bool:
         """Whether what the group shows is in an object already, of which its tiles say nothing else."""
         tiles = self._looks.tile_of[group]
-        shared, area = _shared(box, self.boxes), _area(box)
-        alike = shared >= SAME * (area + _area(self.boxes) - shared)
         # A sliver of an object may lie beside its box by what boxes are off.
-        margin = self._looks.margins[tiles].max() * np.array([-1.0, -1.0, 1.0, 1.0])
-        inside = _shared(box, self.boxes + margin) >= INSIDE * area
-        rivals = np.logical_or.reduce(self._seen_in[: len(self.groups), tiles], axis=1)
+        margin = self._looks.margins[tiles].max()
+        left, top, right, bottom = self.boxes.T
+        meet = (left < box[2] + margin) & (right > box[0] - margin)
+        near = np.flatnonzero(meet & (top < box[3] + margin) & (bottom > box[1] - margin))
+        boxes, area = self.boxes[near], _area(box)
+        shared = _shared(box, boxes)
+        alike = shared >= SAME * (area + _area(boxes) - shared)
+        inside = _shared(box, boxes + margin * np.array([-1, -1, 1, 1])) >= INSIDE * area
+        rivals = np.logical_or.reduce(self._seen_in[np.ix_(near, tiles)], axis=1)
         return bool(((alike | inside) & ~rivals).any())
 
 
