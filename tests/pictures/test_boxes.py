@@ -106,3 +106,17 @@ def test_a_picture_of_any_shape_can_be_drawn_and_kept(size, tmp_path):
     drawn = draw_detections(Image.new("RGB", size), found)
     drawn.save(tmp_path / "drawn.jpg")
     assert max(drawn.size) <= 65_535
+
+
+def test_lines_and_zones_are_drawn_with_what_was_counted_so_far():
+    from focus_detr.inference.tracking import Counts, Line, Zone
+    from focus_detr.pictures.counted import draw_counts
+
+    image = Image.new("RGB", (300, 200))
+    line, zone = Line((10, 30), (290, 30)), Zone(((100, 60), (200, 60), (200, 160), (100, 160)))
+    drawn = np.asarray(draw_counts(image, Counts([line], [zone]), "clip.mp4"))
+    assert not np.asarray(image).any()
+    yellow = (drawn == (255, 221, 0)).all(-1)
+    assert yellow[30, 20] and yellow[30, 280] and not yellow[30, 2]
+    assert all(yellow[y, x] for x, y in ((100, 100), (200, 100), (150, 60), (150, 160)))
+    assert not yellow[100, 120] and yellow[95:125, 135:165].any()  # the number in the middle

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from focus_detr.inference import Detections, Predictor
+    from focus_detr.inference.tracking import Counts
     from focus_detr.structures.auto_budget import BudgetLike
 
 
@@ -50,12 +51,14 @@ class Pictures:
         boxes: bool,
         heatmap: bool,
         budget: BudgetLike = None,
+        counts: Counts | None = None,
     ) -> None:
         from focus_detr.inference.naming import FreeNames
         from focus_detr.pictures.budgets import BudgetPage
 
         self.folder, self.predictor, self.boxes, self.heatmap = folder, predictor, boxes, heatmap
         self.budget, self._page = budget, BudgetPage()
+        self.counts = counts
         # Both names are kept free, or the heat map of `a` would be drawn over the objects of `a.heatmap`.
         self._names = FreeNames((".jpg", ".heatmap.jpg"))
 
@@ -67,8 +70,12 @@ class Pictures:
             return
         if self.boxes:
             from focus_detr.pictures.boxes import draw_detections
+            from focus_detr.pictures.counted import draw_counts
 
-            _save(draw_detections(detections.image, detections), self.folder / f"{name}.jpg")
+            page = detections.image
+            if self.counts and detections.frame is not None:
+                page = draw_counts(page, self.counts, detections.frame.video)
+            _save(draw_detections(page, detections), self.folder / f"{name}.jpg")
         if self.heatmap:
             from focus_detr.pictures.heatmap import draw_heatmap
 

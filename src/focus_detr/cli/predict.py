@@ -212,14 +212,14 @@ def predict(
             printed = stack.enter_context(JsonStream(json_lines)) if quiet else None
             written = None
             if output is not None and journal is not None:
-                pictures = Pictures(output, predictor, images, heatmap, share)
+                pictures = Pictures(output, predictor, images, heatmap, share, counting.counts)
                 files = Written(output, formats, predictor, pictures, journal, scores=scores, resume=resume)
                 written = stack.enter_context(files)
             for result in chain(stream, () if journal is None else journal.left()):
+                counting.add(result)
                 if written is not None:
                     written.add(result)
                 summary.add(result)
-                counting.add(result)
                 if printed is not None:
                     printed.add(result.to_dict())
     except (KeyboardInterrupt, SystemExit):

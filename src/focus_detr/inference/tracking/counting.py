@@ -67,6 +67,15 @@ class Counts:
             video = self._videos[result.frame.video] = _VideoCounts(passings, stays)
         video.add(result)
 
+    def now(self, video: str) -> tuple[list[tuple[int, int]], list[int]]:
+        """Of a video so far: crossings of each line to its right and left, and how many objects are in each
+        zone, of all classes."""
+        counts = self._videos.get(video)
+        if counts is None:
+            return [(0, 0)] * len(self.lines), [0] * len(self.zones)
+        passings = [(len(passing.to_right), len(passing.to_left)) for passing in counts.passings]
+        return passings, [len(stay.now) for stay in counts.stays]
+
     def to_list(self) -> list[dict[str, Any]]:
         """For each video its name, `tracks` by class, and its lines and zones with their counts by class:
         crossings `to_right` and `to_left`; objects that were in the zone (`entered`), that are (`now`), and
