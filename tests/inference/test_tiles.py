@@ -17,6 +17,7 @@ from focus_detr.inference import Predictor
 from focus_detr.inference.merging import merge
 from focus_detr.inference.predictor import RawOutput
 from focus_detr.inference.tiles import Tile, Tiling
+from focus_detr.structures.auto_budget import AutoBudget
 from focus_detr.structures.instances import Instances
 from helpers.fake_detector import CLASS_NAMES, plain_processor
 from helpers.small_models import small_model
@@ -325,3 +326,25 @@ def test_batches_of_tiles_give_what_single_ones_give_and_budgets_reach_them():
     counts.clear()
     next(finder.predict(image, tile=100, budget=1.0))
     assert max(few) < min(counts)
+
+
+def test_with_auto_each_tile_has_a_budget_of_its_own_and_the_picture_says_their_mean():
+    model = small_model(dtype=torch.float32)
+    finder = Predictor(model, FocusDetrImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}))
+    chance = np.random.default_rng(0)
+    pixels = chance.integers(0, 255, (230, 330, 3), np.uint8)
+    pixels[:, 150:] = 90 + pixels[:, 150:] // 16
+    image = Image.fromarray(pixels)
+    cut = [tile.cut_from(image) for level in Tiling.of(100).levels(image.size, None) for tile in level]
+    scores = torch.cat([finder.run([each]).plan.scores.sigmoid().flatten() for each in cut])
+    rule = AutoBudget(0.6, float(scores.median()), (0.05, 0.1, 0.2, 0.4, 0.7, 1.0))
+    budgets = []
+    model.register_forward_hook(lambda *each: budgets.extend(each[-1].plan.budgets), with_kwargs=True)
+    results = []
+    for size in (1, 4):
+        budgets.clear()
+        results.append(next(finder.predict(image, tile=100, threshold=0.0, budget=rule, batch_size=size)))
+        assert len(set(budgets)) > 1
+        assert results[-1].budget == pytest.approx(np.mean(budgets))
+    assert results[0].budget == results[1].budget
+    np.testing.assert_allclose(results[0].boxes_xyxy, results[1].boxes_xyxy, atol=1e-2)

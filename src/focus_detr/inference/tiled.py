@@ -32,7 +32,8 @@ def detect_in_tiles(
     """The objects of an upright RGB picture, each once and whole; see `Tiling` and `merge`.
 
     ``batch_size`` tiles go through the model together, which changes speed and not results: they are of one
-    size, so that none is padded. The other arguments are those of `Predictor.predict`.
+    size, so that none is padded. The other arguments are those of `Predictor.predict`; with ``budget="auto"``
+    each tile has its own, and the picture says their mean.
     """
     from tqdm import tqdm
 
@@ -58,4 +59,11 @@ def detect_in_tiles(
     merged = merge(tiles, placed)
     if len(tiles) > 1:
         merged = replace(merged, queries=None)  # each tile has queries of its own
-    return replace(found[0], path=path, instances=merged, image_size=(picture.height, picture.width))
+    chosen = [each.budget for each in found if each.budget is not None]
+    return replace(
+        found[0],
+        path=path,
+        instances=merged,
+        image_size=(picture.height, picture.width),
+        budget=sum(chosen) / len(chosen) if chosen else None,
+    )
