@@ -1,5 +1,6 @@
 """The benchmark scripts: their parts at tiny sizes; their figures are for machines with time."""
 
+import argparse
 import csv
 import importlib
 import sys
@@ -8,14 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from focus_detr.benchmarking import Timing, count_macs
 from focus_detr.zoo.presets import preset
+from helpers.explained import small_predictor
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     "any_budget", "data_loading", "deadline", "encoder_scaling", "family", "gpu", "macs", "memory_4k",
-    "peer_accuracy", "peers", "service", "training_memory", "whole_model",
+    "peer_accuracy", "peers", "service", "steady", "training_memory", "whole_model",
 )  # fmt: skip
 
 
@@ -158,3 +161,13 @@ def test_every_host_and_policy_is_measured_at_the_published_size():
     for pair in pairs:
         config = family.configuration(*pair)
         assert (config.host, config.token_policy, config.d_model) == (*pair, 256)
+
+
+def test_steady_scores_keep_more_of_the_last_frames_tokens(tmp_path):
+    steady = importlib.import_module("steady")
+    predictor = small_predictor()
+    Image.effect_noise((128, 96), 40).convert("RGB").save(tmp_path / "a.jpg")
+    options = argparse.Namespace(frames=6, budget=0.1, threshold=0.0)
+    rows = [steady.flicker(predictor, [(tmp_path / "a.jpg", 0)], share, options) for share in (0.0, 0.9)]
+    assert 0 < rows[1]["tokens_flicker"] < rows[0]["tokens_flicker"]
+    assert rows[0]["frames"] == 6 and rows[0]["boxes"] >= rows[0]["boxes_alone"]
