@@ -111,3 +111,15 @@ def test_data_without_objects_is_refused(tmp_path):
     dataset = load_dataset(file, None, classes=["cat", "dog", "bird"], on_problem="ignore")
     with pytest.raises(FocusDetrError, match="no readable object"):
         explain_data(small_predictor(), dataset)
+
+
+def test_a_budget_chosen_picture_by_picture_is_its_mean_and_keeps_what_it_keeps(dataset):
+    used = small_predictor(
+        auto_budget={"share": 0.7, "background": 0.0, "buckets": [0.1, 0.4, 1.0]}, budget="auto"
+    )
+    found = explain_data(used, dataset, budgets=[0.05, 1.0])
+    chosen = [float(used.run([dataset[i].image]).plan.budgets[0]) for i in range(3)]
+    assert found.budgets[found.own] == pytest.approx(np.mean(chosen), abs=0.02)
+    assert found.budgets == sorted(found.budgets) and len(found.budgets) == 3
+    tokens = evaluate(used, dataset, progress=False).tokens
+    assert found.by_size()[0].recall[found.own] == pytest.approx(tokens["recall"]["all"][0])

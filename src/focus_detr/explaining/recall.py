@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +79,8 @@ class DataExplanation:
     Attributes:
         dataset: what was looked at.
         token_policy: of the model.
-        budgets: rising; own: the position of the model's own among them.
+        budgets: rising; own: the position of the model's own among them, the mean over pictures where a rule
+            chooses it for each.
         objects: all objects, picture by picture.
         unreadable: pictures that were left out.
     """
@@ -194,21 +195,30 @@ def explain_data(
     dataset = data
     if not isinstance(dataset, DetectionDataset):
         dataset = load_dataset(Path(dataset), split, classes=list(predictor.class_names))
-    shares: list[float] = []
-    own = 0.0
+    beside: list[float] = []
+    own: list[float] = []  # of each picture: a rule may choose it picture by picture
     objects: list[DataObject] = []
     unreadable: list[BadImage] = []
     for index, sample in _labelled(dataset, unreadable, progress):
         tokens = _tokens(predictor, model, sample.image)
-        if not shares:
-            plan = _plan(model, tokens, None)
-            own = share_of(plan, int(tokens.geometry.valid_counts()[0]))
-            shares = sorted([*budgets_beside(model, own, budgets), own])
-        plans = [_plan(model, tokens, None if share == own else share) for share in shares]
+        plan = _plan(model, tokens, None)
+        own.append(share_of(plan, int(tokens.geometry.valid_counts()[0])))
+        if len(own) == 1:
+            beside = budgets_beside(model, own[0], budgets)
+        plans = [plan, *(_plan(model, tokens, share) for share in beside)]
         objects += _objects(index, sample, tokens.geometry, plans)
     if not objects:
         raise FocusDetrError(f"explain: {dataset.name}: the split {dataset.split!r} has no readable object")
-    return DataExplanation(dataset, model.config.token_policy, shares, shares.index(own), objects, unreadable)
+    shares = [float(np.mean(own)), *beside]
+    order = sorted(range(len(shares)), key=lambda place: shares[place])
+    return DataExplanation(
+        dataset,
+        model.config.token_policy,
+        [shares[place] for place in order],
+        order.index(0),
+        [_ordered(each, order) for each in objects],
+        unreadable,
+    )
 
 
 def _labelled(
@@ -269,6 +279,14 @@ def _objects(index: int, sample: Sample, geometry: Geometry, plans: Sequence[Tok
         )
         for place, (label, box) in enumerate(zip(sample.labels, boxes.tolist(), strict=True))
     ]
+
+
+def _ordered(each: DataObject, order: Sequence[int]) -> DataObject:
+    return replace(
+        each,
+        kept=tuple(each.kept[place] for place in order),
+        kept_last=tuple(each.kept_last[place] for place in order),
+    )
 
 
 def _area(found: DataObject) -> float:
