@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import signal
+import sys
 from fractions import Fraction
 
 import pytest
@@ -566,3 +567,24 @@ def test_a_live_source_is_written_and_not_remembered(tmp_path, stand_in, monkeyp
     assert len((out / "unfinished.jsonl").read_text().splitlines()) == 1  # what was asked for, and no result
     with pytest.raises(FocusDetrError, match="--resume: camera:0 is a camera"):
         predict("camera:0", "--output", out, "--resume")
+
+
+def test_frames_are_drawn_to_a_video_where_asked_for(tmp_path, stand_in):
+    av = pytest.importorskip("av")
+    write_video(tmp_path / "clip.mp4", rate=Fraction(25, 2))
+    Image.new("RGB", (64, 32)).save(tmp_path / "still.png")
+    out = tmp_path / "out"
+    result = predict(tmp_path / "clip.mp4", tmp_path / "still.png", "--output", out, "--format", "video,csv")
+    assert result.exit_code == 0 and "clip.mp4: 20 frames, " in result.stderr
+    assert {path.name for path in out.iterdir()} == {"clip.mp4", "still.jpg", "detections.csv"}
+    with av.open(str(out / "clip.mp4")) as container:
+        assert container.streams.video[0].average_rate == Fraction(25, 2)
+    with pytest.raises(FocusDetrError, match="one of the pictures to look at"):
+        predict(tmp_path / "clip.mp4", "--output", tmp_path, "--format", "video", "--no-images")
+
+
+def test_without_pyav_a_video_is_refused_before_any_work(folder, stand_in, monkeypatch):
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(FocusDetrError, match=r"focus-detr\[video\]"):
+        predict(folder / "images", "--output", folder / "out", "--format", "video")
+    assert not (folder / "out").exists()

@@ -16,8 +16,12 @@ from focus_detr.inference import Predictor
 from focus_detr.inference.journal import Journal
 from focus_detr.inference.labels import VocWriter
 from focus_detr.inference.writers import CocoWriter, CsvWriter
+from focus_detr.pictures.video import VideoWriter
+from helpers.videos import write_video
 
-FORMATS = "coco,csv,json,yolo,voc,crops"
+pytest.importorskip("av")
+
+FORMATS = "coco,csv,json,yolo,voc,crops,video"
 
 
 class ByBrightness:
@@ -45,12 +49,13 @@ def stand_in(monkeypatch):
 
 @pytest.fixture
 def photos(tmp_path):
-    """Nine pictures, two of one name, one broken, one of surrogates."""
+    """Nine pictures, two of one name, one broken, one of surrogates; and a video of three frames."""
     folder = tmp_path / "photos"
     (folder / "deep").mkdir(parents=True)
     for number in range(9):
         name = "deep/3.png" if number == 8 else f"{number}.png"
         Image.new("RGB", (48, 32), (25 * number, 90, 255 - 20 * number)).save(folder / name)
+    write_video(folder / "clip.mp4", frames=3, size=(48, 32))
     (folder / "5.png").write_bytes(b"not an image")
     (folder / "6.png").rename(os.fsdecode(os.fsencode(folder) + b"/6\xff.png"))
     return folder
@@ -105,6 +110,9 @@ KILLS = [
     (Journal, "finish", 1, False),
     (Journal, "finish", 1, True),
     (Journal, "__enter__", 1, True),
+    (Journal, "add", 11, True),
+    (VideoWriter, "add", 11, False),
+    (VideoWriter, "__exit__", 1, True),
     (os, "replace", 8, False),
     (os, "replace", 9, True),
 ]
@@ -134,7 +142,7 @@ def test_a_run_is_killed_as_often_as_it_may_be(photos, stand_in):
     ByBrightness.looked_at = 0
     predict(photos, "--output", broken, "--resume")
     assert content_of(broken) == content_of(alone)
-    assert 0 < ByBrightness.looked_at <= 6  # and not eight: what is done is not done again
+    assert 0 < ByBrightness.looked_at <= 9  # and not eleven: what is done is not done again
 
 
 def stopped(photos, monkeypatch, call=3, *options):
@@ -160,7 +168,9 @@ def test_after_ctrl_c_it_goes_on(photos, stand_in, monkeypatch):
     predict(photos, "--output", photos.parent / "alone")
     out = stopped(photos, monkeypatch)
     result = predict(photos, "--output", out, "--resume")
-    assert result.exit_code == 0 and ["all", "8", "8"] in [row.split() for row in result.stdout.splitlines()]
+    assert result.exit_code == 0 and ["all", "11", "11"] in [
+        row.split() for row in result.stdout.splitlines()
+    ]
     assert content_of(out) == content_of(photos.parent / "alone")
 
 
@@ -170,8 +180,9 @@ def test_pictures_that_came_since_are_looked_at_and_gone_ones_stay(photos, stand
     Image.new("RGB", (48, 32), "white").save(photos / "2b.png")
     assert predict(photos, "--output", out, "--resume").exit_code == 0
     found = [os.path.relpath(path, photos) for path in lines_of(out)]
+    frames = [f"clip.mp4#frame={index}" for index in range(3)]
     assert sorted(found) == ["0.png", "1.png", "2.png", "2b.png", "3.png", "4.png", "5.png", "6\\xff.png",
-                             "7.png", "deep/3.png"]  # fmt: skip
+                             "7.png", *frames, "deep/3.png"]  # fmt: skip
 
 
 def test_a_resumed_run_that_is_interrupted_again_loses_nothing(photos, stand_in, monkeypatch):
@@ -239,4 +250,4 @@ def test_json_lines_are_printed_as_images_are_looked_at(photos, stand_in, capfdb
 
     monkeypatch.setattr(ByBrightness, "infer", watched)
     app(["predict", "any", str(photos), "--batch-size", "2", "--json-lines"], standalone_mode=False)
-    assert printed == [0, 2, 2, 3] and capfdbinary.readouterr().out.count(b"\n") == 2
+    assert sum(printed) + capfdbinary.readouterr().out.count(b"\n") == 12 and printed[:3] == [0, 2, 2]

@@ -27,7 +27,7 @@ from focus_detr.cli.output import JsonFlag, JsonStream, note, print_json, say
 from focus_detr.cli.pictures import Pictures, keep_sources
 from focus_detr.cli.summary import Summary
 from focus_detr.cli.writing import (
-    FOLDERS,
+    WITH_IMAGES,
     Written,
     check_folders,
     is_finished,
@@ -89,7 +89,8 @@ def predict(
         str | None,
         typer.Option(
             help="Results in the output folder, separated by commas: the files coco, csv, json; the folders "
-            "yolo, voc (pictures and labels, to correct or learn from), crops. Default: coco,csv"
+            "yolo, voc (pictures and labels, to correct or learn from), crops; video, for frames to be drawn "
+            "to. Default: coco,csv"
         ),
     ] = None,
     scores: Annotated[
@@ -150,6 +151,7 @@ def predict(
     choices = {f"--{name.replace('_', '-')}": value for name, value in locals().items() if name in _CHOICES}
     thresholds = parse_thresholds(threshold or [])
     formats = parse_formats("coco,csv" if format is None else format)
+    filmed = "video" in formats
     if scores and "yolo" not in formats:
         raise FocusDetrError(
             "--scores: is of yolo alone; the other formats hold scores anyway; add --format yolo"
@@ -166,7 +168,7 @@ def predict(
     counting = Counting(count_line or [], count_zone or [], track)
     if output is not None:
         output = writable_folder(output, "--output")
-        if images or heatmap:
+        if images or heatmap or filmed:
             keep_sources(sources, output)
         if resume and is_finished(output, formats):
             note(f"--output {output}: holds a run that is finished; left as it is")
@@ -199,7 +201,7 @@ def predict(
         track=track,
         detect_every=detect_every,
         progress=not quiet,
-        keep_images=output is not None and (images or heatmap or not set(FOLDERS).isdisjoint(formats)),
+        keep_images=output is not None and (images or heatmap or not WITH_IMAGES.isdisjoint(formats)),
         known=None if journal is None else journal.known,
         every=every,
         fps=fps,
@@ -212,7 +214,7 @@ def predict(
             printed = stack.enter_context(JsonStream(json_lines)) if quiet else None
             written = None
             if output is not None and journal is not None:
-                pictures = Pictures(output, predictor, images, heatmap, share, counting.counts)
+                pictures = Pictures(output, predictor, images, heatmap, share, counting.counts, filmed)
                 files = Written(output, formats, predictor, pictures, journal, scores=scores, resume=resume)
                 written = stack.enter_context(files)
             for result in chain(stream, () if journal is None else journal.left()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -22,7 +23,10 @@ FOLDERS = ("yolo", "voc", "crops")
 """Formats that are a folder each, in the output folder and named alike."""
 
 _FILES = {"coco": "detections.coco.json", "csv": "detections.csv", "json": "detections.jsonl"}
-FORMATS = (*_FILES, *FOLDERS)
+FORMATS = (*_FILES, *FOLDERS, "video")
+WITH_IMAGES = frozenset((*FOLDERS, "video"))
+"""Formats that need the images themselves."""
+
 _JOURNAL = "unfinished.jsonl"
 
 
@@ -34,6 +38,10 @@ def parse_formats(text: str) -> list[str]:
     for name in formats:
         if name not in FORMATS:
             raise FocusDetrError(f"--format {name!r}: not known; use any of {','.join(FORMATS)}")
+    if "video" in formats:
+        from focus_detr.pictures.video import best_codec
+
+        best_codec()  # says so where there is none
     return list(dict.fromkeys(formats))
 
 
@@ -55,6 +63,8 @@ def is_finished(output: Path, formats: list[str]) -> bool:
     if (output / _JOURNAL).exists():
         return False
     places = [output / _FILES.get(name, name) for name in formats]
+    if "video" in formats:
+        places += output.glob("*.mp4")
     return any(place.is_file() or (place.is_dir() and any(place.iterdir())) for place in places)
 
 
@@ -119,15 +129,18 @@ class Written:
             self._journal.add(result)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        with self._files:
+        with explained_disk(self._output):
+            with self._files:
+                if kind is not None:
+                    with suppress(FocusDetrError):  # the error that ends this is what matters
+                        for result in self._journal.left():
+                            self.add(result)
             if kind is None:
                 with explained_disk(self._output):
                     self._pictures.finish()
                 self._journal.finish()
-                return
-            with suppress(FocusDetrError):  # the error that ends this is what matters
-                for result in self._journal.left():
-                    self.add(result)
+        for line in chain.from_iterable(getattr(writer, "said", ()) for writer in self._writers):
+            note(line)
 
 
 def _openers(
@@ -136,6 +149,7 @@ def _openers(
     from focus_detr.inference.crops import CropWriter
     from focus_detr.inference.labels import VocWriter, YoloWriter
     from focus_detr.inference.writers import CocoWriter, CsvWriter, JsonLinesWriter
+    from focus_detr.pictures.video import VideoWriter
 
     category_ids = getattr(getattr(predictor.model, "config", None), "category_ids", None)
     return {
@@ -144,6 +158,7 @@ def _openers(
         "json": lambda: JsonLinesWriter(output / _FILES["json"]),
         "yolo": lambda: YoloWriter(output / "yolo", scores, resume=resume),
         "voc": lambda: VocWriter(output / "voc", resume=resume),
+        "video": lambda: VideoWriter(output),
         "crops": lambda: CropWriter(output / "crops", resume=resume),
     }
 
