@@ -136,8 +136,7 @@ class Written:
                         for result in self._journal.left():
                             self.add(result)
             if kind is None:
-                with explained_disk(self._output):
-                    self._pictures.finish()
+                self._pictures.finish()
                 self._journal.finish()
         for line in chain.from_iterable(getattr(writer, "said", ()) for writer in self._writers):
             note(line)
