@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -103,7 +104,7 @@ class Written:
         resume: bool,
     ) -> None:
         self._output, self._pictures, self._journal = output, pictures, journal
-        self._openers = _openers(output, predictor, scores, resume)
+        self._openers = _openers(output, predictor, pictures, scores, resume)
         self._formats = formats
         self._files = ExitStack()
         self._writers: list[ResultWriter] = []
@@ -143,7 +144,7 @@ class Written:
 
 
 def _openers(
-    output: Path, predictor: Predictor, scores: bool, resume: bool
+    output: Path, predictor: Predictor, pictures: Pictures, scores: bool, resume: bool
 ) -> dict[str, Callable[[], ResultWriter]]:
     from focus_detr.inference.crops import CropWriter
     from focus_detr.inference.labels import VocWriter, YoloWriter
@@ -157,7 +158,7 @@ def _openers(
         "json": lambda: JsonLinesWriter(output / _FILES["json"]),
         "yolo": lambda: YoloWriter(output / "yolo", scores, resume=resume),
         "voc": lambda: VocWriter(output / "voc", resume=resume),
-        "video": lambda: VideoWriter(output),
+        "video": lambda: VideoWriter(output, draw=partial(pictures.drawn, legend=False)),
         "crops": lambda: CropWriter(output / "crops", resume=resume),
     }
 
