@@ -42,8 +42,7 @@ _KINDS: tuple[tuple[str, str, dict[str, object]], ...] = (
 
 def picture_round(seed: int) -> str | None:
     """Breaks a picture and reads it; the traceback of what should not come, or None."""
-    chance = random.Random(seed)
-    content = _broken(_picture(chance.randrange(len(_KINDS))), chance)
+    content = broken_picture(seed)
     before = _reset_highest()
     try:
         with time_limit(), warnings.catch_warnings(action="ignore"):
@@ -60,6 +59,12 @@ def picture_round(seed: int) -> str | None:
     except (Exception, HangError):
         return "\n".join(line[:200] for line in traceback.format_exc().splitlines())
     return None
+
+
+def broken_picture(seed: int) -> bytes:
+    """A picture's file of some kind, broken in some way."""
+    chance = random.Random(seed)
+    return _broken(_picture(chance.randrange(len(_KINDS))), chance)
 
 
 def _read_small(source: io.BytesIO, max_pixels: int) -> Image.Image:
