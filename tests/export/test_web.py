@@ -147,7 +147,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
         runtime.copy_runtime(folder / "runtime")
     except FocusDetrError as error:
         pytest.skip(str(error))
-    return export("blood-cells", folder / "site", "web", image_size=SIZE, examples=SMEARS)
+    return export("blood-cells", folder / "site", "web", image_size=SIZE, examples=SMEARS, page_budgets=[0.1])
 
 
 def served(folder: Path) -> ThreadingHTTPServer:
@@ -191,9 +191,35 @@ def test_the_page_finds_what_python_finds(browser: Any, site: Path) -> None:  # 
             np.testing.assert_allclose([each["box_xyxy"] for each in found], expected.boxes_xyxy, atol=0.01)
         assert "Pictures stay in this browser" in tab.text_content("#where")
         assert tab.inner_text('[data-figure="kept"]') == "30 %"
-        assert tab.locator(".pane-budget").is_hidden()
+        check_budgets(tab, Predictor.from_pretrained(site / "model-0.1.onnx"))
     server.shutdown()
     assert hosts == {f"127.0.0.1:{server.server_port}"} and not faults
+
+
+def check_budgets(tab: Any, predictor: Predictor) -> None:
+    """Of the last example, at the one budget that the page offers."""
+    (expected,) = predictor.predict(SMEARS[-1])
+    assert len(expected) > 3
+    slider = ".pane-budget input"
+    assert tab.get_attribute(slider, "max") == "0"
+    tab.eval_on_selector(slider, "(each) => { each.value = 0; each.dispatchEvent(new Event('input')) }")
+    tab.wait_for_function("() => document.querySelector('[data-figure=kept]').textContent === '10 %'")
+    boxes = tab.locator(".box:not([hidden])")
+    assert boxes.count() == len(expected)
+    assert boxes.first.get_attribute("aria-label").startswith(expected.class_names[0])
+
+
+@pytest.mark.slow
+def test_graphs_of_several_budgets_share_their_weights(site: Path) -> None:
+    graphs = sorted(site.glob("model*.onnx"))
+    assert [graph.name for graph in graphs] == ["model-0.1.onnx", "model.onnx"]
+    assert (site / "weights.bin").stat().st_size > 20 * sum(graph.stat().st_size for graph in graphs)
+    alone = export("blood-cells", site.parent / "alone.onnx", image_size=SIZE, batch_size=1)
+    assert sum(path.stat().st_size for path in (site / "weights.bin", site / "model.onnx")) == pytest.approx(
+        alone.stat().st_size, rel=0.15
+    )
+    one, other = (next(Predictor.from_pretrained(path).predict(SMEARS[0])) for path in (graphs[1], alone))
+    np.testing.assert_array_equal(one.boxes_xyxy, other.boxes_xyxy)
 
 
 @pytest.mark.slow
@@ -266,7 +292,9 @@ def test_the_folder_holds_licences_and_a_policy(site: Path) -> None:
         ({"format": "web", "batch_size": 2}, "one by one"),
         ({"format": "web", "examples": ["notes.txt"]}, "no picture that every browser shows"),
         ({"format": "web", "examples": ["missing.png"]}, "missing.png: no such file"),
+        ({"format": "web", "page_budgets": [0.5, 2]}, "budget=2"),
         ({"format": "onnx", "output": "model.onnx", "examples": ["a.png"]}, "only of format 'web'"),
+        ({"format": "onnx", "output": "model.onnx", "page_budgets": [0.5]}, "only of format 'web'"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -41,6 +41,10 @@ def export(
         list[str] | None,
         typer.Option(help="Picture, folder or pattern that int8 takes its ranges from; repeatable."),
     ] = None,
+    page_budget: Annotated[
+        list[float] | None,
+        typer.Option(help="Budget that the page of format web offers beside the model's own; repeatable."),
+    ] = None,
     examples: Annotated[
         list[str] | None,
         typer.Option(help="Picture that the page of format web offers; repeatable. Default: blood smears."),
@@ -72,6 +76,7 @@ def export(
         budget=budget,
         precision=precision,
         calibration=calibration or None,
+        page_budgets=page_budget or (),
         examples=examples or (),
         trust_plugins=trust_plugins,
     )

@@ -42,6 +42,7 @@ def export(
     budget: BudgetLike = None,
     precision: str = "fp32",
     calibration: Sources | None = None,
+    page_budgets: Sequence[float] = (),
     examples: Sequence[str | os.PathLike[str]] = (),
     processor: FocusDetrImageProcessor | None = None,
     trust_plugins: bool = False,
@@ -66,6 +67,7 @@ def export(
             selection, coordinates, softmax and norms stay float32, as inputs and outputs do. "int8", of
             OpenVINO only, computes the same part in 8 bits, in ranges measured on pictures.
         calibration: for "int8", 10 to 300 pictures like those the model will see (files, folders, patterns).
+        page_budgets: for "web", budgets that its page offers beside; their graphs share one file of weights.
         examples: for "web", pictures that its page offers; the package's own when not given.
         processor: of a model given as an object.
         trust_plugins: of a model given by name, import the modules it names, which runs their code.
@@ -84,11 +86,13 @@ def export(
         raise FocusDetrError("precision='int8' and calibration=PICTURES go together: give both, or neither")
     if precision == "int8" and format != "openvino":
         raise FocusDetrError(f"precision='int8': only of format 'openvino', not {format!r}")
-    if examples and format != "web":
-        raise FocusDetrError(f"examples: only of format 'web', not {format!r}")
+    for option, given in (("page_budgets", page_budgets), ("examples", examples)):
+        if given and format != "web":
+            raise FocusDetrError(f"{option}: only of format 'web', not {format!r}")
     writer = _writer(format)
     options: dict[str, Any] = {}
     if format in FOLDERS:
+        options["budgets"] = page_budgets
         options["name"] = _name_of(model)
     if format == "web":
         options["examples"] = [from_home(Path(example)) for example in examples]

@@ -150,6 +150,22 @@ def test_the_budget_asks_again_once_it_rests_and_the_last_answer_wins(
     assert "budget" not in service.asked[-1]
 
 
+def test_where_only_some_budgets_can_be_had_the_slider_walks_through_them(browser: Any) -> None:
+    with fake_service() as service, browser.new_context() as context:
+        budget = {"accepted": True, "default": None, "smallest": 0.1, "choices": [0.1, 0.6, 1]}
+        service.models = [model("exported", default=True, budget=budget)]
+        tab = context.new_page()
+        tab.goto(service.address)
+        choose(tab)
+        expect_boxes(tab, 5)
+        assert tab.input_value(".pane-budget input") == "0"  # nearest to the 0.3 that it keeps by itself
+        slide(tab, ".pane-budget input", 1)
+        tab.wait_for_function("() => document.querySelector('[data-figure=kept]').textContent === '60 %'")
+        tab.click("#compare")
+        expect_boxes(tab, 3, pane=1)
+        assert service.asked[-1]["budget"] == "0.1"  # nearest to half of it
+
+
 def test_classes_are_filtered_and_counted(page: Any) -> None:
     choose(page)
     expect_boxes(page, 5)

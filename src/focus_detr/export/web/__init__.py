@@ -17,6 +17,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.export import onnx
 from focus_detr.export.metadata import SIZE_STEP, Metadata
 from focus_detr.export.web.runtime import copy_runtime
+from focus_detr.export.web.weights import share_weights, without_remarks
 
 if TYPE_CHECKING:
     from focus_detr.models import FocusDetrForObjectDetection
@@ -38,15 +39,19 @@ def write(
     metadata: Metadata,
     *,
     name: str,
+    budgets: Sequence[float] = (),
     examples: Sequence[Path] = (),
 ) -> None:
     """Write the page, the model as ONNX for one picture at a time, and the runtime to a new folder.
 
     Args:
         name: what the page calls the model.
+        budgets: those that the page offers beside the model's own, each a graph of its own.
         examples: pictures to offer on the page.
     """
     pictures = _checked(examples)
+    for budget in budgets:
+        model.encoder.accept(budget)  # refused before the long work, if at all
     unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
         copy_runtime(unfinished / "runtime")  # first, as it may fail
@@ -54,13 +59,7 @@ def write(
             shutil.copytree(source, unfinished, dirs_exist_ok=True)
         _set_policy(unfinished / "index.html")
         _copy_examples(pictures, unfinished / "examples")
-        told = _told(model, metadata)
-        onnx.write(model, unfinished / "model.onnx", metadata, told["insights"])
-        described = asdict(metadata) | {
-            "name": name,
-            **told,
-            "size_megabytes": round((unfinished / "model.onnx").stat().st_size / 1e6, 1),
-        }
+        described = asdict(metadata) | {"name": name} | _write_graphs(model, unfinished, metadata, budgets)
         _write_json(unfinished / "model.json", described)
         unfinished.chmod(0o755)
         if folder.is_dir():
@@ -68,6 +67,31 @@ def write(
         unfinished.rename(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
+
+
+def _write_graphs(
+    model: FocusDetrForObjectDetection, folder: Path, metadata: Metadata, budgets: Sequence[float]
+) -> dict[str, Any]:
+    """`graphs` by file and budget, None for the model's own, and what is the same for all of them."""
+    graphs: list[dict[str, Any]] = []
+    told: dict[str, Any] = {}
+    for budget in [None, *sorted(set(budgets))]:
+        if budget is not None:
+            model.set_budget(budget)
+        told = _told(model, metadata)
+        file = "model.onnx" if budget is None else f"model-{budget:g}.onnx"
+        onnx.write(model, folder / file, metadata, told["insights"])
+        without_remarks(folder / file)
+        graphs.append({"budget": budget, "file": file, "kept": told.pop("kept")})
+    weights = folder / "weights.bin" if budgets else None
+    if weights is not None:
+        share_weights([folder / graph["file"] for graph in graphs], weights)
+    size = sum(file.stat().st_size for file in (folder / "model.onnx", weights) if file is not None)
+    return told | {
+        "graphs": graphs,
+        "weights": None if weights is None else weights.name,
+        "size_megabytes": round(size / 1e6, 1),
+    }
 
 
 def _set_policy(index: Path) -> None:

@@ -8,7 +8,7 @@ import { Line } from "./line.js";
 import { List } from "./list.js";
 import { pairs } from "./matching.js";
 import { Notice } from "./notice.js";
-import { Pane } from "./pane.js";
+import { nearest, Pane } from "./pane.js";
 import { pictureAt, PictureError, release, shrunk } from "./pictures.js";
 import { listen } from "./sources.js";
 import { counted, duration, percent, summary } from "./words.js";
@@ -82,7 +82,9 @@ function compare() {
   // The next model, where there is one; else the same with fewer tokens, which is what a budget is for.
   const { model, budget, answer } = panes[0];
   const other = models[(models.indexOf(model) + 1) % models.length];
-  const less = model.budget.accepted ? Math.max(model.budget.smallest ?? 0.05, round((budget ?? answer?.kept ?? 1) / 2)) : null;
+  const { accepted, smallest = 0.05, choices } = model.budget;
+  const half = Math.max(smallest, round((budget ?? answer?.kept ?? 1) / 2));
+  const less = accepted ? (choices ? nearest(choices, half) : half) : null;
   const pane = addPane({ model: other, budget: other === model ? less : null });
   pane.heat = at("heat").checked;
   pane.show(picture);

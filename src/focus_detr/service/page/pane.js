@@ -186,12 +186,14 @@ export class Pane extends EventTarget {
   }
 
   #sayBudget() {
-    const { accepted, default: own, smallest = 0.05 } = this.model.budget;
+    const { accepted, default: own, smallest = 0.05, choices } = this.model.budget;
     const { budgetRow, budget, budgetSaid, reset } = this.parts;
     budgetRow.hidden = !accepted;
-    budget.min = smallest;
     const value = this.budget ?? own ?? this.answer?.kept ?? 1;
-    budget.value = value;
+    // Of an exported model the slider walks through those that there are.
+    const scale = choices ? { min: 0, max: choices.length - 1, step: 1 } : { min: smallest, max: 1, step: 0.05 };
+    Object.assign(budget, scale);
+    budget.value = choices ? choices.indexOf(nearest(choices, value)) : value;
     const said = this.budget === null ? "model’s own" : percent(this.budget);
     budgetSaid.textContent = said;
     budget.setAttribute("aria-valuetext", said);
@@ -210,7 +212,10 @@ export class Pane extends EventTarget {
     });
     budget.id = `budget-${crypto.getRandomValues(new Uint32Array(1))[0]}`;
     this.element.querySelector(".pane-budget label").htmlFor = budget.id;
-    budget.addEventListener("input", () => this.#setBudget(Number(budget.value), PAUSE));
+    budget.addEventListener("input", () => {
+      const { choices } = this.model.budget;
+      this.#setBudget(choices ? choices[Number(budget.value)] : Number(budget.value), PAUSE);
+    });
     reset.addEventListener("click", () => {
       this.#setBudget(null, 0);
       budget.focus();
@@ -230,6 +235,11 @@ export class Pane extends EventTarget {
     if (action === "retry") this.ask();
     else this.dispatchEvent(new CustomEvent("action", { detail: action }));
   }
+}
+
+/** Of the budgets that there are, the one nearest to a share. */
+export function nearest(choices, share) {
+  return choices.reduce((best, each) => (Math.abs(each - share) < Math.abs(best - share) ? each : best));
 }
 
 /** An answer with its boxes in pixels of the picture as it is shown, which the server may have had smaller. */

@@ -17,9 +17,10 @@ let last = 0;
 const waiting = new Map();
 
 export async function models() {
-  const { name, class_names, score_threshold, size_megabytes, insights, strides } = await json("model.json");
+  const { name, class_names, score_threshold, size_megabytes, insights, strides, graphs } = await json("model.json");
   const model = { name, default: true, classes: class_names, threshold: score_threshold ?? 0.5 };
-  const budget = { accepted: false, default: null, smallest: 0.05 };
+  const choices = graphs.map((graph) => graph.budget).filter((each) => each !== null);
+  const budget = { accepted: choices.length > 0, default: null, smallest: choices[0], choices };
   const heatmap = insights.includes("foreground") && strides !== null;
   return [{ ...model, budget, heatmap, where: insights.includes("locations"), size_megabytes }];
 }
@@ -29,13 +30,16 @@ export async function examples() {
 }
 
 /** As the service's, of the one model that there is. */
-export async function detect(picture, { threshold, heatmap, where, signal }) {
+export async function detect(picture, { threshold, budget, heatmap, where, signal }) {
   worker ??= started();
   const id = ++last;
   const answer = await new Promise((resolve, reject) => {
     waiting.set(id, { resolve, reject });
-    signal?.addEventListener("abort", () => reject(signal.reason));
-    worker.postMessage({ id, blob: picture.blob, wanted: { threshold, heatmap, where } });
+    signal?.addEventListener("abort", () => {
+      worker?.postMessage({ drop: id });
+      reject(signal.reason);
+    });
+    worker.postMessage({ id, blob: picture.blob, wanted: { threshold, budget, heatmap, where } });
   });
   waiting.delete(id);
   return answer;

@@ -6,7 +6,17 @@ import { heatOf, placesOf } from "./insights.js";
 
 let model = null;
 
-self.onmessage = async ({ data: { id, blob, wanted } }) => {
+let last = Promise.resolve();
+const dropped = new Set(); // questions that nobody waits for any more
+
+self.onmessage = ({ data }) => {
+  if (data.drop) dropped.add(data.drop);
+  else last = last.then(() => turn(data));
+};
+
+async function turn({ id, blob, wanted }) {
+  await new Promise((done) => setTimeout(done)); // for what was said while the model ran
+  if (dropped.delete(id)) return;
   try {
     model ??= load();
     self.postMessage({ id, answer: await answer(await model, blob, wanted) });
@@ -14,7 +24,7 @@ self.onmessage = async ({ data: { id, blob, wanted } }) => {
     if (!error.code) model = null; // a file of it did not come; the next picture tries again
     self.postMessage({ id, error: { code: error.code ?? "gone", message: String(error.message ?? error) } });
   }
-};
+}
 
 async function load() {
   const [ort, metadata] = await Promise.all([import("./runtime/ort.js"), fetch("model.json").then((answer) => answer.json())]);
@@ -22,11 +32,26 @@ async function load() {
   ort.env.wasm.numThreads = 1;
   const at = (name) => new URL(`./runtime/${name}`, import.meta.url).href;
   ort.env.wasm.wasmPaths = { mjs: at("ort-wasm.js"), wasm: at("ort-wasm.wasm") };
-  const session = await ort.InferenceSession.create("model.onnx", { executionProviders: ["wasm"] });
-  return { ort, session, metadata, preprocessor: new Preprocessor(metadata) };
+  const { weights } = metadata;
+  const data = weights && new Uint8Array(await (await fetch(weights)).arrayBuffer());
+  const externalData = weights ? [{ path: weights, data }] : [];
+  const options = { executionProviders: ["wasm"], externalData };
+  const open = once((file) => ort.InferenceSession.create(file, options));
+  return { ort, open, metadata, preprocessor: new Preprocessor(metadata) };
 }
 
-async function answer({ ort, session, metadata, preprocessor }, blob, { threshold, heatmap, where }) {
+/** The same, but for each argument computed once; what failed is tried again. */
+function once(compute) {
+  const known = new Map();
+  return (argument) => {
+    if (!known.has(argument)) known.set(argument, compute(argument).catch((error) => (known.delete(argument), Promise.reject(error))));
+    return known.get(argument);
+  };
+}
+
+async function answer({ ort, open, metadata, preprocessor }, blob, { threshold, budget, heatmap, where }) {
+  const graph = metadata.graphs.find((each) => each.budget === (budget ?? null));
+  const session = await open(graph.file);
   const begun = performance.now();
   const { data, width, height } = await pixelsOf(blob);
   const input = preprocessor.run(data, width, height);
@@ -42,8 +67,8 @@ async function answer({ ort, session, metadata, preprocessor }, blob, { threshol
   return {
     model: metadata.name,
     image: { width, height },
-    budget: null,
-    kept: metadata.kept,
+    budget,
+    kept: graph.kept,
     milliseconds: times,
     detections,
     heatmap: heat,
