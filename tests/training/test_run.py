@@ -17,6 +17,7 @@ from PIL import Image
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.training import Recipe, train
+from focus_detr.training.distributed_model import wants_channels_last
 from helpers import tiny_training
 from helpers.tiny_training import RECIPE, TinyDetector, losses, small_focus_detr, tiny_detector, write_dataset
 
@@ -135,6 +136,16 @@ def test_focus_detr_trains_with(overrides, tiny_data, tmp_path):
         numbers.append([float(row.split()[0]) for row in losses(tmp_path / name).values()])
     tolerance = 0.1 if "precision" in overrides else 1e-3
     assert numbers[1] == pytest.approx(numbers[0], rel=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("device", "precision", "expected"),
+    [("cpu", "fp32", True), ("cuda", "fp32", False), ("cuda", "bf16", True), ("cuda", "fp16", True)],
+)
+def test_channels_come_last_where_that_is_not_slow(device, precision, expected):
+    on, off = (Recipe(channels_last=each, precision=precision) for each in (True, False))
+    assert wants_channels_last(on, torch.device(device)) == expected
+    assert not wants_channels_last(off, torch.device(device))
 
 
 def test_fine_tuning_reports_what_was_kept(tiny_data, tmp_path, monkeypatch):

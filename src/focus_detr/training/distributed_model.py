@@ -31,6 +31,7 @@ class DistributedModel:
         called: what a step calls; the gradients of all processes meet in it.
         trained: whose parameters the optimiser changes; in shards where the run is.
         average: `build_ema`'s, where the recipe asks for one; its ``module`` is held as ``trained`` is.
+        channels_last: whether weights, and images to call it with, lie so in memory.
         start: the weights a run started from, where the recipe keeps a share of them.
         plain_class: of the model that was given; sharding changes that of ``trained``.
     """
@@ -41,7 +42,8 @@ class DistributedModel:
         self.accelerator, self.plain_class = accelerator, type(model)
         _broadcast(model.to(accelerator.device))
         plugin = sharding_plugin()
-        if recipe.channels_last and plugin is None:  # a shard is contiguous
+        self.channels_last = plugin is None and wants_channels_last(recipe, accelerator.device)
+        if self.channels_last:  # a shard is contiguous
             _to_channels_last(model)
         self.trained = model
         self.start = StartShare(model, recipe.start_share) if recipe.start_share else None
@@ -94,6 +96,12 @@ class DistributedModel:
     def finished(self) -> PreTrainedModel:
         """The model as people use it: `whole`, of averaged weights, with its share of the start."""
         return self.whole() if self.start is None else self.start.mixed(self.whole())
+
+
+def wants_channels_last(recipe: Recipe, device: torch.device) -> bool:
+    """What the recipe says, but where it is slow: in float32 on a GPU, where depthwise convolutions take many
+    times as long."""
+    return recipe.channels_last and not (device.type == "cuda" and recipe.precision == "fp32")
 
 
 def _broadcast(model: PreTrainedModel) -> None:

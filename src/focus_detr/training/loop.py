@@ -170,7 +170,7 @@ class TrainingLoop:
 
     def _on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
         batch = send_to_device(batch, self.device, non_blocking=True)
-        if not self.recipe.channels_last:
+        if not self.model.channels_last:
             return batch
         pixels = batch["pixel_values"].contiguous(memory_format=torch.channels_last)
         return {**batch, "pixel_values": pixels}

@@ -75,7 +75,8 @@ class Recipe:
     """Autocast for GPUs; on CPUs depthwise convolutions train many times slower in bf16 than in fp32."""
     gradient_checkpointing: bool = False
     channels_last: bool = False
-    """Memory layout of images and feature maps; faster convolutions on CPUs and tensor cores."""
+    """Memory layout of images and feature maps, where it makes convolutions faster: on CPUs, and in half
+    precision."""
     threads: int | None = None
     """CPU threads of each process; None leaves torch's choice."""
 

@@ -82,7 +82,7 @@ _YOLOX_NANO = {
     "keep_ratio": 0.3,
     "cascade": [1.0],
     "num_queries": 300,
-    "num_detections": 100,
+    "num_detections": 300,
     "num_fine_tokens": 50,
     # The selector alone starts from nothing: what it asks of the others' features should weigh little.
     "foreground_loss_coefficient": 0.02,
