@@ -26,7 +26,7 @@ def explanation_page(explanation: PictureExplanation) -> Image.Image:
     own, notes = explanation.own, explanation.notes
     backdrop = fitted(explanation.image, 1200)
     detections = _detections(explanation, own.objects, backdrop)
-    found = (draw_detections(backdrop, detections), f"{len(own.objects)} objects found")
+    found = (draw_detections(backdrop, detections), f"objects found: {len(own.objects)}")
     title = (
         f"{in_line(explanation.name, 60)}: host {explanation.host}, token policy {explanation.token_policy}"
     )
@@ -65,7 +65,11 @@ def _token_parts(explanation: PictureExplanation, backdrop: Image.Image) -> list
         for number, each in enumerate(fine, start=1)
     ]
     title = "Fine-grained tokens, which attend to one another in each encoder layer"
-    return [*parts, heading(title), row([lit(backdrop, each) for each in fine], captions, min(len(fine), 3))]
+    return [
+        *parts,
+        heading(title),
+        row([lit(backdrop, each) for each in fine], captions, max(2, min(len(fine), 3))),
+    ]
 
 
 def _smaller_parts(explanation: PictureExplanation, backdrop: Image.Image) -> list[Image.Image]:
@@ -77,7 +81,7 @@ def _smaller_parts(explanation: PictureExplanation, backdrop: Image.Image) -> li
     places = np.linspace(0, len(smaller) - 1, min(_SMALLER, len(smaller))).round().astype(int)
     shown = [smaller[place] for place in places[::-1]]
     remark = (
-        f"Its own budget is {own.budget:.2g}: {len(own.objects)} objects in {1000 * own.seconds:.0f} ms. "
+        f"Its own budget, {own.budget:.2g}: {1000 * own.seconds:.0f} ms, {len(own.objects)} found. "
         "Boxes in white are lost, in color still found; dark is what the first layer does not work on."
     )
     captions = [

@@ -56,7 +56,7 @@ def kept_parts(layers: Sequence[Sequence[np.ndarray]], backdrop: Image.Image) ->
         drawn.append(lit(backdrop, kept))
         captions.append(f"layer {number}: {count:,} of {total:,} tokens ({percent(count / total)})")
     title = "Tokens that each encoder layer works on: the brighter, the more levels keep the place"
-    return [heading(title), row(drawn, captions, min(len(drawn), 3))]
+    return [heading(title), row(drawn, captions, max(2, min(len(drawn), 3)))]
 
 
 def score_parts(
@@ -83,7 +83,7 @@ def score_parts(
         row(
             [heated(backdrop, stretched(level, backdrop.size, cells=True) / strongest) for level in scores],
             [f"level {number}: {text}" for number, text in enumerate(share, start=1)],
-            min(len(scores), 4),
+            max(2, min(len(scores), 4)),
         ),
     ]
 

@@ -23,6 +23,7 @@ function row(cells, tag = "td") {
 const percent = (share) => share > 0.99 && share < 1 ? Math.floor(1000 * share) / 10 + " %"
   : (100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0) + " %";
 const number = (value) => value.toLocaleString("en");
+const counted = (count, noun) => `${number(count)} ${noun}${count === 1 ? "" : "s"}`;
 const budgetName = (view) => view.budget.toFixed(2) + (view.own ? " (the model's own)" : "");
 
 function startDial(views, show) {

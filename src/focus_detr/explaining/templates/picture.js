@@ -67,7 +67,7 @@ function overlay() {
       "the darker, the fewer levels keep the place.";
   } else if (mode === "fine") {
     paintTokens(layer.fine);
-    said = `${number(layer.fine_count)} tokens attend to one another in layer ${Number(byId("layer").value) + 1}.`;
+    said = `${counted(layer.fine_count, "token")} attend to one another in layer ${Number(byId("layer").value) + 1}.`;
   } else if (mode === "scores") {
     paintScores(byId("level").value);
     said = `Foreground score, 0 to ${data.strongest.toFixed(2)}, which no budget changes.`;
@@ -213,7 +213,7 @@ function show(position) {
   current = position;
   const view = data.views[current];
   const lost = current === data.own ? "" : `, ${view.lost.length} of ${data.views[data.own].objects.length} lost`;
-  byId("said").textContent = `${view.objects.length} objects${lost}; ${number(view.layers[0].kept)} of ` +
+  byId("said").textContent = `${counted(view.objects.length, "object")}${lost}; ${number(view.layers[0].kept)} of ` +
     `${number(cells)} tokens in the first layer; ${(1000 * view.seconds).toFixed(0)} ms`;
   pinned = false;
   overlaySaid = overlay();
