@@ -348,3 +348,16 @@ def test_with_auto_each_tile_has_a_budget_of_its_own_and_the_picture_says_their_
         assert results[-1].budget == pytest.approx(np.mean(budgets))
     assert results[0].budget == results[1].budget
     np.testing.assert_allclose(results[0].boxes_xyxy, results[1].boxes_xyxy, atol=1e-2)
+
+
+def test_what_is_one_from_afar_and_several_from_near_is_several():
+    near = instances((10, 10, 40, 50), (42, 12, 70, 50))
+    group = instances((9, 9, 72, 52), scores=[0.99])
+    merged = merge([LEFT, WHOLE], [near, group])
+    np.testing.assert_allclose(sorted(merged.boxes_xyxy.tolist()), near.boxes_xyxy)
+    # One alone may be a part that looks whole, few may stand before it, and a tile tells what it saw apart.
+    few = instances((10, 10, 20, 20), (42, 12, 50, 20))
+    for found in ([near[:1], group], [few, group]):
+        assert len(merge([LEFT, WHOLE], found)) == len(found[0]) + 1
+    both = Instances.concatenate([near, group])
+    assert len(merge([LEFT, WHOLE], [near, both])) == 3

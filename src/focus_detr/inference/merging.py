@@ -4,7 +4,8 @@ Where a box ends at an edge of its tile inside the picture, the object may go on
 side is *whole*, the others are *parts*. All that follows is said of detections of one class.
 
 1. Whole detections of different tiles that overlap by half are one object. Its box is that of the closest
-   look, its score the best of all.
+   look, its score the best of all. One that closer looks show as two or more, which fill half of it, is
+   none: from afar, a crowd may look like one large thing.
 2. A part that lies in a whole object is a part of it.
 3. Parts that are left, of objects that no tile showed whole or that were not found there, belong together
    where two tiles agree on what both see. The object is what its parts cover.
@@ -31,9 +32,14 @@ SAME = 0.5
 INSIDE = 0.7
 """Share of its area that a part has in its object, at least: boxes of cut objects are not exact."""
 
+FILLED = 0.5
+"""Share of a box that two objects or more in it fill, which are then what is there."""
+
 MARGIN = 0.01
 """How much boxes are off, as a share of the tile's longer side, two pixels that the model sees at least: the
 box of a cut object ends so near an edge of its tile."""
+
+_PLACES = 32
 
 Agreement = Callable[["_Looks", np.ndarray, np.ndarray], np.ndarray]
 
@@ -74,9 +80,9 @@ class _Looks:
         near = np.abs(self.boxes - self.edges[self.tile_of]) <= self.margins[self.tile_of, None]
         self.is_part = np.logical_or.reduce(inner & near, axis=1)
 
-    def closest(self, group: Sequence[int]) -> np.ndarray:
-        """The box (4,) of the closest look at an object."""
-        return self.boxes[min(group, key=lambda index: (self.levels[index], -self.scores[index], index))]
+    def closest(self, group: Sequence[int]) -> int:
+        """The detection of the closest look at an object."""
+        return min(group, key=lambda index: (self.levels[index], -self.scores[index], index))
 
     def hull(self, group: Sequence[int]) -> np.ndarray:
         """The box (4,) around the parts of an object."""
@@ -114,25 +120,49 @@ class _Objects:
 
     def hold(self, group: Sequence[int], box: np.ndarray) -> bool:
         """Whether what the group shows is in an object already, of which its tiles say nothing else."""
-        tiles = self._looks.tile_of[group]
         # A sliver of an object may lie beside its box by what boxes are off.
-        margin = self._looks.margins[tiles].max()
-        left, top, right, bottom = self.boxes.T
-        meet = (left < box[2] + margin) & (right > box[0] - margin)
-        near = np.flatnonzero(meet & (top < box[3] + margin) & (bottom > box[1] - margin))
-        boxes, area = self.boxes[near], _area(box)
+        margin = self._looks.margins[self._looks.tile_of[group]].max()
+        boxes, area = self.boxes[self._near(group, box, margin)], _area(box)
         shared = _shared(box, boxes)
         alike = shared >= SAME * (area + _area(boxes) - shared)
         inside = _shared(box, boxes + margin * np.array([-1, -1, 1, 1])) >= INSIDE * area
-        rivals = np.logical_or.reduce(self._seen_in[np.ix_(near, tiles)], axis=1)
-        return bool(((alike | inside) & ~rivals).any())
+        return bool((alike | inside).any())
+
+    def fill(self, group: Sequence[int], box: np.ndarray) -> bool:
+        """Whether two objects or more make up most of what the group shows as one."""
+        boxes = self.boxes[self._near(group, box, 0.0)]
+        boxes = boxes[_shared(box, boxes) >= INSIDE * _area(boxes)]
+        if len(boxes) < 2:
+            return False
+        places = (np.arange(_PLACES) + 0.5) / _PLACES  # along each side of the box
+        x, y = box[:2, None] + places * (box[2:] - box[:2])[:, None]
+        across = (x >= boxes[:, :1]) & (x < boxes[:, 2:3])  # (B,_PLACES)
+        down = (y >= boxes[:, 1:2]) & (y < boxes[:, 3:])
+        return bool((down.T.astype(int) @ across.astype(int) > 0).mean() >= FILLED)
+
+    def _near(self, group: Sequence[int], box: np.ndarray, margin: float) -> np.ndarray:
+        """Those that touch a box, of which the group's own tiles say nothing else."""
+        left, top, right, bottom = self.boxes.T
+        meet = (left < box[2] + margin) & (right > box[0] - margin)
+        near = np.flatnonzero(meet & (top < box[3] + margin) & (bottom > box[1] - margin))
+        rivals = self._seen_in[np.ix_(near, self._looks.tile_of[group])]
+        return near[~np.logical_or.reduce(rivals, axis=1)]
 
 
 def _merged(looks: _Looks, of_class: np.ndarray) -> _Objects:
     is_part = looks.is_part[of_class]
     objects = _Objects(looks, len(of_class))
-    for group in _grouped(looks, of_class[~is_part], _overlap):
-        objects.add(group, looks.closest(group))
+    groups = _grouped(looks, of_class[~is_part], _overlap)
+    closest = [looks.closest(group) for group in groups]
+    for level in range(looks.levels.max() + 1):
+        here = [
+            (looks.boxes[best], group)
+            for best, group in zip(closest, groups, strict=True)
+            if looks.levels[best] == level
+        ]
+        # All of a level against those of closer ones, before any of them is added.
+        for box, group in [each for each in here if not objects.fill(each[1], each[0])]:
+            objects.add(group, box)
     parts = [index for index in of_class[is_part] if not objects.hold([index], looks.boxes[index])]
     joined = [(looks.hull(group), group) for group in _grouped(looks, np.array(parts, dtype=int), _agreement)]
     for box, group in sorted(joined, key=lambda item: -_area(item[0])):
