@@ -12,8 +12,9 @@ from focus_detr.folders import from_home
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
     from focus_detr.inference import Detections, Predictor
-    from focus_detr.inference.choosing import Classes, Threshold
+    from focus_detr.inference.choosing import Threshold
     from focus_detr.inference.sources.files import Sources
+    from focus_detr.structures.classes import Classes
 
 # Threads that ask a model at once wait for the first. Not a model's own, since models are pickled.
 _loading = threading.RLock()

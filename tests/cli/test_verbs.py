@@ -128,6 +128,16 @@ def test_paths_of_the_home_folder(data, tiny_model, tmp_path, monkeypatch):
     assert (tmp_path / "report" / "metrics.json").is_file()
 
 
+def test_evaluate_merges_classes_where_asked(data, tiny_model, tmp_path):
+    arguments = ["evaluate", tiny_model, data, "--device", "cpu", "--split", "train", "--json"]
+    everything = json.loads(run(*arguments).stdout)
+    merged = ",".join(f"{each['name']}=thing" for each in everything["per_class"])
+    report = json.loads(run(*arguments, "--classes", merged).stdout)
+    assert [(each["name"], each["objects"]) for each in report["per_class"]] == [("thing", 2)]
+    with pytest.raises(FocusDetrError, match="have no class 'nonesuch'"):
+        run(*arguments, "--classes", "nonesuch=thing")
+
+
 def test_evaluate_deploys_where_asked(data, tiny_model, monkeypatch):
     from focus_detr.deploy import deploy
 
@@ -164,6 +174,17 @@ def test_train_passes_its_options_on_and_prints_the_best_metrics(training):
     expected = {"model": "dino-lite0", "recipe": "small-data", "overrides": {"epochs": 2}, "resume": True}
     assert given == {**expected, "trust_plugins": False}
     assert "AP" in result.stdout and "0.250" in result.stdout and "o/best" in result.stdout
+
+
+def test_train_learns_classes_as_they_are_named(training):
+    run("train", "d", "--classes", "car=vehicle,truck=vehicle,dog")
+    wanted = {"car": "vehicle", "truck": "vehicle", "dog": "dog"}
+    assert training.pop()[1]["overrides"] == {"classes": wanted}
+    run("train", "d", "--classes", "car")
+    assert training.pop()[1]["overrides"] == {"classes": {"car": "car"}}
+    for options in (["--classes", "car=x", "--set", "classes={car: y}"], ["--classes", ","]):
+        with pytest.raises(FocusDetrError, match="--classes"):
+            run("train", "d", *options)
 
 
 def test_train_prints_json_where_asked(training):

@@ -168,3 +168,64 @@ def test_only_images_that_came_are_scored(data, predictor):
     dataset, loader = batches(data, 1)
     assert evaluate_batches(predictor.model, loader[:1], dataset.to_coco())["AP"] == pytest.approx(1)
     assert [image["id"] for image in restrict(dataset.to_coco(), {2})["images"]] == [2]
+
+
+RENAMED = {"red": "thing", "green": "thing"}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_merged_classes_are_one_of_answers_and_truth_alike(data, predictor, batch_size):
+    report = evaluate(predictor, data, classes=RENAMED, batch_size=batch_size, progress=False)
+    assert [(each.name, each.objects) for each in report.metrics.per_class] == [("thing", 3)]
+    assert report.metrics.summary["AP"] == pytest.approx(1)
+    assert {item["category_id"] for item in report.predictions} == {10}
+    assert {item["category_id"] for item in report.ground_truth["annotations"]} == {10}
+
+
+def test_merging_forgives_what_is_mistaken_among_the_merged(data):
+    swapped = Predictor(FakeModel(), plain_processor(), ["green", "red"])
+    assert evaluate(swapped, data, progress=False).metrics.summary["AP"] < 0.5
+    report = evaluate(swapped, data, classes=RENAMED, progress=False)
+    assert report.metrics.summary["AP"] == pytest.approx(1)
+
+
+def test_classes_left_out_are_neither_found_nor_missed(data, predictor):
+    report = evaluate(predictor, data, classes=["green"], progress=False)
+    assert [(each.name, each.objects) for each in report.metrics.per_class] == [("green", 1)]
+    assert report.metrics.summary["AP"] == pytest.approx(1) and report.metrics.images == 3
+    assert {item["category_id"] for item in report.predictions} == {20}
+
+
+def test_data_may_have_the_new_name_already_and_so_may_the_model(tmp_path, data, predictor):
+    content = json.loads((data / "annotations" / "instances_test.json").read_text())
+    for each in content["annotations"]:
+        each["category_id"] = 10
+    content["categories"] = [{"id": 10, "name": "thing"}]
+    (data / "annotations" / "instances_test.json").write_text(json.dumps(content))
+    report = evaluate(predictor, data, classes=RENAMED, progress=False)
+    assert report.metrics.summary["AP"] == pytest.approx(1) and report.metrics.objects == 3
+
+
+def test_a_model_of_the_new_name_is_measured_on_the_old_ones(data):
+    class One(FakeModel):
+        def forward(self, pixel_values, pixel_mask):
+            outputs = super().forward(pixel_values, pixel_mask)
+            outputs.logits = outputs.logits.max(-1, keepdim=True).values
+            return outputs
+
+    report = evaluate(Predictor(One(), plain_processor(), ["thing"]), data, classes=RENAMED, progress=False)
+    assert report.metrics.summary["AP"] == pytest.approx(1) and report.metrics.objects == 3
+
+
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        ({"rad": "thing"}, r"the model and the data set have no class 'rad' \(did you mean 'red'"),
+        ({"red": " "}, "which is no name"),
+        ([], "none given"),
+        ([7], "7 is no label"),
+    ],
+)
+def test_classes_that_cannot_be_used_are_refused(data, predictor, classes, said):
+    with pytest.raises(FocusDetrError, match=said):
+        evaluate(predictor, data, classes=classes, progress=False)

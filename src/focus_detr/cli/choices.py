@@ -1,4 +1,4 @@
-"""`--threshold` and `--classes` of `focus-detr predict`: what of a model's answers is reported."""
+"""`--threshold` and `--classes`: what of a model's answers is reported, and what of a data set is meant."""
 
 from __future__ import annotations
 
@@ -37,6 +37,14 @@ def threshold_of(
     if not by_class:
         return scores.get(None)
     return {**dict.fromkeys(names, scores[None]), **by_class} if None in scores else by_class
+
+
+def renaming_of(text: str) -> dict[str | int, str]:
+    """`"a,b=c"` to `{"a": "a", "b": "c"}`, as recipes have it."""
+    classes = classes_of(text, ()) or []
+    if not classes:
+        raise FocusDetrError(f"--classes {text!r}: names none; leave it out for all")
+    return classes if isinstance(classes, dict) else {name: name for name in classes}
 
 
 def classes_of(text: str | None, names: Sequence[str]) -> list[str] | dict[str | int, str] | None:

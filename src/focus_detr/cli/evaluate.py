@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
+from focus_detr.cli.choices import classes_of
 from focus_detr.cli.options import (
     AnyBudgetOption,
+    ClassesOption,
     CrowdsOption,
     DataArgument,
     DeployOption,
@@ -36,6 +38,7 @@ def evaluate(
     budget: AnyBudgetOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = None,
+    classes: ClassesOption = None,
     device: DeviceOption = None,
     deploy: DeployOption = False,
     crowds: CrowdsOption = "regions",
@@ -61,6 +64,7 @@ def evaluate(
         budget=share,
         tile=parse_tile(tile),
         overlap=overlap,
+        classes=classes_of(classes, predictor.class_names),
         device=device,
         progress=not json,
         crowds=crowds,

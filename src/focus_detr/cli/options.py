@@ -76,6 +76,14 @@ CrowdsOption = Annotated[
     ),
 ]
 
+ClassesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Only these classes, by name: a,b,c. With a=x, class a is taken for x; several of one name are "
+        "merged."
+    ),
+]
+
 TrustOption = Annotated[
     bool,
     typer.Option("--trust-plugins", help="Import the modules that the model names, which runs their code."),

@@ -13,6 +13,7 @@ from focus_detr.cli.choices import classes_of, parse_thresholds, threshold_of
 from focus_detr.cli.counting import Counting, CountLineOption, CountZoneOption
 from focus_detr.cli.options import (
     AnyBudgetOption,
+    ClassesOption,
     DeadlineOption,
     DeployOption,
     DeviceOption,
@@ -64,13 +65,7 @@ def predict(
             "model's own when not given.",
         ),
     ] = None,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            help="Only these classes, by name: a,b,c. With a=x, class a is reported as x; several of one "
-            "name are merged."
-        ),
-    ] = None,
+    classes: ClassesOption = None,
     batch_size: Annotated[
         int | None,
         typer.Option(

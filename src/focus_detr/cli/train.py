@@ -7,8 +7,10 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import DataArgument, TrustOption, parse_settings
+from focus_detr.cli.choices import renaming_of
+from focus_detr.cli.options import ClassesOption, DataArgument, TrustOption, parse_settings
 from focus_detr.cli.output import JsonFlag, print_json, say
+from focus_detr.errors import FocusDetrError
 
 
 def train(
@@ -54,6 +56,7 @@ def train(
             "it.",
         ),
     ] = None,
+    classes: ClassesOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder from its last checkpoint.")
     ] = False,
@@ -64,6 +67,10 @@ def train(
     """Train a detector on a data set; the folder of the run holds the best and the last model."""
     share = [] if val_share is None else [f"val_share={val_share}"]
     overrides = parse_settings([*(set_ or []), *share])
+    if classes is not None:
+        if "classes" in overrides:
+            raise FocusDetrError("--classes, --set classes: say the same; leave out one")
+        overrides["classes"] = renaming_of(classes)
 
     from focus_detr.evaluation.tables import table
     from focus_detr.training import train as run

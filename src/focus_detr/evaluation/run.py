@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from focus_detr.evaluation.curves import confusion_matrix, f1_curves
 from focus_detr.evaluation.report import EvaluationReport, confusion_threshold
 from focus_detr.folders import writable_folder
 from focus_detr.structures.auto_budget import BudgetLike
+from focus_detr.structures.classes import Classes, new_names, refuse_unknown, renamed_among
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -35,6 +36,7 @@ def evaluate(
     budget: BudgetLike = None,
     tile: int | str | None = None,
     overlap: float | None = None,
+    classes: Classes | None = None,
     device: str | None = None,
     progress: bool = True,
     crowds: str = "regions",
@@ -54,6 +56,9 @@ def evaluate(
             own when not given.
         tile, overlap: look at images in tiles, as `Predictor.predict` does; `batch_size` is then that of
             tiles, and what the token selection keeps is not measured.
+        classes: score these alone, by name (or label of the model), or what each is reported as, as in
+            `{"car": "vehicle", "truck": "vehicle"}`: of the model's answers as in `Predictor.predict`, and of
+            the data set's objects alike, whichever of the two has the old names or the new one.
         device: for a model given by name; by default a GPU where there is one.
         crowds: of a path, what annotations of COCO with `iscrowd` 1 are (`load_dataset`).
         trust_plugins: of a model given by name, import the modules it names, which runs their code.
@@ -79,12 +84,17 @@ def evaluate(
         if isinstance(model, Predictor)
         else Predictor.from_pretrained(model, device=device, trust_plugins=trust_plugins)
     )
+    names = list(predictor.class_names)
     if isinstance(data, DetectionDataset):
         dataset = data
     else:
-        dataset = load_dataset(Path(data), split, classes=list(predictor.class_names), crowds=crowds)
+        dataset = load_dataset(Path(data), split, classes=names if classes is None else None, crowds=crowds)
     budget = predictor.accept_budget(budget)
-    _check_classes(predictor.class_names, dataset.class_names)
+    reported = None
+    if classes is not None:
+        dataset, reported = _merged(dataset, names, classes)
+        names = dataset.class_names
+    _check_classes(names, dataset.class_names)
 
     unreadable = [
         BadImage(problem.file, problem.message)
@@ -111,7 +121,10 @@ def evaluate(
                 if watch is not None:
                     watch(outputs, labels)
         for sample, each in zip(samples, found, strict=True):
-            predictions += each.to_coco(sample.image_id, dataset.category_ids)
+            if reported is not None:
+                each = each.filter(classes={**reported})
+            ids = dict(zip(dataset.class_names, dataset.category_ids, strict=True))
+            predictions += each.to_coco(sample.image_id, [ids.get(name, -1) for name in each.names])
 
     lost = {bad.path for bad in unreadable}
     scored = {record.image_id for record in dataset.records if str(record.path) not in lost}
@@ -133,6 +146,20 @@ def evaluate(
     if output is not None:
         report.save(output)
     return report
+
+
+def _merged(
+    dataset: DetectionDataset, names: Sequence[str], classes: Classes
+) -> tuple[DetectionDataset, Mapping[str, str]]:
+    """The data set with ``classes``, and what each of the model's is reported as."""
+    from focus_detr.data.merging import merge_classes
+
+    renamed = new_names(classes, names)
+    refuse_unknown(renamed, [*names, *dataset.class_names], "the model and the data set have")
+    answers, truth = renamed_among(renamed, names), renamed_among(renamed, dataset.class_names)
+    there = list(dict.fromkeys(answers[name] for name in names if name in answers))
+    refuse_unknown(renamed.values(), there, "of what the model finds, there is")
+    return merge_classes(dataset, truth, there), answers
 
 
 def _batches(

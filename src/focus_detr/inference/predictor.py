@@ -18,13 +18,7 @@ from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.batches import Earlier, Loaded, loaded_batches
-from focus_detr.inference.choosing import (
-    Classes,
-    Threshold,
-    checked_threshold,
-    lowest_scores,
-    reported_classes,
-)
+from focus_detr.inference.choosing import Threshold, checked_threshold, lowest_scores
 from focus_detr.inference.costs import Costs, seconds_of
 from focus_detr.inference.deadline import DeadlineKeeper, usual_budget
 from focus_detr.inference.results import BadImage, Detections
@@ -36,6 +30,7 @@ from focus_detr.inference.tiles import Tiling
 from focus_detr.inference.tracking.tracking import Place, Tracking
 from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
 from focus_detr.structures.budget import AUTO, SMALLEST, Budget
+from focus_detr.structures.classes import Classes, reported_classes
 from focus_detr.structures.instances import Instances
 
 DEFAULT_THRESHOLD = 0.5

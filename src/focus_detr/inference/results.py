@@ -11,8 +11,9 @@ import numpy as np
 from PIL import Image
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.inference.choosing import Classes, Threshold, lowest_scores, reported_classes
+from focus_detr.inference.choosing import Threshold, lowest_scores
 from focus_detr.printable import printable, unicode_name
+from focus_detr.structures.classes import Classes, reported_classes
 from focus_detr.structures.frame import Frame
 from focus_detr.structures.instances import Instances
 

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from focus_detr.inference.choosing import Classes, Threshold
+from focus_detr.inference.choosing import Threshold
 from focus_detr.inference.merging import merge
 from focus_detr.inference.results import Detections
 from focus_detr.inference.tiles import Tiling
 from focus_detr.structures.auto_budget import BudgetLike
+from focus_detr.structures.classes import Classes
 
 if TYPE_CHECKING:
     from focus_detr.inference.predictor import Predictor

@@ -86,6 +86,9 @@ class Recipe:
     """null trains without evaluating."""
     val_share: float | None = None
     """Share of the training split's images to hold back and evaluate on, where there is no split for it."""
+    classes: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """What classes of the data are learned as, as in {car: vehicle, truck: vehicle}; those not named are
+    left out, their objects with them. Empty takes all as they are."""
     crowds: Literal["regions", "objects"] = "regions"
     """What annotations of COCO with ``iscrowd`` 1 are: regions of many objects, not learned, or objects."""
     shortest_edge: int = 800
@@ -243,6 +246,9 @@ class Recipe:
             refuse(
                 "val_share", "is a share of the images and must lie in (0, 0.5], or be null; 0.15 is usual"
             )
+        for old, new in self.classes.items():
+            if not isinstance(old, str) or not isinstance(new, str) or not new.strip():
+                refuse("classes", f"{old!r} is to be learned as {new!r}; give two names")
         if self.shortest_edge < 32:
             refuse("shortest_edge", "must be at least 32 pixels, one cell of the coarsest feature map")
         if self.longest_edge < self.shortest_edge:

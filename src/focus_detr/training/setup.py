@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 from focus_detr.errors import FocusDetrError, UnknownSplitError
 from focus_detr.folders import whole_file, writable_folder
 from focus_detr.models.plugins import refuse_strangers
+from focus_detr.structures.classes import refuse_unknown, renamed_among
 from focus_detr.training.checkpoints import list_checkpoints
 from focus_detr.training.holding_back import hold_back, refuse_named_split
 from focus_detr.training.origin import read_origin
@@ -164,6 +165,11 @@ def load_training_data(data: Any, recipe: Recipe) -> DetectionDataset:
 
 def _load_to_learn(data: Any, recipe: Recipe) -> DetectionDataset:
     dataset = _load(data, _training_split(data, recipe), "train_split", recipe.crowds)
+    if recipe.classes:
+        from focus_detr.data.merging import merge_classes
+
+        refuse_unknown(recipe.classes, dataset.class_names, f"{dataset.name} has")
+        dataset = merge_classes(dataset, renamed_among(recipe.classes, dataset.class_names))
     if not any(len(record.labels) for record in dataset.records):
         raise FocusDetrError(
             f"{dataset.name}: no image of {dataset.split!r} has an object that could be learned; look at "
@@ -192,12 +198,15 @@ def load_evaluation_data(
     data: Any, eval_data: Any, recipe: Recipe, dataset: DetectionDataset
 ) -> DetectionDataset | None:
     from focus_detr.data import DetectionDataset
+    from focus_detr.data.merging import merge_classes
 
-    if eval_data is not None:
-        return _load(eval_data, recipe.eval_split, "eval_split", recipe.crowds, dataset.class_names)
-    if recipe.eval_split is None or isinstance(data, DetectionDataset):
+    if eval_data is None and (recipe.eval_split is None or isinstance(data, DetectionDataset)):
         return None
-    return _load(data, recipe.eval_split, "eval_split", recipe.crowds, dataset.class_names)
+    source = data if eval_data is None else eval_data
+    if not recipe.classes:
+        return _load(source, recipe.eval_split, "eval_split", recipe.crowds, dataset.class_names)
+    evaluated = _load(source, recipe.eval_split, "eval_split", recipe.crowds)
+    return merge_classes(evaluated, renamed_among(recipe.classes, evaluated.class_names), dataset.class_names)
 
 
 def _load(data: Any, split: str | None, key: str, crowds: str, classes: Any = None) -> DetectionDataset:

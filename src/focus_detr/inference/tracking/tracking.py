@@ -10,9 +10,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.inference.choosing import Classes, Threshold, lowest_scores, reported_classes
+from focus_detr.inference.choosing import Threshold, lowest_scores
 from focus_detr.inference.results import Detections
 from focus_detr.inference.tracking.video import VideoTracker
+from focus_detr.structures.classes import Classes, reported_classes
 from focus_detr.structures.frame import Frame
 from focus_detr.structures.instances import Instances, clip_to
 
