@@ -131,9 +131,9 @@ def test_paths_of_the_home_folder(data, tiny_model, tmp_path, monkeypatch):
 def test_evaluate_merges_classes_where_asked(data, tiny_model, tmp_path):
     arguments = ["evaluate", tiny_model, data, "--device", "cpu", "--split", "train", "--json"]
     everything = json.loads(run(*arguments).stdout)
-    merged = ",".join(f"{each['name']}=thing" for each in everything["per_class"])
+    merged = ",".join(f"{each['name']}=thing" for each in everything["classes"])
     report = json.loads(run(*arguments, "--classes", merged).stdout)
-    assert [(each["name"], each["objects"]) for each in report["per_class"]] == [("thing", 2)]
+    assert [(each["name"], each["objects"]) for each in report["classes"]] == [("thing", 2)]
     with pytest.raises(FocusDetrError, match="have no class 'nonesuch'"):
         run(*arguments, "--classes", "nonesuch=thing")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -122,7 +122,7 @@ def evaluate(
                     watch(outputs, labels)
         for sample, each in zip(samples, found, strict=True):
             if reported is not None:
-                each = each.filter(classes={**reported})
+                each = each.filter(classes=reported)
             ids = dict(zip(dataset.class_names, dataset.category_ids, strict=True))
             predictions += each.to_coco(sample.image_id, [ids.get(name, -1) for name in each.names])
 
@@ -150,7 +150,7 @@ def evaluate(
 
 def _merged(
     dataset: DetectionDataset, names: Sequence[str], classes: Classes
-) -> tuple[DetectionDataset, Mapping[str, str]]:
+) -> tuple[DetectionDataset, dict[str | int, str]]:
     """The data set with ``classes``, and what each of the model's is reported as."""
     from focus_detr.data.merging import merge_classes
 
@@ -159,7 +159,8 @@ def _merged(
     answers, truth = renamed_among(renamed, names), renamed_among(renamed, dataset.class_names)
     there = list(dict.fromkeys(answers[name] for name in names if name in answers))
     refuse_unknown(renamed.values(), there, "of what the model finds, there is")
-    return merge_classes(dataset, truth, there), answers
+    reported: dict[str | int, str] = {old: new for old, new in answers.items()}
+    return merge_classes(dataset, truth, there), reported
 
 
 def _batches(
