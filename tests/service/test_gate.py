@@ -199,6 +199,22 @@ def test_keys_are_asked_for_where_there_are_any():
     assert KEY not in refused.text
 
 
+def test_the_description_says_whether_keys_are_asked_for_and_has_examples():
+    with service() as client:
+        described = client.get("/openapi.json").json()
+    with service(api_keys=(KEY,)) as client:
+        guarded = client.get("/openapi.json", headers={"x-api-key": KEY}).json()
+    route = described["paths"]["/v1/detect"]["post"]
+    assert "security" not in route and guarded["paths"]["/v1/detect"]["post"]["security"]
+    assert "security" not in guarded["paths"]["/healthz"]["get"]
+    example = route["responses"]["200"]["content"]["application/json"]["example"]
+    assert example["detections"] and set(route["requestBody"]["content"]) == {
+        "multipart/form-data",
+        "image/*",
+    }
+    assert {"408", "413", "415", "422", "429", "503", "504"} <= set(route["responses"])
+
+
 def test_every_key_is_compared_in_constant_time(monkeypatch):
     compared = []
     monkeypatch.setattr(

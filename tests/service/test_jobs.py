@@ -154,12 +154,12 @@ def test_finished_jobs_are_removed_after_their_time(tmp_path):
     journal = Journal(tmp_path, hours=1)
     wanted = {"threshold": None, "classes": None, "budget": None, "heatmap": False, "where": False}
     jobs = [journal.accept({"model": "fake", "wanted": wanted}, [("a", PICTURES[0])]) for _ in range(3)]
-    for job in jobs[:2]:
-        file = job.folder / "job.json"
-        file.write_text(json.dumps({**json.loads(file.read_text()), "created": time.time() - 7200}))
     for job in jobs[1:]:
-        job.append([{"index": 0, "answer": {"index": 0}}])
+        job.done.touch()
+    for place in (jobs[0].folder, jobs[1].done):
+        os.utime(place, (time.time() - 7200,) * 2)
     journal.tidy()
+    assert [each.id for each in journal.unfinished()] == [jobs[0].id]
     assert {each.id for each in journal.jobs()} == {jobs[0].id, jobs[2].id}  # unfinished, and young
 
 

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
@@ -52,10 +53,12 @@ def build_app(settings: ServiceSettings, predictors: dict[str, Any] | None = Non
         redoc_url=None,
     )
     app.state.service = state
-    app.include_router(detecting.router(state))
+    # The gate asks for keys; here they are said to be asked for.
+    keys = [Security(HTTPBearer(auto_error=False))] if settings.api_keys else []
+    app.include_router(detecting.router(state), dependencies=keys)
     app.include_router(operating.router(state))
     if runner is not None:
-        app.include_router(jobs.router(state, runner))
+        app.include_router(jobs.router(state, runner), dependencies=keys)
     add_page(app, settings)
     app.add_exception_handler(ServiceError, _told)
     app.add_exception_handler(HTTPException, _of_framework)

@@ -3,6 +3,7 @@
 <jobs>/<id>/job.json         what was asked, and the pictures' names; a folder has it from the start
             pictures/0 ...   their files
             journal.jsonl    lines of what was begun and what was found, each synced before it counts
+            done             there when every picture has its answer
             lock             held by the process that works on it
 """
 
@@ -46,6 +47,11 @@ class Job:
 
     def picture(self, index: int) -> bytes:
         return (self.folder / "pictures" / str(index)).read_bytes()
+
+    @property
+    def done(self) -> Path:
+        """The file that says that nothing is left; its time is when that was."""
+        return self.folder / "done"
 
     def lock(self) -> FileLock:
         """For the one process that works on it."""
@@ -140,16 +146,17 @@ class Journal:
         return job if _ID.fullmatch(number) and (job.folder / "job.json").is_file() else None
 
     def jobs(self) -> list[Job]:
-        """All of them, oldest first."""
-        found = [Job(each) for each in self.folder.iterdir() if _ID.fullmatch(each.name)]
-        whole = [
-            (each.asked["created"], each.id, each) for each in found if (each.folder / "job.json").exists()
-        ]
-        return [job for *_, job in sorted(whole, key=lambda entry: entry[:2])]
+        """All of them."""
+        return [Job(each) for each in self.folder.iterdir() if _ID.fullmatch(each.name)]
+
+    def unfinished(self) -> list[Job]:
+        """Those with something left, oldest first."""
+        left = [job for job in self.jobs() if not job.done.exists()]
+        return sorted(left, key=lambda job: job.asked["created"])
 
     @property
     def full(self) -> bool:
-        return sum(1 for each in self.folder.iterdir() if _ID.fullmatch(each.name)) >= self.most
+        return len(self.jobs()) >= self.most
 
     def remove(self, job: Job) -> None:
         """Forget a job, worked on or not. It is gone at once: what is left of its folder has another name."""
@@ -162,14 +169,17 @@ class Journal:
 
     def tidy(self) -> None:
         """Remove jobs that were finished long ago, and what is left of drafts and removed ones."""
-        now = time.time()
-        for each in self.folder.iterdir():
-            old = now - each.stat().st_mtime > _HOUR
-            if each.name.startswith(".") and old:
+        for each in self.folder.glob(".*"):
+            if _age(each) > _HOUR:
                 shutil.rmtree(each, ignore_errors=True)
         for job in self.jobs():
-            if now - job.asked["created"] > self.hours * _HOUR and job.describe()["status"] == "done":
+            if job.done.exists() and _age(job.done) > self.hours * _HOUR:
                 self.remove(job)
+
+
+def _age(file: Path) -> float:
+    """Seconds since it was last written."""
+    return time.time() - file.stat().st_mtime
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -26,6 +26,7 @@ logger = logging.getLogger(__name__)
 MOST_TRIES = 3
 """A picture that was begun so often without an answer ended the process each time; it is given up."""
 _LOOK_AGAIN = 2.0
+_TIDY = 600.0
 _PATIENCE = 300.0
 _AT_ONCE = 4
 
@@ -50,11 +51,14 @@ class Runner:
         self._thread.join()
 
     def _work(self) -> None:
+        tidy_at = 0.0
         while not self._closing.is_set():
             self._news.clear()
             try:
-                self.journal.tidy()
-                worked = any([self._try(job) for job in self.journal.jobs()])
+                if time.monotonic() > tidy_at:
+                    self.journal.tidy()
+                    tidy_at = time.monotonic() + _TIDY
+                worked = any([self._try(job) for job in self.journal.unfinished()])
             except Exception as error:  # a disk that is full for a while must not end all jobs
                 logger.error("jobs: tried again in %g s", _LOOK_AGAIN, exc_info=error)
                 worked = False
@@ -63,8 +67,8 @@ class Runner:
                 self._news.wait(_LOOK_AGAIN)
 
     def _try(self, job: Job) -> bool:
-        """Work on a job, if it is nobody else's and not done; whether it was."""
-        if self._closing.is_set() or job.describe()["status"] == "done":
+        """Work on a job, if it is nobody else's; whether it was."""
+        if self._closing.is_set():
             return False
         try:
             with job.lock().acquire(timeout=0):
@@ -89,11 +93,12 @@ class Runner:
         parts = [fresh[start : start + _AT_ONCE] for start in range(0, len(fresh), _AT_ONCE)]
         for part in [*parts, *alone]:
             if self._closing.is_set():
-                break
+                return True
             job.append([{"begin": part}])
             found = self._answers(job, part, asked["parameters"])
             job.append([_record(job, index, asked, each) for index, each in zip(part, found, strict=True)])
-        return bool(left or hopeless)
+        job.done.touch()
+        return True
 
     def _answers(
         self, job: Job, part: Sequence[int], parameters: dict[str, Any]
