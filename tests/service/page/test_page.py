@@ -101,6 +101,8 @@ def test_the_camera_can_be_watched(page: Any, service: FakeService) -> None:
     expect_boxes(page, 5)
     while len(service.sizes) < 4:
         page.wait_for_timeout(50)
+    slide(page, ".pane-budget input", 0.6)
+    page.wait_for_function("() => document.querySelector('[data-figure=kept]').textContent === '60 %'")
     page.click("#compare")
     expect_boxes(page, 5, pane=1)
     page.click("#stop")

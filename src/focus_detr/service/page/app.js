@@ -131,14 +131,14 @@ async function watch(live) {
   try {
     while (live.running) {
       const next = await live.next();
-      const shown = panes.map((pane) => pane.follow(next));
-      await Promise.all(shown);
+      const followed = await Promise.all(panes.map((pane) => pane.follow(next)));
       if (!live.running) break;
+      if (!followed.every(Boolean)) continue; // a slider was moved
       setPicture(next);
       render();
     }
   } catch (error) {
-    if (live.running && error.name !== "AbortError") trouble.say(error);
+    if (live.running) trouble.say(error);
   } finally {
     live.stop();
     if (frames === live) frames = null;

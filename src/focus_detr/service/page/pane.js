@@ -52,15 +52,25 @@ export class Pane extends EventTarget {
     return this.ask();
   }
 
-  /** As `show`, but what is there stays until the answer comes, as for pictures one after the other. */
+  /**
+   * As `show`, but what is there stays until the answer comes, as for pictures one after the other.
+   * False where another question came first.
+   */
   async follow(picture) {
     this.asking?.abort();
     const { signal } = (this.asking = new AbortController());
-    const answer = await this.#question({ heatmap: this.heat && this.model.heatmap }, signal, picture);
-    if (signal.aborted) return;
+    let answer;
+    try {
+      answer = await this.#question({ heatmap: this.heat && this.model.heatmap }, signal, picture);
+    } catch (error) {
+      if (signal.aborted) return false;
+      throw error;
+    }
+    if (signal.aborted) return false;
     this.#setPicture(picture);
     await this.#take(answer);
-    this.dispatchEvent(new Event("answer"));
+    this.#rest();
+    return true;
   }
 
   /** Ask the engine; an earlier question of this pane that is not answered yet is dropped. */
@@ -80,10 +90,7 @@ export class Pane extends EventTarget {
       const wait = error.retryAfter && tries > 1 ? error.retryAfter : null;
       this.notice.say(error, wait, () => this.ask(tries - 1));
     }
-    if (this.asking !== asking) return;
-    this.parts.busy.hidden = true;
-    this.element.removeAttribute("aria-busy");
-    this.dispatchEvent(new Event("answer"));
+    if (this.asking === asking) this.#rest();
   }
 
   /** Show the heat map, or not. */
@@ -143,6 +150,13 @@ export class Pane extends EventTarget {
     this.places = new AbortController();
     const again = scaled(await this.#question({ where: true }, this.places.signal), this.picture);
     for (const [detection, same] of pairs(answer.detections, again.detections)) detection.where = same.where;
+  }
+
+  /** What was asked has been answered, or not. */
+  #rest() {
+    this.parts.busy.hidden = true;
+    this.element.removeAttribute("aria-busy");
+    this.dispatchEvent(new Event("answer"));
   }
 
   #setPicture(picture) {
