@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from focus_detr.models import FocusDetrForObjectDetection
 
 SERVICE = Path(__file__).parents[2] / "service"
+_PICTURES_OF_OURS = SERVICE / "examples"
 OWN = Path(__file__).parent / "page"
 """Modules that take the place of the service's: the engine, and what it needs."""
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp"}  # that every browser shows
@@ -112,12 +113,14 @@ def _checked(examples: Sequence[Path]) -> list[tuple[Path, str, str]]:
             raise FocusDetrError(f"{path}: no such file")
     if examples:
         return [(path, path.stem, "") for path in examples]
-    known = json.loads((SERVICE / "examples" / "credits.json").read_text(encoding="utf-8"))
-    return [(SERVICE / "examples" / file, said["name"], said["credit"]) for file, said in known.items()]
+    known = json.loads((_PICTURES_OF_OURS / "credits.json").read_text(encoding="utf-8"))
+    return [(_PICTURES_OF_OURS / file, said["name"], said["credit"]) for file, said in known.items()]
 
 
 def _copy_examples(pictures: list[tuple[Path, str, str]], folder: Path) -> None:
     folder.mkdir()
+    if any(path.parent == _PICTURES_OF_OURS for path, _, _ in pictures):
+        shutil.copyfile(_PICTURES_OF_OURS / "LICENSE", folder / "LICENSE")
     listed = []
     for number, (path, name, credit) in enumerate(pictures, start=1):
         file = f"{number}{path.suffix.lower()}"
