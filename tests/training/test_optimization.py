@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from focus_detr.errors import FocusDetrError
 from focus_detr.training.ema import build_ema
-from focus_detr.training.optimization import learning_rate_factor, parameter_groups
+from focus_detr.training.optimization import freeze_unlearned, learning_rate_factor, parameter_groups
 from focus_detr.training.recipe import Recipe, load_recipe
 
 
@@ -47,6 +48,36 @@ def test_norms_and_frozen_parameters():
     )
     found = [(group["lr"], group["weight_decay"], len(group["params"])) for group in groups]
     assert found == [(1.0, 0.5, 2), (1.0, 0.0, 4), (0.25, 0.5, 2), (0.25, 0.0, 2)]
+
+
+def test_parts_have_the_learning_rates_that_they_are_named_for():
+    model = nn.ModuleDict(
+        {"backbone": nn.Linear(2, 2), "head": nn.ModuleDict({"a": nn.Linear(2, 2), "b": nn.Linear(2, 2)})}
+    )
+    recipe = Recipe(
+        learning_rate=1.0, weight_decay=0.0, learning_rate_factors={"": 0, "head": 0.5, "head.b": 2}
+    )
+    freeze_unlearned(model, recipe)
+    rates = {id(p): group["lr"] for group in parameter_groups(model, recipe) for p in group["params"]}
+    found = {name: rates.get(id(parameter)) for name, parameter in model.named_parameters()}
+    assert found == {
+        "backbone.weight": None, "backbone.bias": None, "head.a.weight": 0.5, "head.a.bias": 0.5,
+        "head.b.weight": 2.0, "head.b.bias": 2.0,
+    }  # fmt: skip
+    assert not model["backbone"].weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("factors", "message"),
+    [
+        ({"haed": 1.0}, "no parameter's name begins with 'haed' .did you mean 'head'"),
+        ({"": 0.0}, "nothing is left to train"),
+    ],
+)
+def test_parts_that_are_not_there_are_refused(factors, message):
+    model = nn.ModuleDict({"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 2)})
+    with pytest.raises(FocusDetrError, match=message):
+        freeze_unlearned(model, Recipe(learning_rate_factors=factors))
 
 
 @pytest.mark.parametrize(

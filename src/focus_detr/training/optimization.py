@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.training.recipe import Recipe
 
 _OFFSETS = ("sampling_offsets", "query_point")
@@ -19,7 +20,8 @@ _NORMS = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, *_BATCH_NORMS)
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     """Trainable parameters by (learning rate, weight decay).
 
-    Norms do not decay; backbones and sampling offsets have learning rates of their own.
+    Norms do not decay; backbones, sampling offsets, and parts that the recipe names, have learning rates of
+    their own.
     """
     norm_parameters = {
         id(parameter)
@@ -31,11 +33,7 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        factor = 1.0
-        if "backbone" in name:
-            factor = recipe.backbone_learning_rate_factor
-        elif any(part in _OFFSETS for part in name.split(".")):
-            factor = recipe.offsets_learning_rate_factor
+        factor = _factor(name, recipe)
         decay = 0.0 if id(parameter) in norm_parameters else recipe.weight_decay
         groups.setdefault((recipe.learning_rate * factor, decay), []).append(parameter)
     # The highest rate first: it is the one that is logged.
@@ -43,6 +41,42 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
         {"params": group, "lr": lr, "weight_decay": decay}
         for (lr, decay), group in sorted(groups.items(), key=lambda item: item[0], reverse=True)
     ]
+
+
+def _factor(name: str, recipe: Recipe) -> float:
+    named = [prefix for prefix in recipe.learning_rate_factors if name.startswith(prefix)]
+    if named:
+        return recipe.learning_rate_factors[max(named, key=len)]
+    if "backbone" in name:
+        return recipe.backbone_learning_rate_factor
+    if any(part in _OFFSETS for part in name.split(".")):
+        return recipe.offsets_learning_rate_factor
+    return 1.0
+
+
+def freeze_unlearned(model: nn.Module, recipe: Recipe) -> None:
+    """No gradient for the parameters whose factor of the learning rate is 0.
+
+    Raises:
+        FocusDetrError: the recipe names a part that the model has not, or leaves nothing to train.
+    """
+    names = [name for name, _ in model.named_parameters()]
+    for prefix in recipe.learning_rate_factors:
+        if not any(name.startswith(prefix) for name in names):
+            parts = sorted({name.rsplit(".", 1)[0] for name in names})
+            raise FocusDetrError(
+                f"learning_rate_factors: no parameter's name begins with {prefix!r}"
+                f"{did_you_mean(prefix, parts) or '; they begin with ' + ', '.join(_roots(names))}"
+            )
+    for name, parameter in model.named_parameters():
+        if _factor(name, recipe) == 0:
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise FocusDetrError("learning_rate_factors: all of them are 0, and nothing is left to train")
+
+
+def _roots(names: list[str]) -> list[str]:
+    return sorted({name.split(".")[0] for name in names})
 
 
 def build_optimizer(model: nn.Module, recipe: Recipe, device: torch.device) -> torch.optim.AdamW:

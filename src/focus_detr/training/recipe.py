@@ -49,6 +49,10 @@ class Recipe:
     backbone_learning_rate_factor: float = 0.1
     offsets_learning_rate_factor: float = 1.0
     """Of what says where deformable attention looks: sampling offsets, and learned points of queries."""
+    learning_rate_factors: dict[str, float] = dataclasses.field(default_factory=dict)
+    """Factors of the learning rate by the beginnings of parameters' names: the longest that fits, before
+    the two above, and 0 leaves parameters as they are: the selector alone is trained by
+    ``{"": 0, "encoder.selector": 1}``."""
     betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = 1e-4
     """Of all parameters but those of norms, which have none."""
@@ -258,6 +262,9 @@ class Recipe:
         for key in _FACTORS:
             if not 0 <= getattr(self, key) <= 1:
                 refuse(key, "must lie in [0, 1]")
+        for name, factor in self.learning_rate_factors.items():
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or factor < 0:
+                refuse("learning_rate_factors", f"{name!r}: must be a number, 0 or more")
         if not 0 <= self.ema_decay < 1:
             refuse("ema_decay", "must lie in [0, 1); 0.999 to 0.9999 are usual, 0 is off")
         if not 0 <= self.start_share < 1:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.training.optimization import freeze_unlearned
 from focus_detr.training.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ def build_model(
         )
     if recipe.start_share and checkpoint is None:
         _check_start_share(recipe, report)
+    freeze_unlearned(detector, recipe)
     detector.config.training_recipe = recipe.to_dict()
     if recipe.gradient_checkpointing:
         _checkpoint_activations(detector)
