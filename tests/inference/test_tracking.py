@@ -255,3 +255,10 @@ def test_what_is_missing_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "trackers", None)
     with pytest.raises(FocusDetrError, match=r"pip install 'focus-detr\[tracking\]'"):
         Predictor(FakeModel(), plain_processor()).predict(picture(), track=True)
+
+
+def test_an_object_that_is_found_twice_is_tracked_once():
+    frames = [result(at(10 + i), at(11 + i, score=0.7), at(11 + i, label=1), frame=i) for i in range(4)]
+    out = followed(Tracking(0.5, CLASS_NAMES), frames)
+    assert sorted(numbers(out)[1]) == [1, 2] and numbers(out)[2:] == [numbers(out)[1]] * 2
+    assert [each.labels.tolist() for each in out] == [[0, 1]] * 4  # another class may be another object

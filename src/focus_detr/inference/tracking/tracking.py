@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.images.suppression import without_duplicates
 from focus_detr.inference.choosing import Threshold, lowest_scores
 from focus_detr.inference.results import Detections
 from focus_detr.inference.tracking.video import VideoTracker
@@ -20,13 +22,17 @@ from focus_detr.structures.instances import Instances, clip_to
 FAINT = 0.5
 """Share of the threshold that goes on with a track: an object half hidden keeps its number."""
 
+DUPLICATE = 0.7
+"""Intersection over union beyond which of two boxes of a class the better one is tracked: models without
+suppression give some objects several, each of which would get a number."""
+
 
 class Tracking:
     """The tracks of all videos of a run.
 
     An object that reaches the threshold begins a track, and has a number from the second time on that it is
     detected. Then half of the threshold is enough to stay on it, for a second it may be missed, and its class
-    may change. What is faint and of no track is not reported.
+    may change. What is faint and of no track is not reported, nor are duplicates.
 
     Args:
         threshold: score to begin a track, or one by label.
@@ -84,6 +90,7 @@ class Tracking:
             return replace(result, instances=result.instances[self._are_sure(result)])
         if not place.detected:
             return replace(result, instances=video.moved(result, frame, place.share), foretold=True)
+        result = _without_duplicates(result)
         sure = self._are_sure(result)
         ids = video.tracker.update(result.boxes_xyxy, sure, frame.seconds)
         video.rows = np.flatnonzero(ids >= 0)
@@ -93,6 +100,11 @@ class Tracking:
 
     def _are_sure(self, result: Detections) -> np.ndarray:
         return result.scores >= self._sure[result.labels]
+
+
+def _without_duplicates(result: Detections) -> Detections:
+    boxes, labels = torch.from_numpy(result.boxes_xyxy), torch.from_numpy(result.labels)
+    return replace(result, instances=result.instances[without_duplicates(boxes, labels, DUPLICATE).numpy()])
 
 
 class _Video:
