@@ -269,6 +269,7 @@ def test_two_budgets_stand_side_by_side(page: Any) -> None:
     assert page.locator(".box.alone:not([hidden])").count() == 2
     page.click('[data-side="1"]')
     assert page.locator("#list tr").count() == 3
+    assert page.locator('.chip[data-name="RBC"]').inner_text().endswith("2")
     page.click("#compare")
     assert page.locator(".pane").count() == 1 and page.locator("#list tr").count() == 5
     assert page.locator(".box.alone").count() == 0
@@ -331,6 +332,21 @@ def test_labels_are_saved_as_they_are_shown(page: Any) -> None:
         assert rows == ["2 0.425000 0.460000 0.250000 0.320000", "0 0.120000 0.760000 0.080000 0.120000"]
         assert archive.read("classes.txt") == b"Platelets\nRBC\nWBC\n"
         assert archive.read(f"images/{PICTURE.name}") == PICTURE.read_bytes()
+
+
+def test_a_name_with_a_path_in_it_leaves_no_folder(page: Any) -> None:
+    files = page.evaluate(
+        """async () => {
+            const { asYolo } = await import("./formats.js");
+            const picture = { name: "../up/a.jpg", width: 10, height: 10, blob: new Blob(["x"]) };
+            const { name, blob } = await asYolo(picture, {}, [{ label: 0, box: [1, 1, 1.000004, 5] }], ["a"]);
+            return [name, [...new Uint8Array(await blob.arrayBuffer())]];
+        }"""
+    )
+    assert files[0] == ".._up_a-yolo.zip"
+    with zipfile.ZipFile(io.BytesIO(bytes(files[1]))) as archive:
+        assert archive.namelist()[2:] == ["labels/.._up_a.txt", "images/.._up_a.jpg"]
+        assert archive.read("labels/.._up_a.txt") == b"0 0.100000 0.300000 0.000020 0.400000\n"
 
 
 def test_the_saved_yolo_folder_is_a_data_set(page: Any, tmp_path: Path) -> None:

@@ -173,7 +173,7 @@ function render() {
   const shown = panes[side].shown(view);
   list.show(shown);
   at("summary").textContent = panes[side].answer ? summary(shown) : "";
-  choices(at("classes"), panes, view, render);
+  choices(at("classes"), panes, panes[side], view, render);
   sayVerdict();
 }
 

@@ -4,7 +4,8 @@ import { classColor, css, inkOn } from "./palette.js";
 
 const FEW = 12; // more classes than that are listed where they were found only
 
-export function choices(container, panes, view, onChange) {
+/** counted: the one of the panes whose objects are counted. */
+export function choices(container, panes, counted, view, onChange) {
   const known = new Map();
   const counts = new Map();
   for (const pane of panes) {
@@ -13,7 +14,7 @@ export function choices(container, panes, view, onChange) {
     pane.model.classes.forEach((name, label) => {
       if (few || view.hidden.has(name) || found.some((each) => each.class === name)) known.set(name, known.get(name) ?? label);
     });
-    if (pane === panes[0]) for (const each of found) counts.set(each.class, (counts.get(each.class) ?? 0) + 1);
+    if (pane === counted) for (const each of found) counts.set(each.class, (counts.get(each.class) ?? 0) + 1);
   }
   const there = new Map([...container.children].map((chip) => [chip.dataset.name, chip]));
   const chips = [...known].map(([name, label]) => there.get(name) ?? chip(name, label, view, onChange));

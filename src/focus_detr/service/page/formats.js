@@ -2,7 +2,9 @@
 
 import { zip } from "./zip.js";
 
-const stem = (name) => name.replace(/\.[^.]*$/, "") || "picture";
+const NARROWEST = 2e-5; // of a side; less is none to readers of single precision
+const flat = (name) => name.replace(/[/\\:\0]/g, "_"); // one file, in no folder
+const stem = (name) => flat(name).replace(/\.[^.]*$/, "") || "picture";
 const text = (content, type) => new Blob([content], { type });
 
 /** As a line of `predict`'s JSON lines, with what the answer says of itself. */
@@ -43,8 +45,8 @@ export async function asYolo(picture, answer, detections, classes) {
     const numbers = [
       (left + right) / 2 / picture.width,
       (top + bottom) / 2 / picture.height,
-      (right - left) / picture.width,
-      (bottom - top) / picture.height,
+      Math.max((right - left) / picture.width, NARROWEST),
+      Math.max((bottom - top) / picture.height, NARROWEST),
     ];
     return `${label} ${numbers.map((value) => value.toFixed(6)).join(" ")}\n`;
   });
@@ -64,7 +66,7 @@ export async function asYolo(picture, answer, detections, classes) {
 /** The picture's name with the ending that its content has. */
 function fileName(picture) {
   const endings = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp", "image/gif": "gif", "image/bmp": "bmp" };
-  if (/\.(jpe?g|png|webp|gif|bmp|tiff?)$/i.test(picture.name)) return picture.name;
+  if (/\.(jpe?g|png|webp|gif|bmp|tiff?)$/i.test(picture.name)) return flat(picture.name);
   return `${stem(picture.name)}.${endings[picture.blob.type] ?? "jpg"}`;
 }
 
