@@ -24,6 +24,7 @@ from focus_detr.structures.frame import Frame
 CODECS = ("libx264", "libopenh264", "mpeg4")
 """H.264, which everything plays, by an encoder that is there; or else MPEG-4 Part 2, which FFmpeg has."""
 
+_FORMS = {"libx264": "H.264", "libopenh264": "H.264", "mpeg4": "MPEG-4 Part 2"}
 _CLOCK = Fraction(1, 1000)  # of frames that come when they come
 _QUALITY = {"libx264": {"crf": "20", "preset": "veryfast"}, "mpeg4": {"qscale": "3"}}
 
@@ -144,8 +145,9 @@ class _Film:
         finally:
             self._writing.unlink(missing_ok=True)
         codec = self._stream.codec
+        form = _FORMS.get(codec.name, codec.long_name)
         rate = "" if self._rate is None else f", {float(self._rate):g} frames a second"
-        return f"{self._file.name}: {self._frames} frames, {codec.name} ({codec.long_name}){rate}"
+        return f"{self._file.name}: {self._frames} frames, {codec.name} ({form}){rate}"
 
 
 def _padded(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
