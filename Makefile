@@ -13,7 +13,7 @@ OLDEST_TESTS := tests/test_package.py tests/test_hub.py tests/images/test_proces
 .PHONY: help demo test test-all test-oldest fuzz gpu gpu-dry-run lint types format docs clean
 
 help:
-	@echo "make demo    detect blood cells in the example pictures; writes outputs/demo"
+	@echo "make demo    detect everyday things and blood cells in the example pictures; writes outputs/demo"
 	@echo "make test    run the tests, but for the long ones     make test-all   with them"
 	@echo "make test-oldest     run those that dependencies matter to, with the oldest versions declared"
 	@echo "make gpu     all that only a GPU can show    make gpu-dry-run   the same code, tiny, on a CPU"
@@ -31,7 +31,8 @@ help:
 	@touch .venv/.installed $@
 
 demo: .venv/.installed
-	$(BIN)/focus-detr predict blood-cells examples/blood-cells --output outputs/demo
+	$(BIN)/focus-detr predict everyday examples/everyday --output outputs/demo/everyday
+	$(BIN)/focus-detr predict blood-cells examples/blood-cells --output outputs/demo/blood-cells
 
 test: .venv/.installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} -m "not slow" $(ARGS)

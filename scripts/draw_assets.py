@@ -1,4 +1,4 @@
-"""Draw the pictures of the README and the documents with the bundled model.
+"""Draw the pictures of the README and the documents with the bundled models.
 
 python scripts/draw_assets.py        # what the bundled examples show
 python scripts/draw_assets.py BCCD   # and what the model keeps of a copy of its data set
@@ -21,19 +21,23 @@ from focus_detr.pictures.boxes import contact_sheet, draw_detections
 from focus_detr.pictures.heatmap import draw_heatmap
 
 ROOT = Path(__file__).parents[1]
-EXAMPLES = sorted((ROOT / "examples" / "blood-cells").glob("*.jpg"))
+SMEAR = ROOT / "examples" / "blood-cells" / "BloodImage_00057.jpg"
+EVERYDAY = sorted((ROOT / "examples" / "everyday").glob("*.jpg"))
 ASSETS = ROOT / "docs" / "assets"
 
 
 def main() -> None:
     ASSETS.mkdir(parents=True, exist_ok=True)
-    predictor = Predictor.from_pretrained("blood-cells")
+    everyday = Predictor.from_pretrained("everyday")
     drawn = []
-    for path, detections in zip(EXAMPLES, predictor.predict(EXAMPLES), strict=True):
+    for path, detections in zip(EVERYDAY, everyday.predict(EVERYDAY), strict=True):
         drawn.append(draw_detections(Image.open(path), detections))
-    contact_sheet(drawn).convert("RGB").save(ASSETS / "demo.jpg", quality=88)
-    draw_heatmap(predictor, Image.open(EXAMPLES[-1])).convert("RGB").save(ASSETS / "heatmap.jpg", quality=88)
-    seen = explain_picture(predictor, Image.open(EXAMPLES[-1]), EXAMPLES[-1].name)
+    contact_sheet(drawn).convert("RGB").save(ASSETS / "everyday.jpg", quality=88)
+    street = draw_heatmap(everyday, Image.open(EVERYDAY[2])).convert("RGB")
+    street.thumbnail((1200, street.height))
+    street.save(ASSETS / "everyday-heatmap.jpg", quality=85)
+    predictor = Predictor.from_pretrained("blood-cells")
+    seen = explain_picture(predictor, Image.open(SMEAR), SMEAR.name)
     page = explanation_page(seen)
     page.thumbnail((1000, page.height))
     page.save(ASSETS / "explain-picture.jpg", quality=85)
