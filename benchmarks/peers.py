@@ -10,6 +10,10 @@ OpenVINO, against RT-DETR v2 R50 and Deformable DETR R50, D-FINE and others that
 without torchvision, timm or the network, all eager. Forward passes alone: what comes after (suppression, for
 PicoDet and YOLOX) is not in it. Speed is half of a comparison: the weights here are random; AP is what
 `focus-detr evaluate` measures. `times_faster` is against PicoDet-S in ONNX Runtime, and RT-DETR v2.
+
+    python benchmarks/peers.py --groups everyday --onnx FOLDER
+
+compares the bundled model `everyday` with the two ONNX files, and has YOLOX-nano to be faster than.
 """
 
 from __future__ import annotations
@@ -27,6 +31,8 @@ from transformers import ResNetConfig
 
 from focus_detr.benchmarking import take_turns
 from focus_detr.deploy.deploy import deploy
+from focus_detr.zoo.loading import load_model
+from focus_detr.zoo.resolve import resolve_model
 
 EXPORTS = {"onnx": ("fp32",), "openvino": ("fp32", "int8")}
 PEERS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -36,7 +42,8 @@ PEERS: dict[str, tuple[str, dict[str, Any]]] = {
     "RF-DETR": ("RfDetr", {}),
     "LW-DETR": ("LwDetr", {}),
 }
-RIVALS = {"small": "PicoDet-S onnxruntime", "middle": "RT-DETR v2 R50"}
+GROUPS = "small,middle"
+RIVALS = {"everyday": "YOLOX-nano onnxruntime", "small": "PicoDet-S onnxruntime", "middle": "RT-DETR v2 R50"}
 ONNX_PEERS = {"PicoDet-S": "picodet_s_416_coco.onnx", "YOLOX-nano": "yolox_nano.onnx"}
 
 
@@ -44,6 +51,7 @@ def run(options: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         groups = {
+            "everyday": lambda: everyday_works(options, Path(folder)),
             "small": lambda: small_works(options, Path(folder)),
             "middle": lambda: middle_works(options, Path(folder)),
         }
@@ -58,7 +66,8 @@ def run(options: argparse.Namespace) -> None:
                     "group": name, "model": label, "size": f"{side}x{side}",
                     "parameters_m": parameters.get(label, ""), **columns,
                 })  # fmt: skip
-    path = write("peers", rows, options.output)
+    others = set(options.groups.split(",")) - set(GROUPS.split(","))
+    path = write("_".join(["peers", *sorted(others)]), rows, options.output)
     labels = [f"{row['model']} {row['size']}" for row in rows]
     title = f"Peers, {options.threads} thread(s)"
     picture_of_times(rows, labels, title, path.with_suffix(".png"))
@@ -75,13 +84,30 @@ def small_works(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Wo
         forms = ours(name, model, images) | exported(name, model, images, folder, options, EXPORTS)
         parameters |= {label: millions(model) for label in forms}
         works |= forms
+    return works | onnx_peers(options, images), parameters, side
+
+
+def everyday_works(
+    options: argparse.Namespace, folder: Path
+) -> tuple[dict[str, Work], dict[str, float], int]:
+    """The bundled model of COCO's classes, and the detectors that it is to be compared with, at 416x416."""
+    side = 416
+    images = random_images(side, side)
+    model = load_model(resolve_model("everyday"))
+    forms = {"onnx": ("fp32",), "openvino": ("fp32",)}
+    works = ours("everyday", model, images) | exported("everyday", model, images, folder, options, forms)
+    return works | onnx_peers(options, images), {label: millions(model) for label in works}, side
+
+
+def onnx_peers(options: argparse.Namespace, images: torch.Tensor) -> dict[str, Work]:
+    works: dict[str, Work] = {}
     for name, file in ONNX_PEERS.items():
         if options.onnx is None or not (options.onnx / file).is_file():
             print(f"{name}: left out, {file} is not in the folder of --onnx", flush=True)
         else:
             works[f"{name} onnxruntime"] = onnx_work(options.onnx / file, images, options.threads)
             works[f"{name} openvino fp32"] = openvino_work(options.onnx / file, images, options.threads)
-    return works, parameters, side
+    return works
 
 
 def middle_works(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Work], dict[str, float], int]:
@@ -150,6 +176,6 @@ def millions(model: torch.nn.Module) -> float:
 if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument("--onnx", type=Path, help="folder of the ONNX peers")
-    arguments.add_argument("--groups", default="small,middle")
+    arguments.add_argument("--groups", default=GROUPS)
     arguments.add_argument("--export", action=argparse.BooleanOptionalAction, default=True)
     main(run, arguments.parse_args())
