@@ -35,7 +35,7 @@ class File:
 
 class FileServer:
     def __init__(self):
-        self.files, self.asked = {}, []
+        self.files, self.asked, self.headers = {}, [], []
         server = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -51,6 +51,7 @@ class FileServer:
 
     def _answer(self, request):
         asked = request.headers.get("Range")
+        self.headers.append(request.headers)
         self.asked.append((request.path.lstrip("/"), asked))
         file = self.files.get(
             request.path.lstrip("/").partition("?")[0],

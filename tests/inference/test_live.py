@@ -175,3 +175,26 @@ def test_redirects_of_streams_into_private_networks_are_not_followed():
             assert "private network" in bad.reason
             with closing(expand_sources(f"{server.url}to", private_redirects=True)) as followed:
                 assert next(followed).frame.live
+
+
+def test_passwords_are_used_and_never_shown():
+    with filming(3) as camera, pytest.raises(FocusDetrError) as error:
+        expand_sources("rtsp://me:secret@127.0.0.1:1/x", timeout=1)
+    assert "rtsp://127.0.0.1:1/x" in str(error.value) and "secret" not in str(error.value)
+    with serving(picture=File(jpeg(5))) as server:
+        (item,) = expand_sources(f"{server.url.replace('//', '//me:s%40crt@')}picture")
+        assert item.name == f"{server.url}picture" and item.load().size == (64, 48)
+        assert server.headers[-1]["Authorization"] == "Basic bWU6c0BjcnQ="
+    address = camera.url.replace("//", "//me:secret@")
+    (bad,) = expand_sources(address, timeout=1)
+    assert "secret" not in bad.name + bad.load().reason
+
+
+def test_a_password_goes_to_no_other_host():
+    with serving(picture=File(jpeg(5))) as other:
+        to = File(status=302, headers={"Location": f"{other.url}picture"})
+        with serving(to=to) as server:
+            address = f"{server.url.replace('//', '//me:secret@')}to"
+            (item,) = expand_sources(address, private_redirects=True)
+            assert item.load().size == (64, 48)
+        assert server.headers[-1]["Authorization"] and other.headers[-1]["Authorization"] is None

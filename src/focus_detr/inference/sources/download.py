@@ -11,10 +11,12 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from typing import IO, Any
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import printable
@@ -60,7 +62,7 @@ def download(
         timeout: seconds for all of it: names looked up, redirects followed, headers and content read.
         max_megabytes: largest content.
         private_redirects: follow redirects to addresses inside this machine's own networks, too. The address
-            ``url`` itself may be one: whoever gives it, knows it.
+            ``url`` itself may be one: whoever gives it, knows it. Its name and password go to its host alone.
         allowed: for addresses of strangers: hosts that may be asked, each time a connection is made, and then
             at public addresses only. No proxy is used: it would look names up where nobody here sees it.
 
@@ -69,7 +71,7 @@ def download(
             answer other than content.
     """
     with answer(url, Deadline(timeout), private_redirects, allowed) as response:
-        return content_of(url, response, max_megabytes)
+        return content_of(without_password(url), response, max_megabytes)
 
 
 def content_of(url: str, response: Response, max_megabytes: float) -> bytes:
@@ -86,15 +88,36 @@ def content_of(url: str, response: Response, max_megabytes: float) -> bytes:
     return bytes(data)
 
 
+def without_password(url: str) -> str:
+    """An address as it may be shown, logged and written: without the name and password that open it."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return url
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else url
+
+
+def _request(url: str) -> urllib.request.Request:
+    request = urllib.request.Request(
+        without_password(url), headers={"User-Agent": "focus-detr", "Accept": "image/*, */*"}
+    )
+    parts = urlsplit(url)
+    if parts.username is not None:
+        pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        # For the host that it was given for, and for none that redirects lead to.
+        request.add_unredirected_header("Authorization", f"Basic {b64encode(pair.encode()).decode()}")
+    return request
+
+
 @contextmanager
 def answer(
     url: str, deadline: Deadline, private_redirects: bool, allowed: Allowed | None = None
 ) -> Iterator[Response]:
     """A server's answer, its headers read; `FocusDetrError` as `download`, in the block, too."""
-    opener = _opener(deadline, private_redirects, allowed)
+    opener, given = _opener(deadline, private_redirects, allowed), url
+    url = without_password(url)
     try:
-        request = urllib.request.Request(url, headers={"User-Agent": "focus-detr", "Accept": "image/*, */*"})
-        with opener.open(request, timeout=deadline.seconds) as response:
+        with opener.open(_request(given), timeout=deadline.seconds) as response:
             yield response
     except FocusDetrError:
         raise

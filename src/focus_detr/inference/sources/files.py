@@ -21,6 +21,7 @@ from focus_detr.images.reading import to_rgb
 from focus_detr.inference.results import BadImage
 from focus_detr.inference.sources.archives import is_archive
 from focus_detr.inference.sources.containers import images_in, single_image
+from focus_detr.inference.sources.download import without_password
 from focus_detr.inference.sources.live import STREAM_SCHEMES, camera, is_camera, live_frames, network_stream
 from focus_detr.inference.sources.named import NamedImage, Nothing, Series
 from focus_detr.inference.sources.options import SourceOptions
@@ -115,7 +116,8 @@ def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | Bad
         return
     if is_camera(name) or scheme in STREAM_SCHEMES:
         opener = camera(name, options) if is_camera(name) else network_stream(name, options)
-        yield Series(name, lambda: live_frames(name, opener, options), live=True)
+        shown = without_password(name)
+        yield Series(shown, lambda: live_frames(shown, opener, options), live=True)
         return
     local = name
     if scheme == "file":

@@ -13,7 +13,7 @@ from focus_detr.data.formats.searching import is_image_file
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.results import BadImage
 from focus_detr.inference.sources.containers import images_in, single_image
-from focus_detr.inference.sources.download import content_of, download
+from focus_detr.inference.sources.download import content_of, download, without_password
 from focus_detr.inference.sources.live import HttpStream, is_playlist, live_frames, network_stream
 from focus_detr.inference.sources.named import NamedImage, Series
 from focus_detr.inference.sources.options import SourceOptions
@@ -27,15 +27,15 @@ def images_at(url: str, options: SourceOptions) -> NamedImage | Series:
     By its name it is a picture, downloaded when it is read, or a playlist; what else it is, its server's
     answer says when its turn comes: a stream, where that is JPEG upon JPEG or a video without a length.
     """
+    shown, name = without_password(url), _file_name(url)
     if is_playlist(url):
-        return Series(url, lambda: live_frames(url, network_stream(url, options), options), live=True)
-    name = _file_name(url)
+        return Series(shown, lambda: live_frames(shown, network_stream(url, options), options), live=True)
     if is_image_file(PurePath(name)) and not may_hold_many(name):
-        return single_image(url, partial(_downloaded, url, options), options)
-    return Series(url, partial(_looked_up, url, name, options), lambda: 1)
+        return single_image(shown, partial(_downloaded, url, options), options)
+    return Series(shown, partial(_looked_up, url, shown, name, options), lambda: 1)
 
 
-def _looked_up(url: str, name: str, options: SourceOptions) -> Iterator[NamedImage | BadImage]:
+def _looked_up(url: str, shown: str, name: str, options: SourceOptions) -> Iterator[NamedImage | BadImage]:
     try:
         with HttpStream(url, options) as stream:
             response = stream.response
@@ -43,15 +43,15 @@ def _looked_up(url: str, name: str, options: SourceOptions) -> Iterator[NamedIma
             if stream.multipart or (
                 kind.startswith("video/") and response.length is None and not is_video(name)
             ):
-                yield from live_frames(url, stream.opened, options, stream.hang_up)
+                yield from live_frames(shown, stream.opened, options, stream.hang_up)
                 return
-            content = content_of(url, response, options.max_megabytes)
+            content = content_of(shown, response, options.max_megabytes)
     except FocusDetrError as error:
-        yield NamedImage(url, partial(_raise, error))
+        yield NamedImage(shown, partial(_raise, error))
         return
     if kind.startswith("video/") and not is_video(name):
         name = f"{name or 'video'}.mp4"  # its ending says no more than that it is one
-    entry = images_in(url, lambda: io.BytesIO(content), options, name)
+    entry = images_in(shown, lambda: io.BytesIO(content), options, name)
     yield from entry.images() if isinstance(entry, Series) else [entry]
 
 
