@@ -36,6 +36,7 @@ from focus_detr.benchmarking import limited_threads
 from focus_detr.inference import Predictor
 
 _STARTING = 180
+_IDLE = 10
 _MEBIBYTE = 2**20
 
 
@@ -63,12 +64,16 @@ class Client(threading.local):
     def __init__(self, port: int, path: str = "/v1/detect") -> None:
         self.port, self.path = port, path
         self.connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        self.used = 0.0
 
     def ask(self, content: bytes) -> int:
+        if time.monotonic() - self.used > _IDLE:
+            self.connection.close()  # the service may close it at any moment
         try:
             self.connection.request("POST", self.path, content, {"Content-Type": "image/jpeg"})
             response = self.connection.getresponse()
             response.read()
+            self.used = time.monotonic()
             return response.status
         except (OSError, http.client.HTTPException):
             self.connection.close()
