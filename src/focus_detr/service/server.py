@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _MEGABYTE = 2**20
-_STARTING = 300
-"""Seconds after which a worker that says nothing is taken for hung; loading a model may take some."""
+_SILENT = 30
+"""Seconds after which a worker that says nothing is taken for hung; loading a model takes some."""
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,6 @@ def serve(app: WorkerApp, host: str, port: int, workers: int | None = None) -> N
         port,
         factory=True,
         workers=workers,
-        timeout_worker_healthcheck=_STARTING,
+        timeout_worker_healthcheck=_SILENT,
     )
     Multiprocess(config, sockets=[config.bind_socket()]).run()
