@@ -17,8 +17,8 @@ from helpers.explained import small_predictor
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    "any_budget", "data_loading", "deadline", "encoder_scaling", "family", "gpu", "macs", "memory_4k",
-    "peer_accuracy", "peers", "service", "steady", "training_memory", "whole_model",
+    "any_budget", "data_loading", "deadline", "encoder_scaling", "exported_budgets", "family", "gpu", "macs",
+    "memory_4k", "peer_accuracy", "peers", "service", "steady", "training_memory", "whole_model",
 )  # fmt: skip
 
 

@@ -233,5 +233,5 @@ def test_what_cannot_be_asked_with_a_deadline_is_refused_at_once(folder):
         predictor.predict(picture(), deadline="soon")
     with pytest.raises(FocusDetrError, match="smallest latency measured"):
         list(predictor.predict(picture(), deadline="0.001ms"))
-    with pytest.raises(FocusDetrError, match="needs the model itself"):
+    with pytest.raises(FocusDetrError, match="works on what it was made for"):
         Predictor(FakeModel(), plain_processor()).predict(picture(), deadline="50ms")

@@ -131,13 +131,14 @@ def selects_tokens(config: FocusDetrConfig | None) -> bool:
     return POLICIES[config.token_policy].has_keep_ratio
 
 
-def takes_budget(config: FocusDetrConfig | None) -> bool:
-    """Whether a budget means anything to such a model."""
-    if config is None:
-        return False
+def takes_budget(candidate: Candidate) -> bool:
+    """Whether a budget means anything to a model, or to an exported file."""
+    if candidate.config is None:
+        model = getattr(getattr(candidate, "predictor", None), "model", None)
+        return bool(getattr(model, "takes_budget", False))
     from focus_detr.models.policies import POLICIES
 
-    return POLICIES[config.token_policy].takes_budget
+    return POLICIES[candidate.config.token_policy].takes_budget
 
 
 def prepare(request: Request, size: tuple[int, int], batch: int, threads: int | None) -> Callable[[], Any]:

@@ -99,7 +99,7 @@ def benchmark(
         if deadline is not None:
             seconds = seconds_of(deadline)
             cases = [(_in_time(each, size, seconds, most), size, dataset) for each, size, dataset in cases]
-            if not any(takes_budget(candidate.config) for candidate, _, _ in cases):
+            if not any(takes_budget(candidate) for candidate, _, _ in cases):
                 raise FocusDetrError(
                     f"deadline={deadline!r}: no model here takes a budget ({', '.join(models)}); leave it out"
                 )
@@ -122,7 +122,7 @@ def benchmark(
                 keep_ratio=candidate.request.keep_ratio or getattr(candidate.config, "keep_ratio", None)
                 if selects_tokens(candidate.config)
                 else None,
-                budget=getattr(candidate.config, "budget", None),
+                budget=candidate.request.budget or _set_budget(candidate),
                 size=f"{size[0]}x{size[1]}",
                 batch_size=batch_size,
                 median_ms=1e3 * taken.median,
@@ -147,22 +147,31 @@ def _candidates(
     if keep_ratios and budgets:
         raise FocusDetrError("keep ratios and budgets both say how many tokens are kept; give one of them")
     field, values = ("budget", budgets) if budgets else ("keep_ratio", keep_ratios)
-    heeds = takes_budget if budgets else selects_tokens
+    heeds = takes_budget if budgets else _selects_tokens
     candidates = []
     changes: list[dict[str, Any]] = [{field: value} for value in values]
     for name in models:
         first = load_candidate(replace(asked, name=name))
-        if not values or not heeds(first.config):
+        if not values or not heeds(first):
             candidates.append(first)
         else:
             candidates += [load_candidate(replace(asked, name=name, **each)) for each in changes]
-    if values and not any(heeds(candidate.config) for candidate in candidates):
+    if values and not any(heeds(candidate) for candidate in candidates):
         what = "budgets" if budgets else "keep ratios"
         raise FocusDetrError(
             f"{what} {', '.join(map(str, values))}: no model here selects tokens by one "
             f"({', '.join(models)}); leave them out"
         )
     return candidates
+
+
+def _selects_tokens(candidate: Candidate) -> bool:
+    return selects_tokens(candidate.config)
+
+
+def _set_budget(candidate: Candidate) -> float | None:
+    budget = getattr(candidate.config, "budget", None)
+    return None if isinstance(budget, str) else budget
 
 
 def _most(keep_ratios: Sequence[float], budgets: Sequence[float], batch_size: int) -> float | None:
@@ -176,7 +185,7 @@ def _most(keep_ratios: Sequence[float], budgets: Sequence[float], batch_size: in
 
 def _in_time(candidate: Candidate, size: Size, seconds: float, most: float | None) -> Candidate:
     """The candidate with the largest budget that meets a deadline; as it is where it takes none."""
-    if not takes_budget(candidate.config):
+    if not takes_budget(candidate):
         return candidate
     curve = Costs.of_model(candidate.predictor).of(size)
     try:
@@ -184,7 +193,9 @@ def _in_time(candidate: Candidate, size: Size, seconds: float, most: float | Non
     except FocusDetrError as error:
         raise FocusDetrError(f"{candidate.request.name}: {error}") from error
     if most is None:
-        most = usual_budget(candidate.predictor.model, candidate.work(size, 1)())
+        model: Any = candidate.predictor.model
+        exported = candidate.config is None
+        most = model.usual_budget if exported else usual_budget(model, candidate.work(size, 1)())
     share = curve.largest_within(seconds)
     assert share is not None
     return load_candidate(replace(candidate.request, budget=min(most, share)))

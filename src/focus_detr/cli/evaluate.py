@@ -9,7 +9,7 @@ import typer
 
 from focus_detr.cli.choices import classes_of
 from focus_detr.cli.options import (
-    AnyBudgetOption,
+    BudgetOption,
     ClassesOption,
     CrowdsOption,
     DataArgument,
@@ -35,7 +35,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder for the report, its figures and its tables.")
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Images computed at once.")] = 4,
-    budget: AnyBudgetOption = None,
+    budget: BudgetOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = None,
     classes: ClassesOption = None,

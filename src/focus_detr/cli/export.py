@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import BudgetOption, ModelArgument, TrustOption, parse_size
+from focus_detr.cli.options import ModelArgument, TrustOption, parse_budget, parse_size
 from focus_detr.cli.output import JsonFlag, print_json, say
 
 
@@ -30,7 +30,14 @@ def export(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Fix the number of images; free if absent.")
     ] = None,
-    budget: BudgetOption = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SHARE|any",
+            help="Mean share of tokens that an encoder layer works on, 0.05 to 1, fixed in the file; any "
+            "makes it an input, of onnx and openvino. The model's own when not given.",
+        ),
+    ] = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -73,7 +80,7 @@ def export(
         format,
         image_size=sides,
         batch_size=batch,
-        budget=budget,
+        budget=parse_budget(budget, "any"),
         precision=precision,
         calibration=calibration or None,
         page_budgets=page_budget or (),

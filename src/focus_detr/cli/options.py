@@ -29,13 +29,6 @@ DeployOption = Annotated[
     bool, typer.Option("--deploy", help="Bring the model into the form that infers fastest, first.")
 ]
 
-BudgetOption = Annotated[
-    float | None,
-    typer.Option(
-        help="Mean share of tokens that an encoder layer works on, 0.05 to 1; the model's own when not given."
-    ),
-]
-
 TileOption = Annotated[
     str | None,
     typer.Option(
@@ -49,7 +42,7 @@ OverlapOption = Annotated[
     typer.Option(help="Share of a tile's side in common with the next, 0 to 0.75.  [default: 0.2]"),
 ]
 
-AnyBudgetOption = Annotated[
+BudgetOption = Annotated[
     str | None,
     typer.Option(
         metavar="SHARE|auto",
@@ -134,14 +127,14 @@ def parse_tile(text: str | None) -> int | str | None:
     return int(text) if text is not None and re.fullmatch(r"[0-9]{1,9}", text) else text
 
 
-def parse_budget(text: str | None) -> float | str | None:
-    """`"0.3"` to the number; `"auto"` and None stay as they are."""
-    if text is None or text.strip() == "auto":
-        return None if text is None else "auto"
+def parse_budget(text: str | None, word: str = "auto") -> float | str | None:
+    """`"0.3"` to the number; None and the ``word`` stay as they are."""
+    if text is None or text.strip() == word:
+        return None if text is None else word
     try:
         return float(text)
     except ValueError:
-        raise FocusDetrError(f"--budget {text!r}: must be a number, 0.05 to 1, or auto") from None
+        raise FocusDetrError(f"--budget {text!r}: must be a number, 0.05 to 1, or {word}") from None
 
 
 def split_names(text: str | None) -> list[str] | None:

@@ -12,7 +12,7 @@ import typer
 from focus_detr.cli.choices import classes_of, parse_thresholds, threshold_of
 from focus_detr.cli.counting import Counting, CountLineOption, CountZoneOption
 from focus_detr.cli.options import (
-    AnyBudgetOption,
+    BudgetOption,
     ClassesOption,
     DeadlineOption,
     DeployOption,
@@ -73,7 +73,7 @@ def predict(
             help="Pictures computed at once; 4 when not given, 1 with a deadline or --budget auto.",
         ),
     ] = None,
-    budget: AnyBudgetOption = None,
+    budget: BudgetOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = None,
     deadline: DeadlineOption = None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
+from focus_detr.structures.budget import AUTO, Budget
 from focus_detr.zoo.resolve import EXPORTED_SUFFIXES
 
 if TYPE_CHECKING:
@@ -24,8 +27,14 @@ class Session(Protocol):
 
     metadata: Metadata
 
-    def run(self, pixel_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """pixel_values (B,3,H,W) float32 -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh."""
+    def run(
+        self, pixel_values: np.ndarray, counts: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """pixel_values (B,3,H,W) float32 -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh.
+
+        Args:
+            counts: (layers,) int64, tokens that each encoder layer works on, of files that take budgets.
+        """
         ...
 
 
@@ -41,31 +50,87 @@ class ExportedDetector:
         self.session, self._path, self._device = session, path, device
         self.config = session.metadata
         self.processor: FocusDetrImageProcessor = self.config.processor()
+        self._budget: Budget | None = None
 
     def __reduce__(self) -> Any:
         # No runtime's session travels to another process; its file is read there again.
         if self._path is None:
             return super().__reduce__()
-        return load_exported, (self._path.resolve(), self._device)
+        return load_exported, (self._path.resolve(), self._device), {"_budget": self._budget}
+
+    @property
+    def takes_budget(self) -> bool:
+        """Whether the file was written with its budget as an input."""
+        return self.config.budgets is not None
+
+    @property
+    def usual_budget(self) -> float:
+        """The budget that it works at when none is said, or was trained for."""
+        assert self.config.budgets is not None
+        return self.config.budgets.usual if self._budget is None else self._budget.share
+
+    @property
+    def few_budgets(self) -> bool:
+        """Whether each further budget costs time to make ready, so that a stream does better with few."""
+        return bool(getattr(self.session, "fixed", False))
+
+    def accept_budget(self, budget: BudgetLike) -> Budget | None:
+        """A call's budget; None stays None.
+
+        Raises:
+            FocusDetrError: it is no budget, or the file has its own fixed.
+        """
+        if budget is None:
+            return None
+        if not self.takes_budget:
+            said = getattr(budget, "share", budget)
+            raise FocusDetrError(
+                f"budget={said}: this model works on what it was made for; export it anew with --budget any, "
+                "or use the model itself"
+            )
+        if budget == AUTO or isinstance(budget, AutoBudget):
+            raise FocusDetrError(
+                f"budget={AUTO!r}: a graph cannot choose by the picture; give a number, or use the model "
+                "itself"
+            )
+        return Budget.of(budget)
+
+    def set_budget(self, budget: BudgetLike) -> None:
+        """The budget of calls that say none; None is what the file was written with."""
+        self._budget = self.accept_budget(budget)
+
+    def fingerprint(self) -> str:
+        """What decides how long it computes: the file."""
+        digest = hashlib.sha256(self.config.to_json().encode())
+        if self._path is not None:
+            for file in (self._path, self._path.with_suffix(".bin")):
+                digest.update(file.read_bytes() if file.is_file() else b"")
+        return digest.hexdigest()
 
     @property
     def class_names(self) -> tuple[str, ...]:
         """The classes it knows, by label."""
         return self.config.class_names
 
-    def infer(self, pixel_values: Tensor, pixel_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def infer(
+        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, *, budget: BudgetLike = None
+    ) -> tuple[Tensor, Tensor]:
         """Detect in images (B,3,H,W), the padding of pixel_mask (B,H,W) cut off.
 
         Images of one size go through the graph together, so an answer does not depend on the batch. Returns
         logits (B,Q,k), the lowest float where an image has fewer queries, and pred_boxes (B,Q,4).
 
+        Args:
+            budget: mean share of tokens that an encoder layer works on, of files that take one.
+
         Raises:
-            FocusDetrError: an image of a size that the graph does not take.
+            FocusDetrError: an image of a size that the graph does not take, or a budget where it has its own.
         """
         import torch
 
         from focus_detr.models.inputs import check_images, check_sizes
 
+        accepted = self.accept_budget(budget) or self._budget
         check_images(pixel_values, pixel_mask)
         images = pixel_values.detach().to("cpu", torch.float32).numpy()
         height, width = images.shape[2:]
@@ -76,23 +141,29 @@ class ExportedDetector:
         answers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         for size in dict.fromkeys(sizes):
             members = [index for index, each in enumerate(sizes) if each == size]
-            logits, boxes = self._run(images[members, :, : size[0], : size[1]])
+            logits, boxes = self._run(images[members, :, : size[0], : size[1]], accepted)
             answers.update(zip(members, zip(logits, boxes, strict=True), strict=True))
         most = max(len(logits) for logits, _ in answers.values())
         ordered = [answers[index] for index in range(len(images))]
         lowest = float(np.finfo(np.float32).min)
         return _stack([a for a, _ in ordered], most, lowest), _stack([b for _, b in ordered], most, 0.0)
 
-    def _run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _run(self, images: np.ndarray, budget: Budget | None) -> tuple[np.ndarray, np.ndarray]:
         """Images (B,3,H,W) of one size, in batches that the graph takes."""
-        self._check_size(images.shape[2], images.shape[3])
+        height, width = images.shape[2:]
+        self._check_size(height, width)
+        budgets = self.config.budgets
+        # Of a file without budgets it is not said.
+        counts = () if budgets is None else (budgets.counts(budget, height, width),)
         batch = self.config.batch_size or len(images)
         parts = []
         for start in range(0, len(images), batch):
             part = images[start : start + batch]
             missing = batch - len(part)
             filled = np.concatenate([part, np.repeat(part[-1:], missing, 0)]) if missing else part
-            parts.append([answer[: len(part)] for answer in self.session.run(np.ascontiguousarray(filled))])
+            parts.append(
+                [answer[: len(part)] for answer in self.session.run(np.ascontiguousarray(filled), *counts)]
+            )
         logits, boxes = zip(*parts, strict=True)
         return np.concatenate(logits), np.concatenate(boxes)
 

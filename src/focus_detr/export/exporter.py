@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.export.budgets import ANY, TakenBudgets
 from focus_detr.folders import from_home, unused_folder, writable_folder
 from focus_detr.structures.budget import AUTO
 
@@ -62,7 +63,8 @@ def export(
         image_size: (height, width) to fix in the graph; images are stretched to it. None leaves it free, in
             multiples of 32, to which images are resized.
         batch_size: number of images to fix in the graph; None leaves it free.
-        budget: mean share of tokens that an encoder layer works on; the model's own when not given.
+        budget: mean share of tokens that an encoder layer works on; the model's own when not given. "any"
+            makes it an input of the graph, of formats "onnx" and "openvino" (`focus_detr.export.budgets`).
         precision: "fp16" or "bf16" for half-precision weights in matrix products and convolutions. Scores,
             selection, coordinates, softmax and norms stay float32, as inputs and outputs do. "int8", of
             OpenVINO only, computes the same part in 8 bits, in ranges measured on pictures.
@@ -100,20 +102,32 @@ def export(
         from focus_detr.export.quantization import readable
 
         options["pictures"] = readable(calibration)
+    if budget == ANY:
+        _check_any(format, precision)
     model, processor = _load(model, processor, trust_plugins)
-    if budget is not None:
+    if budget is not None and budget != ANY:
         model.set_budget(budget)
     if model.config.budget == AUTO:
         raise FocusDetrError(
             f"budget={AUTO!r}: a graph cannot choose by the picture; give a number, as in --budget 0.3"
         )
+    budgets = TakenBudgets.of(model, size) if budget == ANY else None
     _prepare(model, precision)
 
     from focus_detr.export.metadata import Metadata
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    writer(model, path, Metadata.of(model.config, processor, size, batch), **options)
+    writer(model, path, Metadata.of(model.config, processor, size, batch, budgets), **options)
     return path
+
+
+def _check_any(format: str, precision: str) -> None:
+    if format not in ("onnx", "openvino") or precision == "int8":
+        what = "precision 'int8'" if precision == "int8" else f"format {format!r}"
+        raise FocusDetrError(
+            f"budget={ANY!r}: {what} has its budget fixed in the file; give a number, or take format 'onnx' "
+            "or 'openvino' in another precision"
+        )
 
 
 def _checked_output(path: Path, format: str) -> Path:

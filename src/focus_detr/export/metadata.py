@@ -11,6 +11,7 @@ from PIL import Image
 
 from focus_detr._version import __version__
 from focus_detr.errors import FocusDetrError
+from focus_detr.export.budgets import TakenBudgets
 from focus_detr.images.processor import FocusDetrImageProcessor, FocusDetrImageProcessorKwargs
 from focus_detr.images.reading import target_size
 
@@ -35,6 +36,7 @@ class Metadata:
         image_size: (height, width) the graph is fixed to; None where free, in multiples of `SIZE_STEP`.
         batch_size: the batch the graph is fixed to; None where free.
         version: of the package that wrote the file.
+        budgets: how budgets become an input of the graph; None where it has none.
     """
 
     class_names: tuple[str, ...]
@@ -45,6 +47,7 @@ class Metadata:
     image_size: tuple[int, int] | None
     batch_size: int | None
     version: str = __version__
+    budgets: TakenBudgets | None = None
 
     @classmethod
     def of(
@@ -53,6 +56,7 @@ class Metadata:
         processor: FocusDetrImageProcessor,
         image_size: tuple[int, int] | None,
         batch_size: int | None,
+        budgets: TakenBudgets | None = None,
     ) -> Metadata:
         """Of a model's configuration and image processor."""
         settings = {name: getattr(processor, name) for name in FocusDetrImageProcessorKwargs.__annotations__}
@@ -67,6 +71,7 @@ class Metadata:
             image_processor=settings,
             image_size=image_size,
             batch_size=batch_size,
+            budgets=budgets,
         )
 
     @property
@@ -91,7 +96,7 @@ class Metadata:
                 f"{path}: holds no focus-detr metadata (class names, preprocessing), so it was not written "
                 "by `focus-detr export`, or another tool removed them. Export the model again."
             )
-        values = json.loads(text)
+        values = {"budgets": None, **json.loads(text)}  # older files lack them
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             raise FocusDetrError(
@@ -100,6 +105,8 @@ class Metadata:
             )
         for name in ("class_names", "category_ids", "image_size"):
             values[name] = None if values[name] is None else tuple(values[name])
+        if values["budgets"] is not None:
+            values["budgets"] = TakenBudgets.from_dict(values["budgets"])
         return cls(**values)
 
 

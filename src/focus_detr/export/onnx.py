@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.export.budgets import INPUT, take_counts
 from focus_detr.export.metadata import KEY, Metadata
 from focus_detr.export.packages import need
 
@@ -28,10 +29,11 @@ def write(
 
     from focus_detr.export.tracing import quiet, trace
 
+    layers = 0 if metadata.budgets is None else len(metadata.budgets.cascade)
     form: dict[str, Any] = {"sampler": "grid_sample", "stable_sort": False, "telling": bool(insights)}
-    graph = trace(model, metadata.image_size, metadata.batch_size, **form)
-    outputs = ["logits", "pred_boxes", *insights]
-    names: dict[str, Any] = {"input_names": ["pixel_values"], "output_names": outputs}
+    graph = trace(model, metadata.image_size, metadata.batch_size, **form, free_counts=layers > 0)
+    inputs = ["pixel_values", *(f"rows_{layer}" for layer in range(layers))]
+    names: dict[str, Any] = {"input_names": inputs, "output_names": ["logits", "pred_boxes", *insights]}
     with quiet():
         # Runtimes fuse operators better themselves, and the exporter's own rewriting takes most of the time.
         program = torch.onnx.export(graph, opset_version=OPSET, optimize=False, verbose=False, **names)
@@ -40,6 +42,8 @@ def write(
         optimizer.remove_unused_nodes(program.model)
         program.model.metadata_props[KEY] = metadata.to_json()
         program.save(path)
+        if layers:
+            take_counts(path, layers)
 
 
 class Session:
@@ -63,7 +67,10 @@ class Session:
         properties = self.session.get_modelmeta().custom_metadata_map
         self.metadata = Metadata.from_json(properties.get(KEY), path)
 
-    def run(self, pixel_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(
+        self, pixel_values: np.ndarray, counts: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4)."""
-        logits, boxes = self.session.run(["logits", "pred_boxes"], {"pixel_values": pixel_values})
+        inputs = {"pixel_values": pixel_values} | ({} if counts is None else {INPUT: counts})
+        logits, boxes = self.session.run(["logits", "pred_boxes"], inputs)
         return logits, boxes

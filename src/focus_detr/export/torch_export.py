@@ -50,7 +50,9 @@ class Session:
             program = move_to_device_pass(program, self.device)
         self.module = program.module()
 
-    def run(self, pixel_values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(
+        self, pixel_values: np.ndarray, counts: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4)."""
         import torch
 

@@ -17,11 +17,13 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.export.metadata import LARGEST_SIDE, SIZE_STEP, SMALLEST_SIDE
 from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.ops.dispatch import use_backend
+from focus_detr.structures.budget import LayerCounts
 from focus_detr.structures.rows import sorted_by_top_k
 
 # Two that save and restore the process's warning filters must not overlap, or one leaves the other's behind.
 _one_at_a_time = threading.RLock()
 
+_EXAMPLE_ROWS = 5  # unlike 0 and 1, which would be taken for constants
 _EXAMPLE_SIZE = (192, 256)  # unlike in both sides, or they would be taken for one
 
 
@@ -32,17 +34,26 @@ class _Graph(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        output = self.model(pixel_values)
+    def forward(self, pixel_values: Tensor, rows: list[Tensor] | None = None) -> tuple[Tensor, ...]:
+        output = self.model(pixel_values, budget=_counts(rows))
         return output.logits, output.pred_boxes
 
 
 class _TellingGraph(_Graph):
     """As `_Graph`, and what the model says of itself (see `insights`)."""
 
-    def forward(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
-        output = self.model(pixel_values, with_samples=True)
+    def forward(self, pixel_values: Tensor, rows: list[Tensor] | None = None) -> tuple[Tensor, ...]:
+        output = self.model(pixel_values, budget=_counts(rows), with_samples=True)
         return output.logits, output.pred_boxes, *insights(output).values()
+
+
+def _counts(rows: list[Tensor] | None) -> LayerCounts | None:
+    """Counts that a graph has free: they follow from the lengths of inputs.
+
+    That none exceeds the one before goes without saying where each is what a layer has more than the next.
+    """
+    lengths = [each.shape[0] for each in rows or ()]
+    return LayerCounts(tuple(sum(lengths[layer:]) for layer in range(len(lengths)))) if lengths else None
 
 
 def insights(output: Any) -> dict[str, Tensor]:
@@ -67,6 +78,7 @@ def trace(
     sampler: str,
     stable_sort: bool,
     telling: bool = False,
+    free_counts: bool = False,
 ) -> ExportedProgram:
     """The graph of pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh.
 
@@ -76,6 +88,8 @@ def trace(
         sampler: the form deformable attention takes (a back end of `focus_detr.ops`).
         stable_sort: sort as torch does; False for TopK, the one sort that runtimes have.
         telling: give what `insights` has, too.
+        free_counts: how many tokens layers work on is not fixed: the graph takes as many more inputs as there
+            are encoder layers, vectors of as many numbers as the layer works on more tokens than the next.
     """
     example = torch.zeros(batch_size or 2, 3, *(image_size or _EXAMPLE_SIZE))
     free: dict[int, Any] = {}
@@ -85,11 +99,20 @@ def trace(
         smallest, largest = SMALLEST_SIDE // SIZE_STEP, LARGEST_SIDE // SIZE_STEP
         free[2] = SIZE_STEP * Dim("rows", min=smallest, max=largest)
         free[3] = SIZE_STEP * Dim("columns", min=smallest, max=largest)
+    inputs: tuple[Any, ...] = (example,)
+    shapes: tuple[Any, ...] = ({**free},)
+    options: dict[str, Any] = {}
+    if free_counts:
+        layers = range(model.config.encoder_layers)
+        inputs = (example, [torch.zeros(_EXAMPLE_ROWS + layer) for layer in layers])
+        shapes = ({**free}, [{0: Dim.DYNAMIC} for _ in layers])
+        # That there are as many tokens is for the caller to see to.
+        options["prefer_deferred_runtime_asserts_over_guards"] = True
     try:
         sort = nullcontext() if stable_sort else sorted_by_top_k()
         with use_backend(sampler), sort, torch.no_grad(), quiet():
             graph = _TellingGraph(model) if telling else _Graph(model)
-            return torch.export.export(graph, (example,), dynamic_shapes=({**free},), strict=False)
+            return torch.export.export(graph, inputs, dynamic_shapes=shapes, strict=False, **options)
     except Exception as error:  # torch.export's errors share no base
         if image_size is not None:
             raise

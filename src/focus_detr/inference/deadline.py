@@ -35,10 +35,11 @@ class DeadlineKeeper:
     Args:
         seconds: for one picture, from the picture in memory to its detections.
         most: the largest budget chosen, however much time there is; to be set before the first is chosen.
+        few: choose among those alone that were measured.
     """
 
-    def __init__(self, costs: Costs, seconds: float, most: float | None) -> None:
-        self.costs, self.seconds, self.most = costs, seconds, most
+    def __init__(self, costs: Costs, seconds: float, most: float | None, few: bool = False) -> None:
+        self.costs, self.seconds, self.most, self.few = costs, seconds, most, few
         self.pace = 1.0
         self.started = False
         self._missed = False
@@ -67,7 +68,10 @@ class DeadlineKeeper:
                 1e3 * (spent + self.pace * curve.seconds[0]),
                 *size,
             )
-        return Budget(min(self.most, SMALLEST if share is None else share))
+        share = min(self.most, SMALLEST if share is None else share)
+        if self.few:
+            share = max((each for each in curve.budgets if each <= share), default=share)
+        return Budget(share)
 
     def learn(self, size: Size, budget: Budget, taken: float) -> None:
         """Take in what a picture took after it was resized, in seconds."""
@@ -81,6 +85,8 @@ def usual_budget(model: Any, outputs: Any) -> float:
     That is 1 where the model was trained for any, by its recipe; else the share that ``outputs`` say the
     model works on when it is told nothing.
     """
+    if not hasattr(outputs, "plan"):
+        return float(model.usual_budget)  # an exported file's
     config = model.config
     if config.budget == AUTO:
         return AutoBudget.of(config.auto_budget).buckets[-1]

@@ -343,7 +343,8 @@ class Predictor:
                 f"batch_size={batch_size}: with a deadline pictures are computed one at a time; leave it out"
             )
         self.accept_budget(1.0)
-        return DeadlineKeeper(Costs.of_model(self), seconds, None if most is None else most.share)
+        few = getattr(self.model, "few_budgets", False)
+        return DeadlineKeeper(Costs.of_model(self), seconds, None if most is None else most.share, few)
 
     def _start(self, keeper: DeadlineKeeper, images: Sequence[Image.Image]) -> None:
         """Look whether a deadline can be met, by a first picture computed twice: once to warm up."""
@@ -391,15 +392,15 @@ class Predictor:
     ) -> Any:
         """As `run`, for images that are prepared already, in another thread for one."""
         accepted = self.accept_budget(budget)
+        # Models that are not ours need not know of budgets.
+        said: dict[str, Any] = {} if accepted is None else {"budget": accepted}
         with _explained_memory(pixel_values):
             if isinstance(self.model, nn.Module):
                 pixel_values = pixel_values.to(self.device, self.dtype)
-                # Modules that are not ours need not know of budgets.
-                said: dict[str, Any] = {} if accepted is None else {"budget": accepted}
                 if with_samples:
                     said["with_samples"] = True
                 return self.model(pixel_values=pixel_values, pixel_mask=pixel_mask.to(self.device), **said)
-            return RawOutput(*self.model.infer(pixel_values, pixel_mask))
+            return RawOutput(*cast(Any, self.model).infer(pixel_values, pixel_mask, **said))
 
     def set_budget(self, budget: BudgetLike) -> None:
         """The budget of calls that say none; None is what the model is configured for.
@@ -422,10 +423,11 @@ class Predictor:
         if budget != AUTO and not isinstance(budget, AutoBudget):
             budget = Budget.of(budget)
         accept = getattr(getattr(self.model, "encoder", None), "accept", None)
+        accept = accept or getattr(self.model, "accept_budget", None)
         if accept is None:
             raise FocusDetrError(
-                f"budget={getattr(budget, 'share', budget)}: this model works on what it was made for, as "
-                "exported files do; a budget needs the model itself"
+                f"budget={getattr(budget, 'share', budget)}: this model works on what it was made for; a "
+                "budget needs a model of ours"
             )
         return accept(budget)
 

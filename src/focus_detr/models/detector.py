@@ -30,7 +30,7 @@ from focus_detr.models.precision import full_precision_parts, without_autocast
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.renamed import RENAMED, rename_old
 from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
-from focus_detr.structures.budget import AUTO, Budget
+from focus_detr.structures.budget import AUTO, Budget, LayerCounts
 from focus_detr.structures.geometry import Geometry, flatten_levels
 from focus_detr.structures.memory import DecoderOutput
 from focus_detr.structures.plan import TokenPlan
@@ -141,7 +141,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         labels: Labels | None = None,
         denoising: DenoisingQueries | None = None,
         *,
-        budget: BudgetLike = None,
+        budget: BudgetLike | LayerCounts = None,
         further: Sequence[BudgetLike] = (),
         with_samples: bool = False,
         **others: Any,
@@ -184,7 +184,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
     def _detect(
         self,
         tokens: Tokens,
-        budget: Budget | AutoBudget | None,
+        budget: Budget | AutoBudget | LayerCounts | None,
         labels: Labels | None,
         denoising: DenoisingQueries | None,
         first: DecoderOutput | None = None,
@@ -264,7 +264,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         if isinstance(accepted, AutoBudget):
             self.config.auto_budget, self.config.budget = accepted.to_dict(), AUTO
         else:
-            self.config.budget = None if accepted is None else accepted.share
+            self.config.budget = accepted.share if isinstance(accepted, Budget) else None
 
     def extract_levels(
         self, pixel_values: Tensor, pixel_mask: Tensor | None

@@ -60,6 +60,13 @@ class Budget:
         return shares[0], [share / shares[0] for share in shares]
 
 
+@dataclass(frozen=True)
+class LayerCounts:
+    """How many tokens each layer works on, never more than the one before; of graphs, an input."""
+
+    counts: tuple[int, ...]
+
+
 def scaled(shares: Sequence[Share], mean: Share, weights: Sequence[int] | None = None) -> list[Fraction]:
     """min(1, f * share) of each, with the one f that gives them this (weighted) mean, in (0, 1].
 

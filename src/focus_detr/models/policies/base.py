@@ -14,10 +14,11 @@ from focus_detr.models.hosts import HOSTS
 from focus_detr.models.proposals import Proposals, ProposalUser
 from focus_detr.models.registry import NoOptions, Registry, read_options
 from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
-from focus_detr.structures.budget import AUTO, Budget
+from focus_detr.structures.budget import AUTO, Budget, LayerCounts
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
+from focus_detr.structures.rows import descending
 from focus_detr.structures.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ class TokenPolicy(ProposalUser):
         needs_samples: whether its losses look at where the decoder sampled.
         has_keep_ratio: whether the configuration's ``keep_ratio`` says how many tokens it keeps.
         takes_budget: whether a call may say how many.
+        nested: the plan is the best tokens of all in one order, of which layers take as many as are counted:
+            counts can then be an input of an exported graph (see `keeps`).
     """
 
     single_scale: ClassVar[bool] = False
@@ -45,6 +48,7 @@ class TokenPolicy(ProposalUser):
     needs_samples: ClassVar[bool] = False
     has_keep_ratio: ClassVar[bool] = False
     takes_budget: ClassVar[bool] = False
+    nested: ClassVar[bool] = False
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(proposals)
@@ -70,7 +74,7 @@ class TokenPolicy(ProposalUser):
     def start(self) -> None:
         """Set parameters that belong to no layer, once its layers have started."""
 
-    def accept(self, budget: BudgetLike) -> Budget | AutoBudget | None:
+    def accept(self, budget: BudgetLike | LayerCounts) -> Budget | AutoBudget | LayerCounts | None:
         """A call's budget, or else the configuration's, as `plan_for` takes it.
 
         Raises:
@@ -81,6 +85,8 @@ class TokenPolicy(ProposalUser):
         if budget is not None and not self.takes_budget:
             said = budget.share if isinstance(budget, Budget) else budget
             raise _no_budget(said, self.config.token_policy)
+        if isinstance(budget, LayerCounts):
+            return budget
         if budget == AUTO or isinstance(budget, AutoBudget):
             return self._rule(budget)
         return Budget.of(budget)
@@ -113,8 +119,15 @@ class TokenPolicy(ProposalUser):
         """The plan that foreground logits (B,N) make."""
         raise NotImplementedError
 
-    def plan_for(self, tokens: Tokens, budget: Budget | AutoBudget | None) -> TokenPlan | None:
+    def keeps(self) -> tuple[float, tuple[float, ...]]:
+        """The keep ratio and cascade that a `nested` policy is configured for."""
+        raise NotImplementedError
+
+    def plan_for(self, tokens: Tokens, budget: Budget | AutoBudget | LayerCounts | None) -> TokenPlan | None:
         """The plan at what `accept` gave: of one budget, or of that which each image's scores call for."""
+        if isinstance(budget, LayerCounts):
+            scores = self.score(tokens)
+            return TokenPlan(scores, descending(scores.detach(), budget.counts[0]), budget.counts, None)
         if not isinstance(budget, AutoBudget):
             return self.plan(tokens, budget)
         rule, scores, geometry = budget, self.score(tokens), tokens.geometry

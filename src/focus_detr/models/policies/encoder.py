@@ -42,7 +42,7 @@ class EncoderLayer(GradientCheckpointingLayer):
 
         Returns (B,K,C), and (B,F) which rows took part, -1 in place of those that are not an image's own.
         """
-        picked = descending(priority, min(count, priority.shape[1]))  # (B,F)
+        picked = descending(priority, torch.sym_min(count, priority.shape[1]))  # (B,F)
         allowed = priority.gather(1, picked) > float("-inf")  # (B,F)
         fine, fine_positions = gather_rows(tokens, picked), gather_rows(positions, picked)
         # Full attention is affordable among so few; deformable attention alone never compares two tokens.

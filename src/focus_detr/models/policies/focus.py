@@ -76,6 +76,7 @@ class FocusPolicy(TokenPolicy):
     needs_proposals = True
     has_keep_ratio = True
     takes_budget = True
+    nested = True
     options_class: ClassVar[type[ForegroundOptions]] = FocusOptions
     options: ForegroundOptions
 
@@ -98,6 +99,10 @@ class FocusPolicy(TokenPolicy):
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Score every token and keep the foreground."""
         return self.select(self.score(tokens), tokens.geometry, budget)
+
+    def keeps(self) -> tuple[float, tuple[float, ...]]:
+        assert isinstance(self.options, FocusOptions)
+        return self.options.keep_ratio, self.options.cascade
 
     def score(self, tokens: Tokens) -> Tensor:
         assert self.proposals is not None

@@ -49,6 +49,7 @@ class SaliencePolicy(FocusPolicy):
     """Foreground selection by salience, level by level, and an embedding for the background."""
 
     has_keep_ratio = False  # levels have quotas instead
+    nested = False
     options_class = SalienceOptions
     options: SalienceOptions
 

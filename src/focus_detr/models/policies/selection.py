@@ -24,6 +24,15 @@ def share(ratio: Share, count: Count) -> Count:
     return count * fraction.numerator // fraction.denominator
 
 
+def layer_counts(num_tokens: int, keep_ratio: Share, cascade: Sequence[Share]) -> tuple[int, ...]:
+    """How many of an image's tokens each layer works on: floor(keep_ratio * N) + 1, and shares of it."""
+    return _shares_of(min(share(keep_ratio, num_tokens) + 1, num_tokens), cascade)
+
+
+def _shares_of(largest: int, cascade: Sequence[Share]) -> tuple[int, ...]:
+    return tuple(max(1, share(ratio, largest)) for ratio in cascade)
+
+
 def plan_tokens(
     scores: Tensor,
     geometry: Geometry,
@@ -58,7 +67,7 @@ def plan_tokens(
             valid_counts = foreground[:, None].expand(-1, len(cascade))
         else:
             valid_counts = torch.stack([share(ratio, foreground) for ratio in cascade], 1).clamp(min=1)
-    counts = tuple(max(1, share(ratio, largest)) for ratio in cascade)
+    counts = _shares_of(largest, cascade)
     # The first layer may be told to work on less than the whole foreground, which is then never visited.
     return TokenPlan(scores, descending(ranked, counts[0]), counts, valid_counts)
 
@@ -102,7 +111,7 @@ def plan_by_quotas(
         best.append(ranked)
         places.append(chosen + start)
         largest, start = largest + count, start + geometry.lengths[level]
-    counts = tuple(max(1, share(ratio, largest)) for ratio in cascade)
+    counts = _shares_of(largest, cascade)
     valid_counts = None
     if kept is not None:
         of_layers = [kept if batch_counts else share(ratio, kept) for ratio in cascade]

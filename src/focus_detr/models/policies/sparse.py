@@ -57,6 +57,7 @@ class SparsePolicy(TokenPolicy):
     needs_samples = True
     has_keep_ratio = True
     takes_budget = True
+    nested = True
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
@@ -78,6 +79,9 @@ class SparsePolicy(TokenPolicy):
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Score all tokens of all levels at once, and keep the best."""
         return self.select(self.score(tokens), tokens.geometry, budget)
+
+    def keeps(self) -> tuple[float, tuple[float, ...]]:
+        return self.options.keep_ratio, (1.0,) * len(self.layers)
 
     def score(self, tokens: Tokens) -> Tensor:
         assert self.proposals is not None
