@@ -149,6 +149,10 @@ class Memory:
         self._ended.set()
         self._thread.join()
 
+    def seconds(self) -> float:
+        """Of the last sample."""
+        return self.samples[-1][0] if self.samples else 0.0
+
     def slope(self, begin: float = 0.0) -> float:
         """MiB a minute, the least squares line from ``begin`` seconds on."""
         late = [each for each in self.samples if each[0] >= begin]
@@ -234,20 +238,20 @@ def run(options: argparse.Namespace) -> None:
         left = seconds * (1 - 1 / 20 - 2 * options.turns / 60) / len(options.shares)
         for place, share in enumerate(options.shares):
             rate = share * capacity
+            begun = time.monotonic()
             found = offered(client, contents, rate, options.most, left, seed=place)
-            rows.append(
-                {"load": f"{share:g} of it", "offered": round(rate, 2), **_columns(found, found.rate)}
-            )
+            # A load fills what it needs in the first half.
+            grown = memory.slope(memory.seconds() - (time.monotonic() - begun) / 2)
+            row = {"load": f"{share:g} of it", "offered": round(rate, 2), **_columns(found, found.rate)}
+            rows.append({**row, "memory_slope_mib_a_minute": round(grown, 3)})
         memory.close()
     summary = {
         "command": "python benchmarks/service.py " + " ".join(sys.argv[1:]),
         "throughput_of_model_alone": round(ratio, 3),
         "memory_mib": round(memory.samples[-1][1], 1) if memory.samples else None,
-        # The first quarter fills what a process fills once.
-        "memory_slope_mib_a_minute": round(memory.slope(seconds / 4), 3),
     }
-    for row in rows:
-        row.update(summary)
+    slope = "memory_slope_mib_a_minute"
+    rows = [{**row, slope: row.get(slope, ""), **summary} for row in rows]
     common.write("service", rows, options.output)
 
 
@@ -260,7 +264,12 @@ def _columns(found: Answers | None, rate: float) -> dict[str, object]:
         "p50_ms": found.percentile(50),
         "p99_ms": found.percentile(99),
         "refused": refused,
-        "errors": found.statuses.total() - found.statuses[200] - refused,
+        # Statuses, and 0 where nothing came.
+        "errors": " ".join(
+            f"{count}x{status}"
+            for status, count in sorted(found.statuses.items())
+            if status not in (200, 429)
+        ),
     }
 
 
