@@ -21,6 +21,7 @@ FENCE = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`")
 # Where a path may start: exactness.md names files of the package and of the tests without their folders.
 STARTS = ("", "src", "src/focus_detr", "src/focus_detr/models", "tests", "benchmarks", "benchmarks/results")
+WRITTEN = {"runs", "outputs", "data"}  # by commands, where people work
 IGNORED_BY_GIT = {"src/focus_detr/ops/cpu/_msda.so"}
 
 
@@ -58,6 +59,8 @@ def _is_ours(path: str) -> bool:
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)*/?", path):
         return False
     first, slash, _ = path.partition("/")
+    if first in WRITTEN:
+        return False
     return bool(slash) and any((ROOT / start / first).is_dir() for start in STARTS)
 
 

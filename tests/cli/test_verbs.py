@@ -259,7 +259,7 @@ def test_budgets_are_chosen_picture_by_picture_by_the_rule_that_calibrate_finds(
     on = [data, "--device", "cpu", "--split", "train"]
     with pytest.raises(FocusDetrError, match="focus-detr calibrate MODEL DATA --auto"):
         run("evaluate", tiny_model, *on, "--budget", "auto")
-    with pytest.raises(FocusDetrError, match="--budget 'most': must be a number, 0.05 to 1, or auto"):
+    with pytest.raises(FocusDetrError, match="--budget 'most': must be a finite number, 0.05 to 1, or auto"):
         run("evaluate", tiny_model, *on, "--budget", "most")
     arguments = ["calibrate", tiny_model, *on, "--budget", "0.2", "--max-drop", "0.9", "--auto"]
     found = json.loads(run(*arguments, "--output", tmp_path / "found", "--json").stdout)

@@ -1,5 +1,7 @@
 """Models of all kinds behind the service: deployed ones, and exported files like others."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -8,7 +10,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.export import export
 from focus_detr.inference import Predictor
 from focus_detr.service import ServiceSettings
-from focus_detr.service.served import load_served
+from focus_detr.service.served import ServedModel, load_served
 from helpers.services import file_of, send, service
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (80, 120, 3), dtype=np.uint8))
@@ -48,3 +50,14 @@ def test_an_exported_file_is_served_like_any_other(tiny_model, tmp_path):
     np.testing.assert_allclose([each["box"] for each in found["detections"]], expected.boxes_xyxy, atol=0.01)
     assert "where" not in found["detections"][0]
     assert refused.status_code == 422 and refused.json()["error"]["code"] == "no_budget"
+
+
+@pytest.mark.parametrize("takes", [True, False])
+def test_an_exported_file_says_itself_whether_it_takes_budgets(takes):
+    predictor = SimpleNamespace(
+        model=SimpleNamespace(takes_budget=takes),
+        run=lambda pictures, **options: SimpleNamespace(plan=None),
+        class_names=("cat",),
+        threshold=0.5,
+    )
+    assert ServedModel.of("cats", predictor).describe(True)["budget"]["accepted"] == takes

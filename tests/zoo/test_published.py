@@ -17,7 +17,7 @@ from focus_detr.convert import layouts
 from focus_detr.convert.coco import COCO_CATEGORY_IDS, COCO_CLASS_NAMES
 from focus_detr.models.backbones.catalogue import list_backbones
 from focus_detr.training.finetuning import load_for_finetuning
-from focus_detr.zoo import published
+from focus_detr.zoo import listing, published
 from focus_detr.zoo.fetching import RECORD, fetch
 from focus_detr.zoo.presets import is_preset
 from focus_detr.zoo.published import Published, find_published, list_published, published_models
@@ -272,7 +272,7 @@ def test_models_lists_both_kinds_and_whether_they_are_here():
 
 
 def test_models_says_what_is_here_unusable_and_never_tried(named, monkeypatch, cache):
-    monkeypatch.setattr("focus_detr.zoo.listing.published_models", published.published_models)
+    monkeypatch.setattr(listing, "published_models", published.published_models)
     run("download", "tiny-coco")
     page = run("models", "coco").stdout
     assert re.search(r"^tiny-coco +0\.488 +12 +\d+ +Apache-2.0 +COCO, ImageNet-1k +yes$", page, re.MULTILINE)

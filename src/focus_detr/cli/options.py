@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -132,9 +133,12 @@ def parse_budget(text: str | None, word: str = "auto") -> float | str | None:
     if text is None or text.strip() == word:
         return None if text is None else word
     try:
-        return float(text)
+        budget = float(text)
     except ValueError:
-        raise FocusDetrError(f"--budget {text!r}: must be a number, 0.05 to 1, or {word}") from None
+        budget = math.nan
+    if not math.isfinite(budget):
+        raise FocusDetrError(f"--budget {text!r}: must be a finite number, 0.05 to 1, or {word}")
+    return budget
 
 
 def split_names(text: str | None) -> list[str] | None:

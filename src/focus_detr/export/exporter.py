@@ -94,9 +94,9 @@ def export(
     writer = _writer(format)
     options: dict[str, Any] = {}
     if format in FOLDERS:
-        options["budgets"] = page_budgets
         options["name"] = _name_of(model)
     if format == "web":
+        options["budgets"] = page_budgets
         options["examples"] = [from_home(Path(example)) for example in examples]
     if calibration is not None:
         from focus_detr.export.quantization import readable

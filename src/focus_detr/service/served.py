@@ -51,7 +51,8 @@ class ServedModel:
         outputs = predictor.run([picture], with_samples=isinstance(model, FocusDetrForObjectDetection))
         plan = getattr(outputs, "plan", None)
         policy = getattr(model, "encoder", None)
-        takes_budget = bool(getattr(policy, "takes_budget", False))
+        # An exported file says so itself.
+        takes_budget = bool(getattr(policy or model, "takes_budget", False))
         default = getattr(getattr(model, "config", None), "budget", None)
         if default is None and takes_budget and plan is not None:
             default = round(mean_share_kept(outputs, 0) or 1.0, 2)
