@@ -120,6 +120,8 @@ def test_an_unexpected_error_keeps_its_traceback(monkeypatch):
         (["train", "data", "--set", "epochs"], "key=value"),
         (["train", "data", "--set", "seed=1", "--set", "seed=2"], "'seed' is set twice"),
         (["train", "data", "--val-share", "0.7"], "val_share=0.7: is a share of the images and must lie in"),
+        (["train", "data", "--time", "soon"], "time='soon': must be a length of time as in 20m"),
+        (["train", "data", "--time", "5m", "--set", "epochs=3"], "epochs=3: both say how long to train"),
         (["train", "data", "--val-share", "0.1", "--set", "val_share=0.2"], "'val_share' is set twice"),
         (["train", "data", "--set", "model={}", "--set", "model.num_queries=9"], "and 'model', which"),
         (["benchmark", "m", "--csv", f"{__file__}/in.csv"], "is not a folder"),

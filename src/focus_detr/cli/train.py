@@ -56,6 +56,14 @@ def train(
             "it.",
         ),
     ] = None,
+    time: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME",
+            help="Budget of training, 20m, 1h30m or 90s: some steps are measured on this machine, and the "
+            "recipe's length is fitted to it.",
+        ),
+    ] = None,
     classes: ClassesOption = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder from its last checkpoint.")
@@ -85,6 +93,7 @@ def train(
         resume=resume,
         device=device,
         trust_plugins=trust_plugins,
+        time=time,
     )
     if json:
         print_json(

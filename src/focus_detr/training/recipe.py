@@ -38,6 +38,8 @@ class Recipe:
     """Length of training; give this or ``max_steps``."""
     max_steps: int | None = None
     """Length in optimiser steps, instead of ``epochs``."""
+    fitted_to: str | None = None
+    """The budget of time that ``max_steps`` and ``eval_interval`` were fitted to; `train` writes it."""
     batch_size: int = 16
     """Images of an optimiser step, over all processes and accumulated micro-batches."""
     gradient_accumulation: int = 1
@@ -168,6 +170,8 @@ class Recipe:
         for key, other in (("epochs", "max_steps"), ("max_steps", "epochs")):
             if overrides.get(key) is not None and overrides.get(other) is None:
                 overrides[other] = None
+            if overrides.get(key) is not None:
+                overrides.setdefault("fitted_to", None)
         rescaled = self._rescaled_drops(overrides)
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
         return type(self).from_dict({**values, **rescaled, **overrides}, source)

@@ -12,17 +12,17 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
-from focus_detr.errors import FocusDetrError
 from focus_detr.folders import from_home
-from focus_detr.models.plugins import import_plugins, trusting_plugins
-from focus_detr.training.checkpoints import way_out
-from focus_detr.training.evaluating import CocoEvaluator, Evaluator
+from focus_detr.models.plugins import trusting_plugins
+from focus_detr.training.assembly import Assembly
+from focus_detr.training.evaluating import Evaluator
 from focus_detr.training.failures import memory_advice
+from focus_detr.training.fitting import fit_to_time
 from focus_detr.training.holding_back import warn_of_learned, write_held_back
 from focus_detr.training.origin import refuse_other_data, write_origin
 from focus_detr.training.processes import check_share, join_processes
 from focus_detr.training.randomness import own_surroundings
-from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
+from focus_detr.training.recipe import Recipe
 from focus_detr.training.setup import (
     check_device,
     check_precision,
@@ -33,13 +33,6 @@ from focus_detr.training.setup import (
     write_recipe,
 )
 from focus_detr.training.sharding import sharding_advice
-from focus_detr.training.starting_model import (
-    build_image_processor,
-    build_model,
-    processor_folder,
-    starts_without_weights,
-)
-from focus_detr.training.tasks import TASKS, build_task
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -80,6 +73,7 @@ def train(
     device: str | None = None,
     evaluator: Evaluator | None = None,
     trust_plugins: bool = False,
+    time: str | None = None,
 ) -> TrainingResult:
     """Train a detector.
 
@@ -101,6 +95,8 @@ def train(
         device: "cpu" to train there whatever else there is; None for the fastest there is.
         evaluator: model -> numbers, among them ``AP``, instead of COCO's on the evaluation data.
         trust_plugins: import the modules that the model or a recipe's file names, which runs their code.
+        time: budget of training, "20m", "1h30m" or "90s": after some steps measured on this machine, the
+            recipe's length is fitted to it, and kept with the run. The training is that of ``max_steps``.
 
     Raises:
         FocusDetrError: something given is unusable, training diverged, or memory ran out; the message says
@@ -110,7 +106,7 @@ def train(
     data, eval_data, recipe, output, model = map(from_home, (data, eval_data, recipe, output, model))
     model = choose_model(model, output, resume)
     with trusting_plugins(trust_plugins):
-        chosen, output = choose_recipe(model, recipe, output, resume, overrides)
+        chosen, output = choose_recipe(model, recipe, output, resume, overrides, time)
     use_cpu = device == "cpu"
     accelerator = join_processes(use_cpu)
     check_share(chosen, accelerator.num_processes)
@@ -118,7 +114,7 @@ def train(
     checkpoint = newest_checkpoint(output, resume, accelerator.is_main_process)
     with own_surroundings(chosen.threads, use_cpu):
         return _train(
-            accelerator, data, eval_data, model, chosen, output, checkpoint, evaluator, trust_plugins
+            accelerator, data, eval_data, model, chosen, output, checkpoint, evaluator, trust_plugins, time
         )
 
 
@@ -132,53 +128,16 @@ def _train(
     checkpoint: Path | None,
     evaluator: Evaluator | None,
     trust_plugins: bool,
+    time: str | None,
 ) -> TrainingResult:
-    from focus_detr.data import Collator, TransformedDataset, build_transforms
-    from focus_detr.training.loop import TrainingLoop
-    from focus_detr.training.monitoring import MetricsTable, Progress, TensorBoard
-    from focus_detr.training.nothing_learned import NothingLearned
-
     dataset, eval_dataset = load_datasets(data, eval_data, recipe, output if checkpoint is not None else None)
     if checkpoint is not None:
         refuse_other_data(output, (dataset, eval_dataset))
-    set_seed(recipe.seed)
-    with trusting_plugins(trust_plugins):
-        import_plugins(recipe.plugins, (TASKS,))
-        try:
-            detector, report = build_model(model, checkpoint, recipe, dataset)
-            processor = build_image_processor(processor_folder(checkpoint, output) or model, recipe)
-        except FocusDetrError as error:
-            if checkpoint is None or str(checkpoint) not in str(error):
-                raise
-            raise FocusDetrError(f"{str(error).removesuffix('.')}. {way_out(checkpoint)}") from error
-    if evaluator is None and eval_dataset is not None:
-        evaluator = CocoEvaluator(eval_dataset, processor, recipe.evaluated_together, recipe.workers)
 
-    options = {"size": recipe.image_size, **recipe.augmentation_options}
-    transforms = build_transforms(recipe.augmentation, **options)
-    training_set = TransformedDataset(dataset, transforms, recipe.seed)
-    nothing_learned = NothingLearned(
-        dataset,
-        eval_dataset,
-        processor,
-        recipe,
-        load_recipe(recipe_for("custom" if isinstance(model, PreTrainedModel) else str(model))),
-        starts_without_weights(model, recipe),
-    )
-    loop = TrainingLoop(
-        accelerator,
-        detector,
-        build_task(recipe.task, recipe.task_options, detector, accelerator.device),
-        recipe,
-        output,
-        training_set,
-        Collator(processor),
-        evaluator,
-        processor,
-        {record.image_id: record.path for record in dataset.records},
-        # The row is in the table before the plot is drawn from it.
-        (MetricsTable(output), TensorBoard(output), Progress(), nothing_learned),
-    )
+    assembly = Assembly(accelerator, dataset, eval_dataset, checkpoint, evaluator, trust_plugins)
+    if time is not None and recipe.fitted_to is None:
+        recipe = fit_to_time(assembly, model, recipe, output, time)
+    loop, report = assembly.loop(model, recipe, output)
     if checkpoint is not None:
         loop.restore(checkpoint)
     if accelerator.is_main_process:
@@ -195,7 +154,7 @@ def _train(
             logger.info("%s", report)
             (output / "finetuning.txt").write_text(f"{report}\n", encoding="utf-8")
         if not (output / "samples.jpg").exists():
-            _draw_samples(training_set, output / "samples.jpg")
+            _draw_samples(loop.dataset, output / "samples.jpg")
     if loop.ended:
         logger.info("the run had ended already")
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from focus_detr.training.holding_back import hold_back, refuse_named_split
 from focus_detr.training.origin import read_origin
 from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 from focus_detr.training.sharding import sharding_plugin
+from focus_detr.training.time_budget import as_continued, refuse_length
 from focus_detr.zoo.presets import is_preset
 
 if TYPE_CHECKING:
@@ -84,12 +86,20 @@ def choose_recipe(
     output: str | Path | None,
     resume: bool,
     overrides: Mapping[str, Any] | None,
+    time: str | None = None,
 ) -> tuple[Recipe, Path]:
-    """The recipe and the folder; a resumed run's own recipe, which must not have changed."""
+    """The recipe and the folder; a resumed run's own recipe, which must not have changed.
+
+    With a budget of ``time`` a new run's length is still to be fitted: ``fitted_to`` is None.
+    """
+    if time is not None:
+        refuse_length(time, overrides)
     saved_file = Path(output) / "recipe.yaml" if output is not None else None
     if resume and saved_file is not None and saved_file.is_file():
         saved = load_recipe(saved_file)
         chosen = (load_recipe(recipe) if recipe is not None else saved).replace(overrides)
+        if time is not None:
+            chosen = as_continued(chosen, saved, time, output)
         _refuse_strangers(recipe, chosen, overrides)
         changed = [key for key, value in chosen.to_dict().items() if value != saved.to_dict()[key]]
         if set(changed) - _MAY_CHANGE:
@@ -106,10 +116,10 @@ def choose_recipe(
     _refuse_strangers(recipe, chosen, overrides)
     folder = Path(output) if output is not None else Path("runs") / chosen.name
     if resume and output is None and (folder / "recipe.yaml").is_file():
-        return choose_recipe(model, recipe, folder, resume, overrides)
+        return choose_recipe(model, recipe, folder, resume, overrides, time)
     if resume:  # a run's folder has its recipe from the start
         raise FocusDetrError(f"{folder}: there is no run to resume; check output, or leave resume out")
-    return chosen, folder
+    return (chosen if time is None else dataclasses.replace(chosen, fitted_to=None)), folder
 
 
 def _refuse_strangers(recipe: Any, chosen: Recipe, overrides: Mapping[str, Any] | None) -> None:
