@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -197,6 +198,8 @@ def _exif(orientation: int) -> Image.Exif:
 def test_a_large_tiff_is_read_as_a_small_one(
     tmp_path: Path, monkeypatch, mode, compression, orientation
 ) -> None:
+    if mode in ("RGBA", "I;16", "F") and int(PIL.__version__.split(".")[0]) < 12:
+        pytest.skip("older versions of Pillow keep their own limit for these, and the error says so")
     pixels = Image.linear_gradient("L").crop((0, 40, 200, 140))
     image = pixels if mode == "L" else pixels.convert(mode)
     if mode == "I;16":
