@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor, nn
 from transformers import initialization as init
@@ -63,6 +63,8 @@ class DinoHost(Host):
     takes_start = True
     options_class = DinoOptions
     options: DinoOptions
+    added: ClassVar[dict[str, float]] = {}
+    """What the objective adds to areas and probabilities, where it is not the usual (see `Objective`)."""
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
@@ -78,7 +80,11 @@ class DinoHost(Host):
         self.precedence = Precedence(c.d_model) if self.options.precedence else None
         o = self.options
         self.objective = objective_of(
-            c, class_loss=o.class_loss, least_overlap=o.least_overlap, proposals_repeat=o.precedence
+            c,
+            class_loss=o.class_loss,
+            least_overlap=o.least_overlap,
+            proposals_repeat=o.precedence,
+            **self.added,
         )
         self.quirks = c.switches
 

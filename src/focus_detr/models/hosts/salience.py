@@ -14,7 +14,6 @@ from focus_detr.models.hosts.base import HOSTS, Labels
 from focus_detr.models.hosts.dino import DinoHost, DinoOptions
 from focus_detr.models.hosts.salience_fusion import Fusion
 from focus_detr.models.hosts.salience_proposals import best_apart
-from focus_detr.models.objective import objective_of
 from focus_detr.models.options import check_ranges
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
@@ -46,21 +45,13 @@ class SalienceHost(DinoHost):
     options_class = SalienceHostOptions
     options: SalienceHostOptions
     canvas_multiple = 32
+    # The original adds nothing to areas, and fails on empty boxes; this is lost in any that is not.
+    added = {"eps": 1e-20, "class_eps": 1e-6}
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
         c = config
         self.fusion = Fusion(c.d_model, c.num_levels) if self.options.fusion else None
-        # The original adds nothing to areas, and fails on empty boxes; this is lost in any that is not.
-        o = self.options
-        self.objective = objective_of(
-            c,
-            eps=1e-20,
-            class_eps=1e-6,
-            class_loss=o.class_loss,
-            least_overlap=o.least_overlap,
-            proposals_repeat=o.precedence,
-        )
 
     @classmethod
     def check(cls, config: FocusDetrConfig) -> None:
