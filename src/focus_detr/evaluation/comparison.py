@@ -129,22 +129,33 @@ def compare(
     found_a, found_b = (
         [PrecisionOfDraws(truth, run.predictions)(weights) for run in side] for side in (a, b)
     )
-    student = np.zeros(draws)
-    if len(a) > 1:
-        # Its quantiles in random order: of few runs, draws themselves would leave the tails to chance.
-        student = generator.permutation(t.ppf((np.arange(draws) + 0.5) / draws, len(a) - 1))
+    student = student_draws(len(a), draws, generator)
     measures = {}
     for name in MEASURES:
         of_a, of_b = (np.stack([run[name] for run in side]) for side in (found_a, found_b))  # (n,1+R)
-        low, high = _interval(of_b - of_a, student, confidence)
+        low, high = paired_interval(of_b - of_a, student, confidence)
         mean_a, mean_b = float(of_a[:, 0].mean()), float(of_b[:, 0].mean())
         measures[name] = Difference(mean_a, mean_b, mean_b - mean_a, low, high)
     objects = sum(not item.get("iscrowd", 0) for item in truth["annotations"])
     return Comparison(images, objects, len(a), draws, confidence, measures)
 
 
-def _interval(differences: np.ndarray, student: np.ndarray, confidence: float) -> tuple[float, float]:
-    # Of differences (n,1+R), the first column that of the pictures as they are.
+def student_draws(runs: int, draws: int, generator: np.random.Generator) -> np.ndarray:
+    """Student's t of so many runs, (R,), in random order; zeros for one."""
+    if runs == 1:
+        return np.zeros(draws)
+    # Its quantiles: of few runs, draws themselves would leave the tails to chance.
+    return generator.permutation(t.ppf((np.arange(draws) + 0.5) / draws, runs - 1))
+
+
+def paired_interval(
+    differences: np.ndarray, student: np.ndarray, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Where the mean of differences (n,1+R) lies, the first column that of the pictures as they are.
+
+    Args:
+        student: (R,), as `student_draws` gives it.
+    """
     runs, drawn = differences[:, 0], differences[:, 1:]
     drawn = drawn[:, ~np.isnan(drawn).any(0)]  # a draw may have no object of a size
     if np.isnan(runs).any() or not drawn.size:

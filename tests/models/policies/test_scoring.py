@@ -1,17 +1,24 @@
 """The foreground selector against spec 1.4 written out."""
 
+import pytest
 import torch
 import torch.nn.functional as F
 
-from focus_detr.models.policies.scoring import ForegroundSelector, category_priority, upsample_within
+from focus_detr.models.policies.scoring import (
+    MODULATIONS,
+    ForegroundSelector,
+    TokenScorer,
+    category_priority,
+    upsample_within,
+)
 from focus_detr.structures.geometry import Geometry
 
 SHAPES = [(8, 12), (4, 6), (2, 3)]
 
 
-def selector(channels=16):
+def selector(channels=16, **options):
     torch.manual_seed(0)
-    made = ForegroundSelector(channels, len(SHAPES)).double()
+    made = ForegroundSelector(channels, len(SHAPES), **options).double()
     torch.nn.init.uniform_(made.modulation, -0.3, 0.3)
     return made
 
@@ -33,6 +40,53 @@ def test_top_down_modulation():
     up = F.interpolate(s1.view(2, 1, 4, 6), (8, 12), mode="bilinear", align_corners=True).flatten(1)
     s0 = score(made, z[0] * (1 + made.modulation[1] * up[..., None]))
     torch.testing.assert_close(made(tokens, geometry), torch.cat([s0, s1, s2], 1), rtol=0, atol=1e-12)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("modulates", ["normalised", "scores"])
+def test_what_acts_behind_the_norm_reaches_the_finer_levels(modulates, padded):
+    made = selector(modulates=modulates)
+    geometry = Geometry.unpadded(SHAPES, 2, torch.device("cpu"))
+    if padded:
+        own = torch.tensor(SHAPES)[None].expand(2, -1, -1).clone()
+        own[0] -= 1
+        geometry = Geometry.padded(SHAPES, own)
+    tokens = torch.randn(2, geometry.num_tokens, 16, dtype=torch.float64)
+    plain = selector(modulates=modulates)
+    plain.modulation.zero_()
+    one, none = geometry.split(made(tokens, geometry)), geometry.split(plain(tokens, geometry))
+    assert torch.equal(one[2], none[2])
+    for level, alpha in ((1, made.modulation[0]), (0, made.modulation[1])):
+        above = one[level + 1].unflatten(1, SHAPES[level + 1])
+        up = (
+            upsample_within(above, geometry, level)
+            if padded
+            else (F.interpolate(above[:, None], SHAPES[level], mode="bilinear", align_corners=True)[:, 0])
+        )
+        up = alpha * up.flatten(1)
+        if modulates == "scores":
+            expected = none[level] + up
+        else:
+            valid = geometry.split(geometry.valid)[level] if padded else None
+            expected = TokenScorer.forward(made, geometry.split(tokens)[level], valid, gain=1 + up)
+        torch.testing.assert_close(one[level], expected, rtol=0, atol=1e-12)
+
+
+def test_behind_the_norm_alone_a_positive_factor_changes_scores():
+    """Why there are other forms than the released one: its scores are those without modulation, nearly."""
+    geometry = Geometry.unpadded(SHAPES, 1, torch.device("cpu"))
+    tokens = torch.randn(1, geometry.num_tokens, 16, dtype=torch.float64)
+    moved = {}
+    for modulates in MODULATIONS:
+        made = selector(modulates=modulates)
+        made.score[-1].bias.data.fill_(5.0)  # logits that are all positive
+        made.modulation.data.fill_(0.1)
+        plain = selector(modulates=modulates)
+        plain.score[-1].bias.data.fill_(5.0)
+        plain.modulation.data.zero_()
+        moved[modulates] = (made(tokens, geometry) - plain(tokens, geometry)).abs().max().item()
+    assert moved["tokens"] < 1e-4 < 1e-2 < min(moved["normalised"], moved["scores"])
 
 
 @torch.no_grad()

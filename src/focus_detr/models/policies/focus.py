@@ -25,7 +25,7 @@ from focus_detr.models.layers import Layers
 from focus_detr.models.options import check_keep_ratio, check_ranges
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.encoder import encoder_layers
-from focus_detr.models.policies.scoring import ForegroundSelector, category_priority
+from focus_detr.models.policies.scoring import MODULATIONS, ForegroundSelector, category_priority
 from focus_detr.models.policies.selection import plan_tokens
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
@@ -55,6 +55,9 @@ class ForegroundOptions:
     foreground_loss_coefficient: float = 1.5
     top_down: bool = True
     """Scores of a level modulate those of the next finer one; otherwise each level is scored by itself."""
+    modulates: str = "tokens"
+    """What they act on there: the `tokens`, as released, which the norm that follows undoes all but where the
+    factor is negative; the `normalised` tokens; or the `scores`, which they are added to."""
     dual_attention: bool = True
     """Fine-grained tokens attend to one another; otherwise there is deformable attention alone."""
     category_score: bool = True
@@ -82,7 +85,9 @@ class FocusPolicy(TokenPolicy):
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
-        self.selector = ForegroundSelector(config.d_model, config.num_levels, self.options.top_down)
+        self.selector = ForegroundSelector(
+            config.d_model, config.num_levels, self.options.top_down, self.options.modulates
+        )
         self.layers = Layers(encoder_layers(config, dual=self.options.dual_attention))
         self.num_fine_tokens = self.options.num_fine_tokens
         self.foreground_ranges = foreground_ranges(self.options, config.num_levels)
@@ -203,6 +208,8 @@ def check_foreground(options: ForegroundOptions, config: FocusDetrConfig) -> Non
         num_fine_tokens=(1, math.inf),
         foreground_loss_coefficient=(0, math.inf),
     )
+    if options.modulates not in MODULATIONS:
+        raise FocusDetrError(f"modulates={options.modulates!r}: must be one of {', '.join(MODULATIONS)}")
     cascade = list(options.cascade)
     if len(cascade) != config.encoder_layers:
         raise FocusDetrError(

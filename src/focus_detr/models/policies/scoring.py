@@ -15,6 +15,10 @@ from focus_detr.models.heads.classes import RARE
 from focus_detr.models.precision import FullPrecision, in_full_precision
 from focus_detr.structures.geometry import Geometry
 
+MODULATIONS = ("tokens", "normalised", "scores")
+"""What the score of a level can act on in the next finer one: its tokens, as released; its tokens once they
+are normalised; its scores, which it is added to."""
+
 
 class TokenScorer(FullPrecision):
     """A logit per token, from the token itself and the mean of its level (spec 1.4), in full precision."""
@@ -32,10 +36,17 @@ class TokenScorer(FullPrecision):
         )
 
     @in_full_precision
-    def forward(self, tokens: Tensor, valid: Tensor | None) -> Tensor:
-        """tokens (B,N,C), valid (B,N) tokens that count in the mean -> (B,N) logits."""
+    def forward(self, tokens: Tensor, valid: Tensor | None, gain: Tensor | None = None) -> Tensor:
+        """tokens (B,N,C), valid (B,N) tokens that count in the mean -> (B,N) logits.
+
+        Args:
+            gain: (B,N) factors of the normalised tokens.
+        """
+        normalised = self.norm(tokens)
+        if gain is not None:
+            normalised = normalised * gain[..., None]
         # One half of the channels speaks for the token, the other for its level, as the mean over it.
-        local, shared = F.gelu(self.project(self.norm(tokens))).chunk(2, -1)  # (B,N,C/2) each
+        local, shared = F.gelu(self.project(normalised)).chunk(2, -1)  # (B,N,C/2) each
         if valid is None:
             mean = shared.mean(1, keepdim=True)
         else:
@@ -55,17 +66,21 @@ class TokenScorer(FullPrecision):
 class ForegroundSelector(TokenScorer):
     """Scores every level with one scorer, from coarse to fine, each modulated by the level above (spec 1.4).
 
-    s_L = score(Z_L);  s_l = score(Z_l * (1 + alpha_l * up(s_{l+1})))
+    s_L = score(Z_L);  s_l = score(Z_l * (1 + alpha_l * up(s_{l+1}))), or another of `MODULATIONS`.
 
     Args:
         top_down: False scores each level by itself.
+        modulates: what the score of the level above acts on.
     """
 
     modulation: nn.Parameter | None  # alpha, the coarsest modulated level first
 
-    def __init__(self, channels: int, num_levels: int, top_down: bool = True) -> None:
+    def __init__(
+        self, channels: int, num_levels: int, top_down: bool = True, modulates: str = "tokens"
+    ) -> None:
         super().__init__(channels)
         self.modulation = nn.Parameter(torch.empty(num_levels - 1)) if top_down else None
+        self.modulates = modulates
 
     def start(self) -> None:
         """Foreground is rare at first, and levels hardly modulate one another."""
@@ -98,9 +113,17 @@ class ForegroundSelector(TokenScorer):
             else:
                 up = upsample_within(above, geometry, level)
             alpha = self.modulation[len(levels) - 2 - level]
-            modulated = levels[level] * (1 + alpha * up.flatten(1)[..., None])
-            scores.insert(0, super().forward(modulated, masks[level]))
+            scores.insert(0, self._modulated(levels[level], masks[level], alpha * up.flatten(1)))
         return torch.cat(scores, 1)
+
+    def _modulated(self, tokens: Tensor, valid: Tensor | None, above: Tensor) -> Tensor:
+        # Logits (B,N) of a level, given alpha times those of the level above.
+        if self.modulates == "scores":
+            return super().forward(tokens, valid) + above
+        if self.modulates == "normalised":
+            return super().forward(tokens, valid, gain=1 + above)
+        # As released: the norm that the scorer begins with takes out what of the factor is positive.
+        return super().forward(tokens * (1 + above[..., None]), valid)
 
 
 def upsample_within(scores: Tensor, geometry: Geometry, level: int) -> Tensor:
