@@ -10,7 +10,7 @@ from focus_detr import FocusDetrConfig
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.focal import naive_focal_loss, sigmoid_focal_loss
 from focus_detr.models.configuration import Quirks
-from focus_detr.models.policies.selection import plan_tokens
+from focus_detr.models.selection import plan_tokens
 from focus_detr.structures.geometry import Geometry
 from helpers.small_models import batch, image, labels, small_model
 

@@ -87,7 +87,7 @@ class TakenBudgets:
 
     def counts(self, budget: Budget | None, height: int, width: int) -> np.ndarray:
         """(layers,) int64: K_j at a budget, those of the model itself."""
-        from focus_detr.models.policies.selection import layer_counts
+        from focus_detr.models.selection import layer_counts
 
         chosen = Budget.of(self.budget) if budget is None else budget
         shares = (self.keep_ratio, self.cascade) if chosen is None else chosen.cascade(*self._keeps())

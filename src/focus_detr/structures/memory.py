@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -13,6 +14,13 @@ from torch import Tensor
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.queries import DenoisingQueries, Queries
+
+
+class Projection(Protocol):
+    """What an attention makes values of."""
+
+    def project(self, memory: Tensor, valid: Tensor | None) -> Tensor:
+        """Memory (B,N,C), of which ``valid`` (B,N) is image, to values (B,N,h,C/h)."""
 
 
 @dataclass
@@ -37,6 +45,10 @@ class Memory:
     fine: list[Tensor] = field(default_factory=list)
     positions: Tensor | None = None
     valid: Tensor | None = None
+
+    def project(self, attention: Projection) -> Tensor:
+        """The values (B,N,h,C/h) that queries of a decoder layer sample."""
+        return attention.project(self.tokens, self.geometry.valid)
 
     def fine_tokens(self) -> list[Tensor]:
         """(B,F) of each layer: the tokens of the grid that ``fine`` stands for, -1 for none."""

@@ -11,6 +11,7 @@ from focus_detr.models.hosts.decoder import Decoder, DecoderLayer, self_attentio
 from focus_detr.models.layers import Layers
 from focus_detr.models.position import box_positions
 from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import Memory
 
 CHANNELS, CLASSES, QUERIES, LAYERS = 16, 3, 5, 3
 SHAPES = [(4, 6), (2, 3)]
@@ -28,7 +29,7 @@ class Headed(nn.Module):
         self.box_heads = Layers(BoxHead(CHANNELS) for _ in layers)
 
     def forward(self, content, boxes, memory, geometry, *others):
-        return self.decoder(content, boxes, memory, geometry, self.box_heads, *others)
+        return self.decoder(content, boxes, Memory(memory, geometry), self.box_heads, *others)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.policies.salience import BackgroundEmbedding
-from focus_detr.models.policies.selection import plan_by_quotas
+from focus_detr.models.selection import plan_by_quotas
 from focus_detr.structures.geometry import Geometry
 from helpers.small_models import batch, image, labels, small_config, small_model
 

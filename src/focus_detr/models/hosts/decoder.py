@@ -17,8 +17,7 @@ from focus_detr.models.heads.boxes import BoxHead, refine_boxes
 from focus_detr.models.key_aware import KeyAwareOptions, sampling_attention
 from focus_detr.models.layers import Layers
 from focus_detr.models.position import box_positions
-from focus_detr.structures.geometry import Geometry
-from focus_detr.structures.memory import DecoderOutput
+from focus_detr.structures.memory import DecoderOutput, Memory
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -80,8 +79,7 @@ class Decoder(nn.Module):
         self,
         content: Tensor,
         boxes: Tensor,
-        memory: Tensor,
-        geometry: Geometry,
+        memory: Memory,
         box_heads: Layers[BoxHead],
         allowed: Tensor | None = None,
         canvas_query_position: bool = False,
@@ -92,11 +90,12 @@ class Decoder(nn.Module):
         These have a gradient: a layer's boxes also teach the box head before (look forward twice).
 
         Args:
-            content: (B,Q,C); boxes: (B,Q,4) boxes_cxcywh to start from; memory: (B,N,C).
+            content: (B,Q,C); boxes: (B,Q,4) boxes_cxcywh to start from.
             box_heads: one a layer; between layers they move the boxes.
             allowed: True where a query may attend to another; broadcasts to (B,h,Q,Q).
             with_samples: say where each layer sampled; the list is empty otherwise.
         """
+        geometry = memory.geometry
         ratios = geometry.valid_ratios(boxes.dtype).repeat(1, 1, 2)[:, None]  # (B,1,L,4)
         output = DecoderOutput([], [])
         # The same boxes twice: start has its gradient, reference has none.
@@ -106,7 +105,7 @@ class Decoder(nn.Module):
             # The original encodes positions on the finest canvas; an image alone has no canvas.
             encoded = box_positions(canvas[:, :, 0] if canvas_query_position else reference, self.channels)
             positions = self.position_mlp(encoded.to(states.dtype))  # (B,D+Q,C)
-            value = layer.cross_attention.project(memory, geometry.valid)  # (B,N,h,C/h)
+            value = memory.project(layer.cross_attention)  # (B,N,h,C/h)
             states, sampled = layer(states, positions, canvas, value, geometry.shapes, allowed)
             if with_samples:
                 output.samples.append(layer.cross_attention.places(sampled, geometry.shapes))

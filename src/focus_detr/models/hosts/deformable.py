@@ -15,11 +15,13 @@ from focus_detr.models.heads.boxes import BoxHead, locate, refine_boxes
 from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import decoder_layers, self_attention_mask
+from focus_detr.models.hosts.thinning import ThinningOptions
 from focus_detr.models.layers import Layers
 from focus_detr.models.objective import objective_of
 from focus_detr.models.position import sine_of_boxes
 from focus_detr.models.precision import FullLinear
 from focus_detr.models.proposals import Proposals, best_tokens
+from focus_detr.models.registry import read_options
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries, Queries
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DeformableOptions:
+class DeformableOptions(ThinningOptions):
     """Variants of Deformable DETR; all off is the plain, single-stage one."""
 
     two_stage: bool = False
@@ -74,6 +76,11 @@ class DeformableHost(Host):
         self.quirks = c.switches
 
     @classmethod
+    def check(cls, config: FocusDetrConfig) -> None:
+        super().check(config)
+        read_options(cls.options_class, config.host_options, "host_options").check_thinning()
+
+    @classmethod
     def two_stage(cls, config: FocusDetrConfig) -> bool:
         return bool(config.host_options.get("two_stage", False))
 
@@ -99,7 +106,7 @@ class DeformableHost(Host):
         allowed = self_attention_mask(None, valid)
         refining = self.box_heads if self.options.box_refinement else None
         output: DecoderOutput = self.decoder(
-            content, positions, start, memory, refining, allowed, with_samples
+            content, positions, start, self.options.thin(memory), refining, allowed, with_samples
         )
         output.logits = classify(self.class_heads, output.states)
         if refining is None:
@@ -181,7 +188,7 @@ class DeformableDecoder(nn.Module):
         states, reference = content, start
         for j, layer in enumerate(self.layers):
             canvas = reference[:, :, None] * ratios.repeat(1, 1, 1, reference.shape[-1] // 2)
-            value = layer.cross_attention.project(memory.tokens, geometry.valid)
+            value = memory.project(layer.cross_attention)
             encoded = self.query_positions(j, positions, states, reference, canvas)
             states, sampled = layer(states, encoded, canvas, value, geometry.shapes, allowed)
             if with_samples:

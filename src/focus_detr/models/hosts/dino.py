@@ -20,6 +20,7 @@ from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import Decoder, decoder_layers, self_attention_mask
 from focus_detr.models.hosts.denoising import NoiseOptions, check_noise, contrastive_denoising
 from focus_detr.models.hosts.precedence import Precedence
+from focus_detr.models.hosts.thinning import ThinningOptions
 from focus_detr.models.key_aware import KeyAwareOptions
 from focus_detr.models.layers import Layers
 from focus_detr.models.objective import objective_of
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DinoOptions(NoiseOptions, KeyAwareOptions):
+class DinoOptions(NoiseOptions, KeyAwareOptions, ThinningOptions):
     """What can be told to DINO."""
 
     denoising_queries: int = 100
@@ -93,6 +94,7 @@ class DinoHost(Host):
         super().check(config)
         options: DinoOptions = read_options(cls.options_class, config.host_options, "host_options")
         check_noise(options)
+        options.check_thinning()
         check_ranges(options, "host_options", denoising_queries=(0, math.inf), least_overlap=(0, 1))
         if options.class_loss not in CLASS_LOSSES:
             raise FocusDetrError(
@@ -139,8 +141,7 @@ class DinoHost(Host):
         output: DecoderOutput = self.decoder(
             content,
             boxes,
-            tokens,
-            geometry,
+            self.options.thin(memory),
             self.box_heads,
             allowed,
             self.quirks.canvas_query_position,

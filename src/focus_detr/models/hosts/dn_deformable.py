@@ -18,6 +18,7 @@ from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import self_attention_mask
 from focus_detr.models.hosts.deformable import DeformableDecoder
 from focus_detr.models.hosts.denoising import NoiseOptions, check_noise, plain_denoising
+from focus_detr.models.hosts.thinning import ThinningOptions
 from focus_detr.models.layers import Layers
 from focus_detr.models.objective import objective_of
 from focus_detr.models.position import box_positions
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class DnDeformableOptions(NoiseOptions):
+class DnDeformableOptions(NoiseOptions, ThinningOptions):
     """What can be told to it."""
 
     denoising_groups: int = 5
@@ -64,7 +65,9 @@ class DnDeformableHost(Host):
     @classmethod
     def check(cls, config: FocusDetrConfig) -> None:
         super().check(config)
-        check_noise(read_options(cls.options_class, config.host_options, "host_options"))
+        options = read_options(cls.options_class, config.host_options, "host_options")
+        check_noise(options)
+        options.check_thinning()
 
     @classmethod
     def two_stage(cls, config: FocusDetrConfig) -> bool:
@@ -95,7 +98,7 @@ class DnDeformableHost(Host):
             content, boxes = denoising.before(content, boxes)
         allowed = self_attention_mask(mask, None)
         output: DecoderOutput = self.decoder(
-            content, content, boxes, memory, self.box_heads, allowed, with_samples
+            content, content, boxes, self.options.thin(memory), self.box_heads, allowed, with_samples
         )
         output.logits = classify(self.class_heads, output.states)
         output.queries, output.denoising = self.proposals_to_teach(memory), denoising

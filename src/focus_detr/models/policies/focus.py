@@ -26,9 +26,9 @@ from focus_detr.models.options import check_keep_ratio, check_ranges
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.encoder import encoder_layers
 from focus_detr.models.policies.scoring import MODULATIONS, ForegroundSelector, category_priority
-from focus_detr.models.policies.selection import plan_tokens
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
+from focus_detr.models.selection import plan_tokens
 from focus_detr.structures.budget import Budget, Share
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory

@@ -16,10 +16,10 @@ from focus_detr.models.layers import Layers
 from focus_detr.models.options import check_keep_ratio
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.full_attention import attend, full_attention_layers
-from focus_detr.models.policies.selection import share
 from focus_detr.models.precision import FullMLP
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
+from focus_detr.models.selection import share
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory

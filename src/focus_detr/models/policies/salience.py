@@ -20,8 +20,8 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.losses.salience import salience_loss, salience_targets
 from focus_detr.models.policies.base import POLICIES
 from focus_detr.models.policies.focus import FocusPolicy, ForegroundOptions
-from focus_detr.models.policies.selection import plan_by_quotas
 from focus_detr.models.proposals import Proposals
+from focus_detr.models.selection import plan_by_quotas
 from focus_detr.structures.budget import Budget, Share, exact, scaled
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory

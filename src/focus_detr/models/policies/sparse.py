@@ -22,9 +22,9 @@ from focus_detr.models.options import check_keep_ratio
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.policies.encoder import encoder_layers
 from focus_detr.models.policies.scoring import TokenScorer
-from focus_detr.models.policies.selection import plan_tokens
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
+from focus_detr.models.selection import plan_tokens
 from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory

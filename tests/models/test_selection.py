@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from focus_detr.models.policies.selection import plan_tokens, share
+from focus_detr.models.selection import plan_tokens, share
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.rows import descending
 
