@@ -228,9 +228,9 @@ def run(options: argparse.Namespace) -> None:
         ratio = float(np.median([each.rate / rate for rate, each in pairs]))
         capacity = float(np.median([each.rate for _, each in pairs]))
         rows = [
-            {"load": "model alone", "offered": "", **_columns(None, float(np.median([r for r, _ in pairs])))},
+            {"case": "model alone", "offered": "", **_columns(None, float(np.median([r for r, _ in pairs])))},
             {
-                "load": f"{options.clients} clients, each at once again",
+                "case": f"{options.clients} clients, each at once again",
                 "offered": "",
                 **_columns(pairs[-1][1], capacity),
             },
@@ -242,7 +242,7 @@ def run(options: argparse.Namespace) -> None:
             found = offered(client, contents, rate, options.most, left, seed=place)
             # A load fills what it needs in the first half.
             grown = memory.slope(memory.seconds() - (time.monotonic() - begun) / 2)
-            row = {"load": f"{share:g} of it", "offered": round(rate, 2), **_columns(found, found.rate)}
+            row = {"case": f"{share:g} of it", "offered": round(rate, 2), **_columns(found, found.rate)}
             rows.append({**row, "memory_slope_mib_a_minute": round(grown, 3)})
         memory.close()
     summary = {
@@ -269,7 +269,8 @@ def _columns(found: Answers | None, rate: float) -> dict[str, object]:
             f"{count}x{status}"
             for status, count in sorted(found.statuses.items())
             if status not in (200, 429)
-        ),
+        )
+        or "none",
     }
 
 
