@@ -93,7 +93,8 @@ def pictures(predictor: Predictor, data: DetectionDataset) -> list[Picture]:
         width, height = sample.image.size
         box = torch.tensor(sample.instances.boxes_xyxy, dtype=torch.float32).reshape(-1, 4)
         boxes = xyxy_to_cxcywh(box / torch.tensor([width, height, width, height]))
-        label = {"boxes": boxes, "size": torch.tensor(pixels.shape[-2:])}
+        classes = torch.from_numpy(sample.instances.labels)
+        label = {"class_labels": classes, "boxes": boxes, "size": torch.tensor(pixels.shape[-2:])}
         ranges = model.encoder.foreground_ranges
         made.append(
             Picture(
@@ -183,8 +184,8 @@ if __name__ == "__main__":
     arguments = parser(__doc__, threads=1)
     arguments.add_argument("--data", action="append", required=True, metavar="NAME=PATH")
     arguments.add_argument("--model", default="everyday", help="a two-stage model with a foreground selector")
-    arguments.add_argument("--seeds", type=int, default=3)
-    arguments.add_argument("--steps", type=int, default=400)
+    arguments.add_argument("--seeds", type=int, default=5)
+    arguments.add_argument("--steps", type=int, default=300)
     arguments.add_argument("--batch", type=int, default=8)
     arguments.add_argument("--learning-rate", type=float, default=1e-3)
     given = arguments.parse_args()
