@@ -1,11 +1,38 @@
 """Fixtures that tests of several parts share."""
 
+import ctypes
+import gc
+
 import pytest
 from hypothesis import settings
 
 # Speed is for benchmarks; a busy machine must not fail a property, nor a seed of its own.
 settings.register_profile("quiet", deadline=None, derandomize=True)
 settings.load_profile("quiet")
+
+
+try:
+    _trim = ctypes.CDLL("libc.so.6").malloc_trim
+except (OSError, AttributeError):  # glibc alone has it
+    _trim = None
+
+
+@pytest.fixture(autouse=True)
+def memory_given_back():
+    """What a large test took is the system's again: a worker that grows to gigabytes is killed on small machines."""
+    yield
+    if _trim is not None and _resident() > 1.5e9:
+        gc.collect()
+        _trim(0)
+
+
+def _resident():
+    # Bytes, by Linux's /proc; as if it were little elsewhere.
+    try:
+        with open("/proc/self/statm") as file:
+            return int(file.read().split()[1]) * 4096
+    except OSError:
+        return 0
 
 
 @pytest.fixture(scope="session")

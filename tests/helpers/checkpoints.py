@@ -38,6 +38,11 @@ def original_model(name, tmp_path_factory, num_labels=None, **settings):
     return _cache[name]
 
 
+def kept_model_forgets_gradients():
+    for _, model, _, _ in _cache.values():
+        model.zero_grad(set_to_none=True)
+
+
 def padded(images, multiple=1):
     """Pixels and mask of images, padded right and below to sides that ``multiple`` divides."""
     height, width = (-(-max(image.shape[side] for image in images) // multiple) * multiple for side in (1, 2))

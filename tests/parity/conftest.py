@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from helpers.checkpoints import original_model
+from helpers.checkpoints import kept_model_forgets_gradients, original_model
 
 NAMES = ["focus_detr_r50", "focus_detr_swin_tiny_224", "dino_r50"]
 
@@ -23,6 +23,13 @@ save_file({"x": torch.log(load_file(sys.argv[1])["x"])}, sys.argv[2])
 def original(request, tmp_path_factory):
     """(name, model in float64, tensors of the original, conversion report)."""
     return original_model(request.param, tmp_path_factory)
+
+
+@pytest.fixture(autouse=True)
+def no_gradients_are_kept(memory_given_back):
+    """A model in float64 stays from test to test; its gradients are as large, and need not."""
+    yield
+    kept_model_forgets_gradients()
 
 
 @pytest.fixture(autouse=True)
