@@ -19,7 +19,7 @@ except (OSError, AttributeError):  # glibc alone has it
 
 @pytest.fixture(autouse=True)
 def memory_given_back():
-    """What a large test took is the system's again: a worker that grows to gigabytes is killed on small machines."""
+    """What a large test took is the system's again: small machines kill a worker that grows to gigabytes."""
     yield
     if _trim is not None and _resident() > 1.5e9:
         gc.collect()
