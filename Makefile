@@ -10,7 +10,7 @@ OLDEST_TESTS := tests/test_package.py tests/test_hub.py tests/images/test_proces
 	tests/training/test_run.py tests/evaluation/test_coco.py $(EXPORT)::test_it_detects_what_the_model_detects \
 	$(EXPORT)::test_int8_keeps_its_tokens_and_finds_the_objects
 
-.PHONY: help demo test test-all test-oldest fuzz gpu gpu-dry-run lint types format docs clean
+.PHONY: help demo test test-all test-oldest fuzz gpu gpu-dry-run lint types format docs site clean
 
 help:
 	@echo "make demo    detect everyday things and blood cells in the example pictures; writes outputs/demo"
@@ -20,6 +20,7 @@ help:
 	@echo "make fuzz    break data sets at random and read them, MINUTES=30"
 	@echo "make lint    check style and formatting        make format   apply them"
 	@echo "make types   check types                       make docs     write docs/cli.md anew"
+	@echo "make site    build the site into outputs/site and check it; $(BIN)/zensical serve shows it as you write"
 	@echo "make clean   remove .venv, .venv-oldest, build products and caches"
 
 .venv/.installed: $(SETUP)
@@ -74,6 +75,9 @@ types: .venv/.installed-dev
 docs: .venv/.installed-dev
 	$(BIN)/python scripts/write_cli_reference.py
 
+site: .venv/.installed-dev
+	$(BIN)/python scripts/build_site.py
+
 clean:
-	rm -rf .venv $(OLDEST) build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv $(OLDEST) .cache build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src tests -name __pycache__ -type d -prune -exec rm -rf {} +
