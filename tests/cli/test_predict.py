@@ -525,6 +525,7 @@ def test_videos_are_tracked_and_counted(moving_spot, every):
     assert len(lines) == 32
     assert {item["track_id"] for line in lines[2 * every :] for item in line["objects"]} <= {None, 1}
     assert sum(bool(line.get("foretold")) for line in lines) == (0 if every == 1 else 16)
+    assert [lines[at]["counted"]["lines"][0]["to_left"] for at in (0, 15, 16, 31)] == [0, 1, 0, 1]
     counts = json.loads((out / "counts.json").read_text())
     assert [video["video"] for video in counts] == [str(moving_spot / f"{name}.mp4") for name in "ab"]
     for video in counts:

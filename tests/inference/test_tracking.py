@@ -1,14 +1,16 @@
 """Tracking: numbers that stay, boxes between detections, counts at lines and in zones."""
 
 import json
+import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from focus_detr.data import load_dataset
 from focus_detr.errors import FocusDetrError
-from focus_detr.inference import Predictor
+from focus_detr.inference import Predictor, write_crops, write_voc, write_yolo
 from focus_detr.inference.results import BadImage, Detections
 from focus_detr.inference.sources.named import NamedImage
 from focus_detr.inference.tracking import Counts, Line, Tracking, Zone
@@ -167,6 +169,28 @@ def test_every_output_has_the_numbers(tmp_path):
     assert found[0].to_supervision().tracker_id.tolist() == [7, -1]
 
 
+def test_every_folder_of_labels_and_crops_has_the_numbers(tmp_path):
+    image = Image.new("RGB", (300, 200))
+    found = [replace(result(at(10), at(50), ids=[7, -1]), image=image), replace(result(at(10)), image=image)]
+    write_yolo(found[:1], tmp_path / "yolo")
+    assert (tmp_path / "yolo" / "tracks" / "clip-frame0.txt").read_text() == "7\n\n"
+    assert load_dataset(tmp_path / "yolo", split="train")[0].instances.labels.tolist() == [0, 0]
+    write_yolo(found[:1], tmp_path / "scored", scores=True)
+    rows = (tmp_path / "scored" / "labels" / "clip-frame0.txt").read_text().splitlines()
+    assert [row.split()[5:] for row in rows] == [["0.900000", "7"], ["0.900000"]]
+    write_yolo(found[1:], tmp_path / "untracked")
+    assert not (tmp_path / "untracked" / "tracks").exists()
+    write_voc(found[:1], tmp_path / "voc")
+    root = ElementTree.parse(tmp_path / "voc" / "Annotations" / "clip-frame0.xml").getroot()
+    attributes = [node.find("attributes/attribute") for node in root.iter("object")]
+    assert [attributes[0].findtext(part) for part in ("name", "value")] == ["track_id", "7"]
+    assert attributes[1] is None
+    assert len(load_dataset(tmp_path / "voc", split="train")[0].instances) == 2
+    write_crops(found, tmp_path / "crops")
+    names = {path.name for path in (tmp_path / "crops" / "red").iterdir()}
+    assert names == {"clip-frame0-1-track7.jpg", "clip-frame0-2.jpg", "clip-frame0-2-1.jpg"}
+
+
 def moving(path, label=0, number=1, side=20):
     """Results of one object whose centre takes these places."""
     return [
@@ -213,6 +237,16 @@ def test_zones_count_who_was_there_who_is_and_the_most_at_once():
     (zone,) = video["zones"]
     assert zone["entered"] == {"red": 1, "green": 1} and zone["now"] == {"green": 1} and zone["most"] == 2
     assert video["tracks"] == {"red": 1, "green": 1}
+
+
+def test_each_frame_says_what_was_counted_until_it():
+    counts = Counts([LINE], [Zone(((30, 30), (90, 30), (90, 90), (30, 90)))])
+    results = [counts.add(each) for each in moving([(60, 50), (140, 50), (60, 50)])]
+    assert [each.to_dict()["counted"] for each in results] == [
+        {"lines": [{"to_right": right, "to_left": left}], "zones": [inside]}
+        for right, left, inside in ((0, 0, 1), (0, 1, 0), (1, 1, 1))
+    ]
+    assert "counted" not in Counts().add(result(at(60), ids=[1])).to_dict()
 
 
 def test_a_track_counts_as_the_class_that_it_was_most_often():

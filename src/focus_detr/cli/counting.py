@@ -51,10 +51,9 @@ class Counting:
             [Zone(tuple(_points("--count-zone", text, 3, None))) for text in zones],
         )
 
-    def add(self, result: Result) -> None:
-        """Count what a frame's result changes."""
-        if self.counts:
-            self.counts.add(result)
+    def add(self, result: Result) -> Result:
+        """Count what a frame's result changes; it is returned with the counts until it."""
+        return self.counts.add(result) if self.counts else result
 
     def write(self, output: Path | None) -> None:
         """`counts.json` in the output folder."""

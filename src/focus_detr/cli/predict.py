@@ -213,7 +213,7 @@ def predict(
                 files = Written(output, formats, predictor, pictures, journal, scores=scores, resume=resume)
                 written = stack.enter_context(files)
             for result in chain(stream, () if journal is None else journal.left()):
-                counting.add(result)
+                result = counting.add(result)
                 if written is not None:
                     written.add(result)
                 summary.add(result)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 import numpy as np
 
@@ -18,7 +19,8 @@ _LONGEST_JPEG = 65_500
 
 
 class CropWriter(FolderWriter):
-    """`<class>/<image>-<n>.jpg`, n counting an image's objects from 1, best first.
+    """`<class>/<image>-<n>.jpg`, n counting an image's objects from 1, best first; of one on a track,
+    `<image>-<n>-track<id>.jpg`.
 
     A box that ends inside a pixel takes the whole pixel along. What is larger than JPEG can be is PNG.
     """
@@ -34,12 +36,14 @@ class CropWriter(FolderWriter):
         low = np.floor(result.boxes_xyxy[:, :2]).astype(int)
         high = np.ceil(result.boxes_xyxy[:, 2:]).astype(int)
         corners = np.concatenate([low, high], axis=1).tolist()
-        for position, (label, box) in enumerate(zip(result.labels, corners, strict=True)):
+        each = zip_longest(result.labels, corners, result.track_numbers())
+        for position, (label, box, number) in enumerate(each, start=1):
             folder = self._folders[label]
             folder.mkdir(exist_ok=True)
             crop = image.crop(box)
             form, ending = ("JPEG", "jpg") if max(crop.size) <= _LONGEST_JPEG else ("PNG", "png")
-            with whole_file(folder / f"{name}-{position + 1}.{ending}") as stream:
+            track = "" if number is None else f"-track{number}"
+            with whole_file(folder / f"{name}-{position}{track}.{ending}") as stream:
                 crop.save(stream, form, quality=95)
 
 

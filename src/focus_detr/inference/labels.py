@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -23,6 +24,9 @@ _NARROWEST = 2e-5
 class YoloWriter(FolderWriter):
     """`data.yaml`, `classes.txt`, and for each image `images/<name>` and `labels/<name>.txt`.
 
+    Of a video that is tracked, `tracks/<name>.txt` has the number of each line's object, in their order, an
+    empty line where there is none; with scores, the number is a line's seventh instead.
+
     Boxes are fractions of six digits: a corner is off by a millionth of the image's side at most, and sides
     are `2e-5` of it at least.
 
@@ -38,6 +42,7 @@ class YoloWriter(FolderWriter):
 
     def _begin(self, class_names: Sequence[str]) -> None:
         self._images, self._labels = _made(self.folder, "images", "labels")
+        self._tracks = self.folder / "tracks"
         names = [_name(label, class_names) for label in range(len(class_names))]
         # No `path`: without it, readers count from the file itself.
         content = {"train": "images", "nc": len(names), "names": dict(enumerate(names))}
@@ -50,10 +55,14 @@ class YoloWriter(FolderWriter):
         low, high = result.boxes_xyxy[:, :2] / size, result.boxes_xyxy[:, 2:] / size  # (T,2) each
         boxes_cxcywh = np.concatenate([(low + high) / 2, np.maximum(high - low, _NARROWEST)], axis=1)
         values = np.column_stack([boxes_cxcywh, result.scores]) if self._scores else boxes_cxcywh
+        numbers = ["" if number is None else f"{number}" for number in result.track_numbers()]
         rows = [
-            f"{label} {' '.join(f'{value:.6f}' for value in row)}\n"
-            for label, row in zip(result.labels, values, strict=True)
+            f"{label} {' '.join(f'{value:.6f}' for value in row)} {number or ''}".rstrip() + "\n"
+            for label, row, number in zip_longest(result.labels, values, numbers if self._scores else ())
         ]
+        if numbers and not self._scores:
+            self._tracks.mkdir(exist_ok=True)
+            _write_text(self._tracks / f"{name}.txt", "".join(f"{number}\n" for number in numbers))
         # Before the picture: without labels, it would count as one without result.
         _write_text(self._labels / f"{name}.txt", "".join(rows))
         write_picture(result, self._images, name)
@@ -61,7 +70,8 @@ class YoloWriter(FolderWriter):
 
 class VocWriter(FolderWriter):
     """`labels.txt`, `ImageSets/Main/train.txt`, and for each image `JPEGImages/<name>` and
-    `Annotations/<name>.xml`, with scores.
+    `Annotations/<name>.xml`, with scores; the number of its track is an object's attribute `track_id`, as
+    CVAT writes and reads them.
 
     Boxes are whole pixels, counted from 1 with the last one included: a side is off by half a pixel at most,
     and boxes are two pixels wide and high at least.
@@ -84,12 +94,16 @@ class VocWriter(FolderWriter):
         _add(ElementTree.SubElement(root, "size"), width=width, height=height, depth=3)
         _add(root, segmented=0)
         boxes = _whole_pixels(result.boxes_xyxy, (width, height))
-        for label, score, box in zip(result.labels, result.scores, boxes.tolist(), strict=True):
+        each = zip_longest(result.labels, result.scores, boxes.tolist(), result.track_numbers())
+        for label, score, box, number in each:
             node = ElementTree.SubElement(root, "object")
             _add(node, name=_name(label, result.names), pose="Unspecified", truncated=0, difficult=0)
             _add(node, score=f"{score:.5f}")
             sides = dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
             _add(ElementTree.SubElement(node, "bndbox"), **sides)
+            if number is not None:
+                attributes = ElementTree.SubElement(node, "attributes")
+                _add(ElementTree.SubElement(attributes, "attribute"), name="track_id", value=number)
         ElementTree.indent(root)
         with whole_file(self._annotations / f"{name}.xml") as stream:
             ElementTree.ElementTree(root).write(stream, encoding="utf-8", xml_declaration=True)

@@ -54,6 +54,7 @@ class Detections:
         latency: seconds from the picture in memory to its detections, where a deadline was given.
         earlier: an interrupted run, which goes on now, found them, and has written what is written of them.
         foretold: the boxes are where tracks said they would be; nobody looked at this image.
+        counted: at the lines and in the zones of a video until this frame (see `tracking.Counts`).
     """
 
     path: str
@@ -67,6 +68,7 @@ class Detections:
     latency: float | None = None
     earlier: bool = False
     foretold: bool = False
+    counted: Mapping[str, Any] | None = None
 
     @classmethod
     def from_tensors(
@@ -152,7 +154,7 @@ class Detections:
             {"label": int(label), "name": self.names[label], "score": float(score), "box_xyxy": box.tolist()}
             for label, score, box in zip(self.labels, self.scores, self.boxes_xyxy, strict=True)
         ]
-        for item, number in zip(objects, self._numbers(), strict=False):
+        for item, number in zip(objects, self.track_numbers(), strict=False):
             item["track_id"] = number
         identity = {} if self.image_id is None else {"image_id": self.image_id}
         frame = self.frame
@@ -163,14 +165,15 @@ class Detections:
             **identity,
             **place,
             **({"foretold": True} if self.foretold else {}),
+            **({} if self.counted is None else {"counted": dict(self.counted)}),
             "width": width,
             "height": height,
             **{name: value for name, value in chosen.items() if value is not None},
             "objects": objects,
         }
 
-    def _numbers(self) -> list[int | None]:
-        """Those of tracks, None for objects that have none; empty without tracking."""
+    def track_numbers(self) -> list[int | None]:
+        """`track_ids` as plain numbers, None for objects that have none; empty without tracking."""
         ids = self.track_ids
         return [] if ids is None else [number if number >= 0 else None for number in ids.tolist()]
 
@@ -198,7 +201,7 @@ class Detections:
                 self.labels, self.scores, self.boxes_xyxy.astype(np.float64).tolist(), strict=True
             )
         ]
-        for entry, number in zip(entries, self._numbers(), strict=False):
+        for entry, number in zip(entries, self.track_numbers(), strict=False):
             if number is not None:
                 entry["attributes"] = {"track_id": number}
         return entries

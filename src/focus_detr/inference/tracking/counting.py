@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.results import BadImage, Detections
+
+Result = TypeVar("Result", Detections, BadImage, Detections | BadImage)
 
 CLEAR = 0.1
 """How far from a line an object's centre has to be to lie on a side of it, as a share of its box's shorter
@@ -56,16 +58,25 @@ class Counts:
         """Whether there is something to count at."""
         return bool(self.lines or self.zones)
 
-    def add(self, result: Detections | BadImage) -> None:
-        """Count what has changed in a video's next frame; other pictures, and bad ones, count nothing."""
+    def add(self, result: Result) -> Result:
+        """Count what has changed in a video's next frame, which is returned with what is `counted` until it.
+
+        That is `lines`, a dict of crossings `to_right` and `to_left` each, and `zones`, how many objects are
+        in each, of all classes. Other pictures, and bad ones, count nothing.
+        """
         if isinstance(result, BadImage) or result.frame is None or result.track_ids is None:
-            return
+            return result
         video = self._videos.get(result.frame.video)
         if video is None:
             passings = [_Passings(line) for line in self.lines]
             stays = [_Stays(zone) for zone in self.zones]
             video = self._videos[result.frame.video] = _VideoCounts(passings, stays)
         video.add(result)
+        if not self:
+            return result
+        crossings, inside = self.now(result.frame.video)
+        lines = [{"to_right": right, "to_left": left} for right, left in crossings]
+        return replace(result, counted={"lines": lines, "zones": inside})
 
     def now(self, video: str) -> tuple[list[tuple[int, int]], list[int]]:
         """Of a video so far: crossings of each line to its right and left, and how many objects are in each
