@@ -3,18 +3,19 @@
     python benchmarks/steady.py
     python benchmarks/steady.py --model MODEL --video clip.mp4 --threshold 0.15
 
-A token is ranked by its foreground score of this frame and of those before, which count for `share` of it.
+A token is ranked by its foreground score of this frame and of those before, which count for `share` of it, as
+`focus-detr predict --steady` does.
 Without a video, the bundled model looks at its example pictures with the noise of a sensor, standing still
 and moving by three pixels a frame. Flicker of tokens is the share of those that the first layer works on in
 one of two frames that follow each other, but not in both; of boxes, the share of detections without a
 partner of their class (IoU 0.5) in the other, the known movement taken out; `moved` is 1 - IoU of those
-with one. The work is the same in all.
+with one. `milliseconds` is the median of a frame.
 """
 
 from __future__ import annotations
 
 import argparse
-import types
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from scipy.optimize import linear_sum_assignment
 from focus_detr import Predictor
 from focus_detr.evaluation.matching import overlaps
 from focus_detr.inference.sources.files import expand_sources
+from focus_detr.inference.steadying import Steadying
+from focus_detr.structures.frame import Frame
 
 EXAMPLES = sorted((Path(__file__).parent.parent / "examples" / "blood-cells").glob("*.jpg"))
 SHARES = (0.0, 0.3, 0.5, 0.7)
@@ -54,11 +57,15 @@ def flicker(
     tokens: list[float] = []
     lone = boxes = looked = 0
     moved: list[float] = []
+    seconds: list[float] = []
     for path, step in clips:
         kept, found = [], []
-        steady(predictor, share)
-        for image in frames(path, step, options.frames):
-            outputs = predictor.run([image], options.budget)
+        steadying = Steadying(share) if share else None
+        for index, image in enumerate(frames(path, step, options.frames)):
+            begun = time.perf_counter()
+            ranking = steadying.of([Frame(path.name, index, 0.0)]) if steadying else None
+            outputs = predictor.run([image], options.budget, ranking=ranking)
+            seconds.append(time.perf_counter() - begun)
             indices, valid = outputs.plan.kept(0)
             kept.append(set(indices[0][valid[0]].tolist()))
             found.append(predictor.decode(outputs, [image], threshold=options.threshold)[0])
@@ -79,21 +86,8 @@ def flicker(
         "boxes_alone": lone,
         "boxes_flicker": round(lone / max(boxes, 1), 4),
         "moved": round(float(np.mean(moved)), 4) if moved else 0.0,
+        "milliseconds": round(1e3 * float(np.median(seconds)), 1),
     }
-
-
-def steady(predictor: Predictor, share: float) -> None:
-    """Have its policy rank tokens by the scores of this frame, and for `share` of them by those before."""
-    encoder: Any = predictor.model.encoder  # type: ignore[union-attr]
-    before: list[Any] = []
-
-    def select(self: Any, scores: Any, geometry: Any, budget: Any) -> Any:
-        if before and before[0].shape == scores.shape:
-            scores = (1 - share) * scores + share * before[0]
-        before[:] = [scores]
-        return type(self).select(self, scores, geometry, budget)
-
-    encoder.select = types.MethodType(select, encoder)
 
 
 def frames(path: Path, step: int, count: int) -> Iterator[Image.Image]:

@@ -91,6 +91,7 @@ class FocusDetr:
         deadline: float | str | None = None,
         track: bool = False,
         detect_every: int = 1,
+        steady: float = 0.0,
         keep_images: bool = False,
         **options: Any,
     ) -> list[Detections]:
@@ -114,6 +115,7 @@ class FocusDetr:
                 model was trained for.
             track: number the objects of videos, the same from frame to frame (`detections.track_ids`).
             detect_every: frames of a tracked video from one that is detected to the next.
+            steady: share of a token's rank that the scores of a video's frames before have.
             keep_images: keep each image with its detections, for drawing.
             options: of sources: `every` n-th frame of videos, or `fps` of them, and what one image may cost,
                 `timeout`, `max_megabytes`, `max_pixels`, `private_redirects`.
@@ -134,6 +136,7 @@ class FocusDetr:
             deadline=deadline,
             track=track,
             detect_every=detect_every,
+            steady=steady,
             keep_images=keep_images,
             **options,
         )

@@ -541,6 +541,8 @@ def test_videos_are_tracked_and_counted(moving_spot, every):
 @pytest.mark.parametrize(
     ("options", "problem"),
     [
+        (["--steady", "1"], "steady=1.0: must be a share above 0 and below 1"),
+        (["--steady", "0.5", "--resume", "--output", "out"], "--resume: the scores of the interrupted run"),
         (["--count-line", "1,2,3,4"], "--count-line: counts what is tracked; add --track"),
         (["--count-zone", "1,2,3,4,5,6"], "--count-zone: counts what is tracked"),
         (["--track", "--count-line", "1,2,3"], "--count-line '1,2,3': must be x,y in pixels of 2 points"),

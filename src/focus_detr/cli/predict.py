@@ -43,7 +43,7 @@ from focus_detr.zoo.resolve import resolve_model
 
 _CHOICES = frozenset(
     "model threshold classes budget tile overlap deadline format scores images heatmap every fps "
-    "track detect_every max_megapixels deploy".split()
+    "track detect_every steady max_megapixels deploy".split()
 )
 """What a run that goes on must have asked for alike."""
 
@@ -114,6 +114,13 @@ def predict(
             metavar="N", min=1, help="With --track, detect every N-th frame; between, boxes move as they did."
         ),
     ] = 1,
+    steady: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            help="Of videos and streams, the share of a token's rank that the frames before have, 0 to 1.",
+        ),
+    ] = 0.0,
     count_line: CountLineOption = None,
     count_zone: CountZoneOption = None,
     max_megapixels: Annotated[
@@ -159,7 +166,7 @@ def predict(
     if heatmap and tile is not None:
         raise FocusDetrError("--heatmap: shows one look at the whole picture; leave out --tile")
     _check_tile(tile, overlap)
-    _check_tracking(track, detect_every, resume)
+    _check_tracking(track, detect_every, steady, resume)
     counting = Counting(count_line or [], count_zone or [], track)
     if output is not None:
         output = writable_folder(output, "--output")
@@ -195,6 +202,7 @@ def predict(
         deadline=deadline,
         track=track,
         detect_every=detect_every,
+        steady=steady,
         progress=not quiet,
         keep_images=output is not None and (images or heatmap or not WITH_IMAGES.isdisjoint(formats)),
         known=None if journal is None else journal.known,
@@ -233,11 +241,16 @@ def predict(
         raise typer.Exit(1)
 
 
-def _check_tracking(track: bool, detect_every: int, resume: bool) -> None:
+def _check_tracking(track: bool, detect_every: int, steady: float, resume: bool) -> None:
     if detect_every != 1 and not track:
         raise FocusDetrError("--detect-every: is of tracking; add --track, or take --every")
     if track and resume:
         raise FocusDetrError("--resume: tracks of the interrupted run are gone; leave it out to begin anew")
+    if steady and resume:
+        raise FocusDetrError(
+            "--resume: the scores of the interrupted run, which --steady goes by, are gone; leave it out to "
+            "begin anew"
+        )
 
 
 def _check_tile(tile: str | None, overlap: float | None) -> None:

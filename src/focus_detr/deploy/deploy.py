@@ -21,6 +21,7 @@ from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.models.attention import DeformableAttention, FeedForward, Samples
 from focus_detr.models.detector import FocusDetrOutput, refuse_arguments
 from focus_detr.models.inputs import check_images
+from focus_detr.models.policies.base import Ranking
 from focus_detr.ops import multi_scale_deformable_attention_of_projections, takes_projections
 from focus_detr.structures.auto_budget import BudgetLike
 from focus_detr.structures.budget import AUTO
@@ -118,6 +119,7 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         *,
         budget: BudgetLike = None,
         with_samples: bool = False,
+        ranking: Ranking | None = None,
         **others: Any,
     ) -> FocusDetrOutput:
         """Detect in images (B,3,H,W) of any floating type; `pixel_mask` (B,H,W), 1 where a pixel is image."""
@@ -130,8 +132,10 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         # many budgets worth the minutes that a graph of its own takes.
         whole = pixel_mask is None or (self._compiled is not None and bool(pixel_mask.all()))
         own = budget is None and self.config.budget == self._compiled_budget
-        if self._compiled is None or not whole or not own or with_samples:
-            return super().forward(pixel_values, pixel_mask, budget=budget, with_samples=with_samples)
+        if self._compiled is None or not whole or not own or with_samples or ranking is not None:
+            return super().forward(
+                pixel_values, pixel_mask, budget=budget, with_samples=with_samples, ranking=ranking
+            )
         if not self._cuda_graphs:
             return self._compiled(pixel_values)
         torch.compiler.cudagraph_mark_step_begin()

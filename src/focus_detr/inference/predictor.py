@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from inspect import signature
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from focus_detr.inference.results import BadImage, Detections
 from focus_detr.inference.sources.files import Sources, expected_images, images_of, source_entries
 from focus_detr.inference.sources.named import NamedImage
 from focus_detr.inference.sources.options import SourceOptions
+from focus_detr.inference.steadying import Steadying
 from focus_detr.inference.tiled import detect_in_tiles
 from focus_detr.inference.tiles import Tiling
 from focus_detr.inference.tracking.tracking import Place, Tracking
@@ -32,6 +33,9 @@ from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
 from focus_detr.structures.budget import AUTO, SMALLEST, Budget
 from focus_detr.structures.classes import Classes, reported_classes
 from focus_detr.structures.instances import Instances
+
+if TYPE_CHECKING:
+    from focus_detr.models.policies.base import Ranking
 
 DEFAULT_THRESHOLD = 0.5
 DEFAULT_MAX_DETECTIONS = 300
@@ -163,6 +167,7 @@ class Predictor:
         deadline: float | str | None = None,
         track: bool = False,
         detect_every: int = 1,
+        steady: float = 0.0,
         progress: bool = False,
         keep_images: bool = False,
         known: Callable[[str], Detections | BadImage | None] | None = None,
@@ -193,6 +198,8 @@ class Predictor:
                 `focus_detr.inference.tracking.Tracking`).
             detect_every: frames of a video that is tracked from one that is detected to the next; between
                 them, boxes move as their tracks did.
+            steady: of videos, the share, 0..1, of a token's rank that the scores of the frames before have;
+                for models that choose tokens by foreground scores (see `focus_detr.inference.steadying`).
             progress: show a progress bar.
             keep_images: keep each image with its detections, for drawing.
             known: gives the result of an image, by its name, where an earlier run found it, and None of one
@@ -217,6 +224,7 @@ class Predictor:
             raise FocusDetrError("deadline: is for pictures looked at whole; leave it out, or tile")
         if detect_every != 1 and not track:
             raise FocusDetrError(f"detect_every={detect_every!r}: is of tracking; give track=True, too")
+        steadying = self._steadying(steady, tiling)
         tracking = Tracking(threshold, self.class_names, classes, detect_every) if track else None
         entries: Any = source_entries(sources, source_options)
         total = None
@@ -228,7 +236,7 @@ class Predictor:
         wanted = {"threshold": threshold, "classes": classes, "budget": keeper or budget}
         if tracking is not None:
             wanted["threshold"] = tracking.detection_threshold
-        return self._predict(images, known, wanted, batch_size, tiling, tracking, bar, keep_images)
+        return self._predict(images, known, wanted, batch_size, tiling, tracking, steadying, bar, keep_images)
 
     def _predict(
         self,
@@ -238,6 +246,7 @@ class Predictor:
         batch_size: int,
         tiling: Tiling | None,
         tracking: Tracking | None,
+        steadying: Steadying | None,
         bar_options: Mapping[str, Any],
         keep_images: bool,
     ) -> Iterator[Detections | BadImage]:
@@ -253,7 +262,7 @@ class Predictor:
                 loaded = [each for each in group if isinstance(each, Loaded)]
                 places = [Place() if tracking is None else tracking.place(each.item.frame) for each in loaded]
                 detected = [each for each, place in zip(loaded, places, strict=True) if place.detected]
-                found = iter(self._detected(detected, tiling, batch_size, not bar.disable, wanted))
+                found = iter(self._detected(detected, tiling, batch_size, steadying, not bar.disable, wanted))
                 at = iter(places)
                 for each in group:
                     bar.update()
@@ -273,6 +282,7 @@ class Predictor:
         loaded: Sequence[Loaded],
         tiling: Tiling | None,
         batch_size: int,
+        steadying: Steadying | None,
         progress: bool,
         wanted: Mapping[str, Any],
     ) -> Iterator[Detections]:
@@ -285,12 +295,26 @@ class Predictor:
             return
         for begin in range(0, len(loaded), batch_size):
             batch = loaded[begin : begin + batch_size]
+            frames = [each.item.frame for each in batch]
             yield from self.detect(
                 [each.image.image for each in batch],
                 paths=[each.item.name for each in batch],
                 sizes=[(each.image.size[1], each.image.size[0]) for each in batch],
+                ranking=None if steadying is None else steadying.of(frames),
                 **wanted,
             )
+
+    def _steadying(self, share: float, tiling: Tiling | None) -> Steadying | None:
+        if share == 0 and not isinstance(share, bool):
+            return None
+        steadying = Steadying(share)
+        if tiling is not None:
+            raise FocusDetrError("steady: is of pictures looked at whole; leave it out, or tile")
+        check = getattr(getattr(self.model, "encoder", None), "check_ranking", None)
+        if check is None:
+            raise FocusDetrError("steady: needs a model of ours, in PyTorch; leave it out")
+        check("steady")
+        return steadying
 
     def _undetected(self, loaded: Loaded, classes: Classes | None) -> Detections:
         """The result, still empty, of an image that nobody looks at."""
@@ -307,12 +331,13 @@ class Predictor:
         paths: Sequence[str] | None = None,
         budget: BudgetLike | DeadlineKeeper = None,
         sizes: Sequence[tuple[int, int]] | None = None,
+        ranking: Ranking | None = None,
     ) -> list[Detections]:
         """The objects of RGB images that go through the model as one batch; see `decode`."""
         if not images:
             return []
         if not isinstance(budget, DeadlineKeeper):
-            outputs = self.run(images, budget)
+            outputs = self.run(images, budget, ranking=ranking)
             return self.decode(
                 outputs, images, threshold=threshold, classes=classes, paths=paths, sizes=sizes
             )
@@ -326,7 +351,7 @@ class Predictor:
         keeper.costs.of(size)  # where it is new, what it takes is measured now, which is not of this picture
         begun = clock()
         chosen = keeper.choose(size, spent)
-        outputs = self.run_prepared(pixel_values, pixel_mask, budget=chosen)
+        outputs = self.run_prepared(pixel_values, pixel_mask, budget=chosen, ranking=ranking)
         found = self.decode(outputs, images, threshold=threshold, classes=classes, paths=paths, sizes=sizes)
         taken = clock() - begun
         keeper.learn(size, chosen, taken)
@@ -371,10 +396,13 @@ class Predictor:
         images: Sequence[Image.Image],
         budget: BudgetLike = None,
         with_samples: bool = False,
+        ranking: Ranking | None = None,
     ) -> Any:
         """The model's own output for a batch: `logits`, `pred_boxes`; of our models, the token plan too, and
-        where the decoder looked (`with_samples`)."""
-        return self.run_prepared(*self.prepare(images), budget=budget, with_samples=with_samples)
+        where the decoder looked (`with_samples`). ``ranking`` is the model's own argument."""
+        return self.run_prepared(
+            *self.prepare(images), budget=budget, with_samples=with_samples, ranking=ranking
+        )
 
     def prepare(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
         """A batch as `run_prepared` takes it: pixel_values (B,3,H,W), pixel_mask (B,H,W)."""
@@ -389,6 +417,7 @@ class Predictor:
         *,
         budget: BudgetLike = None,
         with_samples: bool = False,
+        ranking: Ranking | None = None,
     ) -> Any:
         """As `run`, for images that are prepared already, in another thread for one."""
         accepted = self.accept_budget(budget)
@@ -399,6 +428,8 @@ class Predictor:
                 pixel_values = pixel_values.to(self.device, self.dtype)
                 if with_samples:
                     said["with_samples"] = True
+                if ranking is not None:
+                    said["ranking"] = ranking
                 return self.model(pixel_values=pixel_values, pixel_mask=pixel_mask.to(self.device), **said)
             return RawOutput(*cast(Any, self.model).infer(pixel_values, pixel_mask, **said))
 

@@ -25,6 +25,7 @@ from focus_detr.models.inputs import check_images
 from focus_detr.models.levels import levels_of_canvas, levels_of_each_size, on_canvas
 from focus_detr.models.neck import Neck
 from focus_detr.models.policies import POLICIES
+from focus_detr.models.policies.base import Ranking
 from focus_detr.models.position import token_positions
 from focus_detr.models.precision import full_precision_parts, without_autocast
 from focus_detr.models.proposals import Proposals
@@ -144,6 +145,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         budget: BudgetLike | LayerCounts = None,
         further: Sequence[BudgetLike] = (),
         with_samples: bool = False,
+        ranking: Ranking | None = None,
         **others: Any,
     ) -> FocusDetrOutput:
         """Detect, and with labels also compute the losses.
@@ -163,6 +165,8 @@ class FocusDetrForObjectDetection(PreTrainedModel):
                 whose scores they share. In evaluation each is what a call with its budget would be.
             with_samples: say where the decoder looked, too, where its attention samples places, and which
                 tokens were fine-grained.
+            ranking: foreground logits (B,N) and geometry to what tokens are chosen by in their place, as in a
+                video by those of the frames before, too; of the first pass.
 
         Raises:
             FocusDetrError: an argument is none of these, there is no image in them, or the token policy does
@@ -171,11 +175,15 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         refuse_arguments(others)
         check_images(pixel_values, pixel_mask)
         accepted = self.encoder.accept(budget)
+        if ranking is not None:
+            self.encoder.check_ranking("ranking")
         also = [self.encoder.accept(each) for each in further]
         levels, geometry = self.extract_levels(pixel_values, pixel_mask)  # (B,C,H_l,W_l), fine to coarse
         content = flatten_levels(levels)  # (B,N,C)
         tokens = Tokens(content, self.encode_positions(geometry, content), geometry)
-        output, decoded = self._detect(tokens, accepted, labels, denoising, with_samples=with_samples)
+        output, decoded = self._detect(
+            tokens, accepted, labels, denoising, with_samples=with_samples, ranking=ranking
+        )
         if also:
             shared = decoded if self.training else None
             output.further = [self._detect(tokens, each, labels, denoising, shared)[0] for each in also]
@@ -189,6 +197,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         denoising: DenoisingQueries | None,
         first: DecoderOutput | None = None,
         with_samples: bool = False,
+        ranking: Ranking | None = None,
     ) -> tuple[FocusDetrOutput, DecoderOutput]:
         # All that depends on the budget; ``first`` is what a pass before it made of the same tokens.
         geometry = tokens.geometry
@@ -200,7 +209,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             start = {"start": first.queries} if self.host.takes_start else {}
 
         # Which tokens are worked on is decided once; the encoder executes the plan, whatever made it.
-        plan = self.encoder.plan_for(tokens, budget)
+        plan = self.encoder.plan_for(tokens, budget, ranking)
         memory = self.encoder(tokens, plan)  # (B,N,C)
 
         decoded = self.host(
@@ -307,7 +316,9 @@ class FocusDetrForObjectDetection(PreTrainedModel):
                 init.normal_(self.level_embedding)
 
 
-_ARGUMENTS = ("pixel_values", "pixel_mask", "labels", "denoising", "budget", "further", "with_samples")
+_ARGUMENTS = (
+    "pixel_values", "pixel_mask", "labels", "denoising", "budget", "further", "with_samples", "ranking",
+)  # fmt: skip
 # Of transformers' trainers and pipelines; with these values they ask for what is done anyhow.
 _CUSTOMARY = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}
 

@@ -5,7 +5,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from torch import Tensor
 
@@ -23,6 +24,10 @@ from focus_detr.structures.tokens import Tokens
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
+
+
+Ranking: TypeAlias = Callable[[Tensor, Geometry], Tensor]
+"""Foreground logits (B,N) to what tokens are ranked by, (B,N)."""
 
 
 class TokenPolicy(ProposalUser):
@@ -99,7 +104,7 @@ class TokenPolicy(ProposalUser):
 
     def _rule(self, budget: str | AutoBudget) -> AutoBudget:
         c = self.config
-        if type(self).select is TokenPolicy.select:
+        if not self.selects:
             raise FocusDetrError(
                 f"budget={AUTO!r}: token_policy={c.token_policy!r} has no `select`; use a number"
             )
@@ -117,6 +122,20 @@ class TokenPolicy(ProposalUser):
             )
         return AutoBudget.of(c.auto_budget)
 
+    @property
+    def selects(self) -> bool:
+        """Whether tokens are chosen by foreground scores, by `select`."""
+        return type(self).select is not TokenPolicy.select
+
+    def check_ranking(self, name: str) -> None:
+        """Raise FocusDetrError, about the option ``name``, where there is nothing to be ranked otherwise."""
+        if not self.selects:
+            able = [each for each in POLICIES.names() if POLICIES[each].select is not TokenPolicy.select]
+            raise FocusDetrError(
+                f"{name}: token_policy={self.config.token_policy!r} chooses no tokens by foreground scores; "
+                f"leave it out, or use a policy that does: {', '.join(able)}"
+            )
+
     def score(self, tokens: Tokens) -> Tensor:
         """Foreground logits (B,N), of policies that choose tokens by them, whatever the budget."""
         raise NotImplementedError
@@ -129,15 +148,30 @@ class TokenPolicy(ProposalUser):
         """The keep ratio and cascade that a `nested` policy is configured for."""
         raise NotImplementedError
 
-    def plan_for(self, tokens: Tokens, budget: Budget | AutoBudget | LayerCounts | None) -> TokenPlan | None:
-        """The plan at what `accept` gave: of one budget, or of that which each image's scores call for."""
+    def plan_for(
+        self,
+        tokens: Tokens,
+        budget: Budget | AutoBudget | LayerCounts | None,
+        ranking: Ranking | None = None,
+    ) -> TokenPlan | None:
+        """The plan at what `accept` gave: of one budget, or of that which each image's scores call for.
+
+        ``ranking`` says what tokens are chosen by in place of their scores, which the plan has all the same.
+        """
         if isinstance(budget, LayerCounts):
             scores = self.score(tokens)
             return TokenPlan(scores, descending(scores.detach(), budget.counts[0]), budget.counts, None)
-        if not isinstance(budget, AutoBudget):
+        if ranking is None and not isinstance(budget, AutoBudget):
             return self.plan(tokens, budget)
-        rule, scores, geometry = budget, self.score(tokens), tokens.geometry
-        return rule.choose(lambda budget: self.select(scores, geometry, budget), scores, geometry.valid)
+        scores, geometry = self.score(tokens), tokens.geometry
+        ranked = scores if ranking is None else ranking(scores, geometry)
+
+        def plan_at(budget: Budget | None) -> TokenPlan:
+            return dataclasses.replace(self.select(ranked, geometry, budget), scores=scores)
+
+        if not isinstance(budget, AutoBudget):
+            return plan_at(budget)
+        return budget.choose(plan_at, scores, geometry.valid)
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan | None:
         """Which of the tokens each layer works on; None for all of them.
