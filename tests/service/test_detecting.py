@@ -65,6 +65,32 @@ def test_a_budget_says_how_much_is_kept():
     assert model["budget"]["accepted"] and model["budget"]["smallest"] == 0.05
 
 
+def test_a_model_with_a_rule_chooses_a_budget_for_each_picture():
+    rule = {"share": 0.9, "background": 0.1, "buckets": [0.1, 0.3, 0.6, 1.0]}
+    predictor = small_predictor(auto_budget=rule)
+    pictures = [NOISE, Image.new("RGB", (130, 100), "white")]
+    chosen = [each.budget for each in predictor.predict(pictures, budget="auto")]
+    with service({"small": predictor, "without": small_predictor()}) as client:
+        first, second = client.get("/v1/models").json()["models"]
+        answers = [send(client, file_of(each), "/v1/detect?budget=auto").json() for each in pictures]
+        refused = send(client, file_of(NOISE), "/v1/detect?budget=auto&model=without")
+        predictor.set_budget("auto")
+        own = send(client, file_of(NOISE)).json()
+    assert first["budget"]["auto"] and not second["budget"]["auto"]
+    assert [each["budget"] for each in answers] == chosen and own["budget"] == chosen[0]
+    assert all(each["kept"] == pytest.approx(each["budget"], abs=0.03) for each in answers)
+    assert refused.status_code == 422 and refused.json()["error"]["code"] == "no_budget"
+    assert "give a number" in refused.json()["error"]["message"]
+
+
+def test_a_model_that_is_set_to_choose_says_so():
+    rule = {"share": 0.9, "background": 0.1, "buckets": [0.1, 0.3, 1.0]}
+    with service({"small": small_predictor(auto_budget=rule, budget="auto")}) as client:
+        (model,) = client.get("/v1/models").json()["models"]
+        answer = send(client, file_of(NOISE)).json()
+    assert model["budget"]["default"] == "auto" and answer["budget"] in rule["buckets"]
+
+
 def test_where_says_what_the_queries_looked_at():
     predictor = small_predictor()
     outputs = predictor.run([NOISE], with_samples=True)
@@ -128,6 +154,8 @@ def test_pictures_of_one_request_are_answered_in_order_and_a_bad_one_alone_fails
         ("classes=,", "unknown_class"),
         ("budget=0.5", "no_budget"),
         ("budget=0.01", "invalid_parameter"),
+        ("budget=many", "invalid_parameter"),
+        ("budget=auto", "no_budget"),
         ("heatmap=true", "no_heatmap"),
         ("heatmap=maybe", "invalid_parameter"),
     ],

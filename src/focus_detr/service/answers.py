@@ -24,14 +24,14 @@ class Wanted:
     Attributes:
         threshold: None for the model's own.
         classes: names; None for all.
-        budget: None for the model's own.
+        budget: a share, or "auto"; None for the model's own.
         heatmap: whether a picture of the foreground score is wanted.
         where: whether the places that the decoder looked at are.
     """
 
     threshold: float | None = None
     classes: tuple[str, ...] | None = None
-    budget: float | None = None
+    budget: float | str | None = None
     heatmap: bool = False
     where: bool = False
 

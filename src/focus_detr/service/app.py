@@ -99,7 +99,7 @@ def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     told = []
     for each in error.errors()[:5]:
-        place = ".".join(str(part) for part in each["loc"][1:])[:60]
+        place = str(each["loc"][1])[:60] if len(each["loc"]) > 1 else ""  # deeper down are our own types
         what = "not known" if each["type"] == "extra_forbidden" else each["msg"]
         told.append(f"{place}: {what}" if place else what)
     return _told(request, of_status(422, "; ".join(told)))

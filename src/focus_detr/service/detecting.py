@@ -40,11 +40,12 @@ async def detect(request: Request, state: ServiceState, content: bytes, asked: P
     noted = request.scope["state"].setdefault("noted", {"model": model.name, "objects": 0})
     noted["objects"] += len(found.detections)
     noted["batch"] = found.batch
+    budget = model.configured_budget if asked.budget is None else asked.budget
     times = {"decode": prepared.seconds, "wait": found.waited, "model": found.took, "total": total}
     return {
         "model": model.name,
         "image": described.pop("image"),
-        "budget": model.configured_budget if asked.budget is None else asked.budget,
+        "budget": budget if found.detections.budget is None else found.detections.budget,
         "kept": described.pop("kept"),
         "milliseconds": {name: round(1000 * value, 2) for name, value in times.items()},
         **described,

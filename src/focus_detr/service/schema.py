@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from focus_detr.service.answers import Wanted
 from focus_detr.service.errors import ServiceError
 from focus_detr.service.served import ServedModel
-from focus_detr.structures.budget import SMALLEST
+from focus_detr.structures.budget import AUTO, SMALLEST
 
 _ID = "5f2c0f6e0b1d4c57a6f1b7a3c7f2d9aa"
 
@@ -29,12 +29,10 @@ class Parameters(BaseModel):
         str | None, Field(max_length=10_000, description="Only these classes, by name: a,b,c.")
     ] = None
     budget: Annotated[
-        float | None,
+        Annotated[float, Field(ge=SMALLEST, le=1)] | Literal["auto"] | None,
         Field(
-            ge=SMALLEST,
-            le=1,
             description="Mean share of tokens that an encoder layer works on: less is faster. Models that "
-            "select tokens take one.",
+            "select tokens take one; those with a rule for it choose one for each picture by `auto`.",
         ),
     ] = None
     heatmap: Annotated[
@@ -65,6 +63,10 @@ class Parameters(BaseModel):
         if self.budget is not None and not model.takes_budget:
             raise ServiceError(
                 422, "no_budget", f"{model.name} takes no budget: it works on what it was made for"
+            )
+        if self.budget == AUTO and not model.chooses_budget:
+            raise ServiceError(
+                422, "no_budget", f"{model.name} has no rule to choose a budget by; give a number"
             )
         if self.heatmap and not model.has_scores:
             raise ServiceError(422, "no_heatmap", f"{model.name} scores no tokens, which a heat map shows")
@@ -102,7 +104,9 @@ class Answer(BaseModel):
 
     model: str
     image: Size
-    budget: float | None
+    budget: Annotated[
+        float | None, Field(description="That asked for, or chosen; null where the model's own shares hold.")
+    ]
     kept: Annotated[float | None, Field(description="Mean share of tokens that encoder layers worked on.")]
     milliseconds: Milliseconds
     detections: list[Detection]
@@ -157,7 +161,8 @@ class Address(BaseModel):
 
 class BudgetOf(BaseModel):
     accepted: bool
-    default: float | None
+    auto: Annotated[bool, Field(description="Whether the model can choose one for each picture.")]
+    default: float | Literal["auto"] | None
     smallest: float
 
 

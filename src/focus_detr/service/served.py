@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from PIL import Image
 
+from focus_detr.errors import FocusDetrError
 from focus_detr.inference import Predictor
 from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.service.answers import mean_share_kept
 from focus_detr.service.settings import ServiceSettings
-from focus_detr.structures.budget import SMALLEST
+from focus_detr.structures.budget import AUTO, SMALLEST
 from focus_detr.zoo.resolve import resolve_model
 
 
@@ -24,6 +25,7 @@ class ServedModel:
     """A loaded model and what it can do, found out by asking it once.
 
     Attributes:
+        chooses_budget: whether it has a rule to choose one by for each picture.
         default_budget: what it works with where a request says none; None where it takes none.
         has_scores: whether it scores tokens, which a heat map shows.
         tells_places: whether its decoder samples places, and says which.
@@ -32,14 +34,15 @@ class ServedModel:
     name: str
     predictor: Predictor
     takes_budget: bool
-    default_budget: float | None
+    chooses_budget: bool
+    default_budget: float | str | None
     has_scores: bool
     tells_places: bool
     size_megabytes: float
     parameters: int | None
 
     @property
-    def configured_budget(self) -> float | None:
+    def configured_budget(self) -> float | str | None:
         """The budget of a model that was given one; None where its own shares hold."""
         return getattr(getattr(self.predictor.model, "config", None), "budget", None)
 
@@ -63,6 +66,7 @@ class ServedModel:
             name,
             predictor,
             takes_budget,
+            takes_budget and _chooses(predictor),
             default if takes_budget else None,
             plan is not None and plan.scores is not None,
             bool(getattr(outputs, "samples", None)),
@@ -79,6 +83,7 @@ class ServedModel:
             "threshold": self.predictor.threshold,
             "budget": {
                 "accepted": self.takes_budget,
+                "auto": self.chooses_budget,
                 "default": self.default_budget,
                 "smallest": SMALLEST,
             },
@@ -109,6 +114,14 @@ def load_served(settings: ServiceSettings) -> dict[str, ServedModel]:
 def served_of(predictors: Mapping[str, Predictor]) -> dict[str, ServedModel]:
     """Models that are loaded already."""
     return {name: ServedModel.of(name, predictor) for name, predictor in predictors.items()}
+
+
+def _chooses(predictor: Predictor) -> bool:
+    try:
+        predictor.accept_budget(AUTO)
+    except FocusDetrError:
+        return False
+    return True
 
 
 def _size(place: Path | None, model: Any) -> float:

@@ -152,6 +152,36 @@ def test_the_budget_asks_again_once_it_rests_and_the_last_answer_wins(
     assert "budget" not in service.asked[-1]
 
 
+def test_a_model_with_a_rule_chooses_its_budget_where_it_is_told_to(browser: Any) -> None:
+    with fake_service() as service, browser.new_context() as context:
+        budget = {"accepted": True, "auto": True, "default": None, "smallest": 0.05}
+        service.models = [model("cells", default=True, budget=budget), model("dots")]
+        tab = context.new_page()
+        tab.goto(service.address)
+        choose(tab)
+        expect_boxes(tab, 5)
+        tab.click(".pane-budget .auto")
+        expect_boxes(tab, 3)
+        assert service.asked[-1]["budget"] == "auto"
+        assert tab.inner_text(".pane-budget output") == "15 %"
+        assert tab.input_value(".pane-budget input") == "0.15"
+        assert tab.get_attribute(".pane-budget .auto", "aria-pressed") == "true"
+        name, content = saved(tab, "json")
+        assert json.loads(content)["budget"] == 0.15
+        slide(tab, ".pane-budget input", 0.5)
+        expect_boxes(tab, 5)
+        assert service.asked[-1]["budget"] == "0.5"
+        assert tab.get_attribute(".pane-budget .auto", "aria-pressed") == "false"
+        tab.click(".pane-budget .auto")
+        expect_boxes(tab, 3)
+        tab.click(".pane-budget .auto")  # once more: no longer
+        expect_boxes(tab, 5)
+        assert "budget" not in service.asked[-1]
+        tab.select_option(".pane-model select", "dots")
+        expect_boxes(tab, 5)
+        assert tab.locator(".pane-budget .auto").is_hidden()
+
+
 def test_where_only_some_budgets_can_be_had_the_slider_walks_through_them(browser: Any) -> None:
     with fake_service() as service, browser.new_context() as context:
         budget = {"accepted": True, "default": None, "smallest": 0.1, "choices": [0.1, 0.6, 1]}

@@ -83,7 +83,8 @@ function compare() {
   const { model, budget, answer } = panes[0];
   const other = models[(models.indexOf(model) + 1) % models.length];
   const { accepted, smallest = 0.05, choices } = model.budget;
-  const half = Math.max(smallest, round((budget ?? answer?.kept ?? 1) / 2));
+  const now = typeof budget === "number" ? budget : (answer?.kept ?? 1);
+  const half = Math.max(smallest, round(now / 2));
   const less = accepted ? (choices ? nearest(choices, half) : half) : null;
   const pane = addPane({ model: other, budget: other === model ? less : null });
   pane.heat = at("heat").checked;

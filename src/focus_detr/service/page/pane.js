@@ -11,6 +11,7 @@ import { duration, percent } from "./words.js";
 const LOWEST = 0.05; // what the engine is asked for, so that the threshold acts here at once
 const PAUSE = 250; // milliseconds that a slider rests before it counts
 const TRIES = 5;
+const AUTO = "auto"; // a budget that the model chooses for each picture
 
 export class Pane extends EventTarget {
   /** events: "answer", "look" (detail: detection or null), "action" (detail: what a notice's button says). */
@@ -20,6 +21,7 @@ export class Pane extends EventTarget {
     this.line = line;
     this.model = model ?? models.find((each) => each.default) ?? models[0];
     this.budget = budget;
+    this.chosen = null; // by the model, where the budget is "auto"
     this.picture = null;
     this.answer = null;
     this.heat = false;
@@ -27,7 +29,8 @@ export class Pane extends EventTarget {
     const part = (selector) => this.element.querySelector(selector);
     this.parts = {
       letter: part(".pane-letter"), model: part("select"), modelLabel: part(".pane-model"),
-      budgetRow: part(".pane-budget"), budget: part("input"), budgetSaid: part("output"), reset: part(".link"),
+      budgetRow: part(".pane-budget"), budget: part("input"), budgetSaid: part("output"),
+      auto: part(".auto"), reset: part(".reset"),
       frame: part(".picture"), photo: part(".photo"), heat: part(".heat"), looked: part(".looked"), busy: part(".busy"),
       meter: part(".meter span"),
     };
@@ -44,7 +47,7 @@ export class Pane extends EventTarget {
   }
 
   show(picture) {
-    this.answer = null;
+    this.answer = this.chosen = null;
     this.#setPicture(picture);
     this.boxes.show([], picture);
     this.parts.heat.hidden = true;
@@ -174,6 +177,7 @@ export class Pane extends EventTarget {
 
   async #take(answer) {
     this.answer = scaled(answer, this.picture);
+    this.chosen = answer.budget;
     this.looking = null;
     this.parts.looked.width = 0;
     this.boxes.show(this.answer.detections, this.picture);
@@ -200,22 +204,27 @@ export class Pane extends EventTarget {
   }
 
   #sayBudget() {
-    const { accepted, default: own, smallest = 0.05, choices } = this.model.budget;
-    const { budgetRow, budget, budgetSaid, reset } = this.parts;
+    const { accepted, auto: chooses = false, default: own, smallest = 0.05, choices } = this.model.budget;
+    const { budgetRow, budget, budgetSaid, auto, reset } = this.parts;
     budgetRow.hidden = !accepted;
-    const value = this.budget ?? own ?? this.answer?.kept ?? 1;
+    auto.hidden = !chooses;
+    auto.setAttribute("aria-pressed", String(this.budget === AUTO));
+    const asked = this.budget ?? own;
+    const value = asked === AUTO ? (this.chosen ?? 1) : (asked ?? this.answer?.kept ?? 1);
     // Of an exported model the slider walks through those that there are.
     const scale = choices ? { min: 0, max: choices.length - 1, step: 1 } : { min: smallest, max: 1, step: 0.05 };
     Object.assign(budget, scale);
     budget.value = choices ? choices.indexOf(nearest(choices, value)) : value;
-    const said = this.budget === null ? "model’s own" : percent(this.budget);
+    const share = this.budget === AUTO ? this.chosen : this.budget;
+    const said = this.budget === null ? "model’s own" : share === null ? "…" : percent(share);
     budgetSaid.textContent = said;
     budget.setAttribute("aria-valuetext", said);
     reset.hidden = this.budget === null;
   }
 
+
   #wire() {
-    const { model, modelLabel, budget, reset, frame } = this.parts;
+    const { model, modelLabel, budget, auto, reset, frame } = this.parts;
     model.replaceChildren(...this.models.map((each) => new Option(each.name, each.name, false, each === this.model)));
     modelLabel.classList.toggle("single", this.models.length < 2);
     model.addEventListener("change", () => {
@@ -230,6 +239,7 @@ export class Pane extends EventTarget {
       const { choices } = this.model.budget;
       this.#setBudget(choices ? choices[Number(budget.value)] : Number(budget.value), PAUSE);
     });
+    auto.addEventListener("click", () => this.#setBudget(this.budget === AUTO ? null : AUTO, 0));
     reset.addEventListener("click", () => {
       this.#setBudget(null, 0);
       budget.focus();
@@ -240,6 +250,7 @@ export class Pane extends EventTarget {
 
   #setBudget(value, pause) {
     this.budget = value;
+    this.chosen = null;
     this.#sayBudget();
     clearTimeout(this.pause);
     this.pause = setTimeout(() => this.ask(), pause);
