@@ -234,20 +234,49 @@ def test_a_killed_service_loses_no_job_and_its_answers_are_those_of_one_that_liv
     assert second.end(signal.SIGTERM) == -signal.SIGTERM or second.process.returncode == 143
 
 
-@pytest.mark.slow
-def test_a_worker_that_is_killed_is_started_anew(tmp_path, tiny_model):
+def workers_of(service):
     import psutil
 
+    children = psutil.Process(service.process.pid).children()
+    return [each for each in children if "spawn_main" in " ".join(each.cmdline())]
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_killed_is_started_anew(tmp_path, tiny_model):
     service = Process(tiny_model, tmp_path / "jobs", "--workers", "1")
-    workers = [
-        each
-        for each in psutil.Process(service.process.pid).children()
-        if "spawn_main" in " ".join(each.cmdline())
-    ]
-    assert len(workers) == 1
-    workers[0].kill()
+    (worker,) = workers_of(service)
+    worker.kill()
     deadline = time.monotonic() + 120
     while service.post("/v1/detect", [file_of()])[0] != 200:
         assert time.monotonic() < deadline and service.process.poll() is None
         time.sleep(0.2)
+    assert service.end(signal.SIGTERM) == 0
+
+
+@pytest.mark.slow
+def test_figures_are_those_of_all_workers_whoever_is_asked(tmp_path, tiny_model):
+    service = Process(tiny_model, tmp_path / "jobs", "--workers", "2")
+    answered = 'focus_detr_requests_total{method="POST",path="/v1/detect",status="200"}'
+
+    def figures():
+        said = [line.rpartition(" ") for line in service.get("/metrics")[1].splitlines() if line[0] != "#"]
+        return {name: float(value) for name, _, value in said}
+
+    def wait_for(number):
+        deadline = time.monotonic() + 120
+        while figures().get("focus_detr_workers") != number:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+    wait_for(2)
+    assert [service.post("/v1/detect", [file_of()])[0] for _ in range(9)] == [200] * 9
+    assert [figures()[answered] for _ in range(9)] == [9] * 9  # one of the two, as it happens
+    assert figures()["focus_detr_in_flight"] == 0
+    limit = figures()["focus_detr_memory_limit_bytes"]
+    resident = figures()["process_resident_memory_bytes"]
+    assert resident > 1.5 * min(each.memory_info().rss for each in workers_of(service))
+    workers_of(service)[0].kill()
+    time.sleep(1)
+    wait_for(2)
+    assert figures()[answered] == 9 and figures()["focus_detr_memory_limit_bytes"] == limit
     assert service.end(signal.SIGTERM) == 0

@@ -148,6 +148,7 @@ class _Passage:
         if self._state.in_flight >= self._state.settings.max_queue:
             raise self._state.busy()
         self._state.in_flight += 1
+        self._state.metrics.look()
 
     async def _watched(self) -> None:
         """Run the application, and stop it when its client has gone: nobody would read the answer."""
@@ -224,6 +225,7 @@ class _Passage:
         route = self._scope.get("route")
         path = getattr(route, "path", None) or "other"
         status = self._status or 499
+        self._state.metrics.look()
         self._state.metrics.observe(self._scope["method"], path, status, seconds)
         noted = self._scope.get("state", {}).get("noted", {})
         logger.info(

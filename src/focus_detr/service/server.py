@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -35,14 +37,18 @@ class WorkerApp:
 
     Attributes:
         threads: of a model on a CPU; None for torch's own choice.
+        figures: folder in which several workers keep their figures, to be added up.
     """
 
     settings: ServiceSettings
     log_format: str = "json"
     threads: int | None = None
+    figures: str | None = None
 
     def __call__(self) -> FastAPI:
         start_log(self.log_format)
+        if self.figures is not None:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = self.figures  # read when prometheus_client is imported
         if self.threads is not None:
             import torch
 
@@ -97,13 +103,15 @@ def serve(app: WorkerApp, host: str, port: int, workers: int | None = None) -> N
     if app.settings.memory_megabytes is None:
         share = free_memory() / 2 / workers / _MEGABYTE
         app = replace(app, settings=replace(app.settings, memory_megabytes=share))
-    config = configure(
-        app.in_worker,
-        app.settings,
-        host,
-        port,
-        factory=True,
-        workers=workers,
-        timeout_worker_healthcheck=_SILENT,
-    )
-    Multiprocess(config, sockets=[config.bind_socket()]).run()
+    with tempfile.TemporaryDirectory(prefix="focus-detr-figures-") as folder:
+        app = replace(app, figures=folder)
+        config = configure(
+            app.in_worker,
+            app.settings,
+            host,
+            port,
+            factory=True,
+            workers=workers,
+            timeout_worker_healthcheck=_SILENT,
+        )
+        Multiprocess(config, sockets=[config.bind_socket()]).run()

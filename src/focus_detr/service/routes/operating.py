@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse, Response
 
+from focus_detr.service.detecting import in_reader
 from focus_detr.service.errors import ServiceError
 from focus_detr.service.metrics import CONTENT_TYPE
 from focus_detr.service.schema import problems
@@ -35,7 +36,8 @@ def router(state: ServiceState) -> APIRouter:
 
     @routes.get("/metrics", response_class=Response)
     async def metrics() -> Response:
-        """Figures in the text format of Prometheus."""
-        return Response(state.metrics.text(), media_type=CONTENT_TYPE, headers=_FRESH)
+        """Figures in the text format of Prometheus, of all workers together."""
+        text = await in_reader(state, state.metrics.text)
+        return Response(text, media_type=CONTENT_TYPE, headers=_FRESH)
 
     return routes
