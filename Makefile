@@ -10,7 +10,7 @@ OLDEST_TESTS := tests/test_package.py tests/test_hub.py tests/images/test_proces
 	tests/training/test_run.py tests/evaluation/test_coco.py $(EXPORT)::test_it_detects_what_the_model_detects \
 	$(EXPORT)::test_int8_keeps_its_tokens_and_finds_the_objects
 
-.PHONY: help demo test test-all test-oldest fuzz gpu gpu-dry-run lint types format docs site clean
+.PHONY: help demo test test-all test-oldest fuzz service-proof gpu gpu-dry-run lint types format docs site clean
 
 help:
 	@echo "make demo    detect everyday things and blood cells in the example pictures; writes outputs/demo"
@@ -18,6 +18,7 @@ help:
 	@echo "make test-oldest     run those that dependencies matter to, with the oldest versions declared"
 	@echo "make gpu     all that only a GPU can show    make gpu-dry-run   the same code, tiny, on a CPU"
 	@echo "make fuzz    break data sets at random and read them, MINUTES=30"
+	@echo "make service-proof   5,000 broken requests, then 10 minutes of load"
 	@echo "make lint    check style and formatting        make format   apply them"
 	@echo "make types   check types                       make docs     write docs/cli.md anew"
 	@echo "make site    build the site into outputs/site and check it; $(BIN)/zensical serve shows it as you write"
@@ -59,6 +60,11 @@ gpu-dry-run: .venv/.installed-dev
 
 fuzz: .venv/.installed-dev
 	$(BIN)/python scripts/fuzz.py --minutes $${MINUTES:-5}
+
+# What docs/service.md states of the service; on a machine that does nothing else, or its times are not worth much.
+service-proof: .venv/.installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz_service.py --requests 5000
+	$(BIN)/python benchmarks/service.py blood-cells examples/blood-cells --minutes 10 $(ARGS)
 
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .

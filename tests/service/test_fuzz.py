@@ -23,17 +23,18 @@ def test_broken_requests_are_refused_and_leave_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_what_the_description_promises_holds():
+def test_what_the_description_promises_holds(tmp_path):
     """schemathesis makes requests of the OpenAPI document, valid ones and others, and judges the answers."""
     tool = shutil.which("schemathesis", path=str(Path(sys.executable).parent))
     if tool is None:
         pytest.skip("schemathesis is not installed (extra dev)")
-    with live_service({"fake": fake_predictor()}) as live:
+    with live_service({"fake": fake_predictor()}, jobs=tmp_path / "jobs") as live:
         options = ["--checks", CHECKS, "--max-examples", "25", "--seed", "1"]
         done = subprocess.run(
             [tool, "run", f"{live.url}/openapi.json", *options],
             capture_output=True,
             text=True,
             timeout=600,
+            cwd=tmp_path,
         )
     assert done.returncode == 0, done.stdout[-8000:]
