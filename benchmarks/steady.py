@@ -1,7 +1,7 @@
 """Steady selection: whether the last frame's scores keep tokens and boxes of a video from flickering.
 
     python benchmarks/steady.py
-    python benchmarks/steady.py --model MODEL --video clip.mp4 --threshold 0.15
+    python benchmarks/steady.py --model everyday --video CLIP.mp4 CLIP.mp4
 
 A token is ranked by its foreground score of this frame and of those before, which count for `share` of it, as
 `focus-detr predict --steady` does.
@@ -39,7 +39,7 @@ NOISE = 6.0
 def run(options: argparse.Namespace) -> None:
     predictor = Predictor.from_pretrained(options.model, device="cpu")
     if options.video is not None:
-        scenes = {options.video.name: [(options.video, 0)]}
+        scenes = {path.stem: [(path, 0)] for path in options.video}
     else:
         scenes = {"still": [(path, 0) for path in EXAMPLES], "pan": [(path, 3) for path in EXAMPLES]}
     rows = []
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> None:
         for share in SHARES:
             rows.append({"scene": name, "budget": options.budget, "share": share})
             rows[-1] |= flicker(predictor, clips, share, options)
-    write("steady", rows, options.output)
+    write("steady" if options.video is None else "steady_clips", rows, options.output)
 
 
 def flicker(
@@ -107,7 +107,7 @@ def frames(path: Path, step: int, count: int) -> Iterator[Image.Image]:
 if __name__ == "__main__":
     arguments = parser(__doc__, threads=1)
     arguments.add_argument("--model", default="blood-cells")
-    arguments.add_argument("--video", type=Path)
+    arguments.add_argument("--video", type=Path, nargs="+")
     arguments.add_argument("--budget", type=float, default=0.1)
     arguments.add_argument("--threshold", type=float, default=None)
     arguments.add_argument("--frames", type=int, default=60)

@@ -26,7 +26,8 @@ from focus_detr.structures.geometry import Geometry
 
 CUT = 0.5
 """Correlation of two frames' scores, of the finest level, below which one is no successor of the other. With
-the bundled models it is about 0 across a cut and 0.85 where a camera moves by ten pixels a frame."""
+the bundled models it was 0.84 to 1 from frame to frame, a camera moving by ten pixels included, 0.6 to 1 of
+frames that lie 20 apart, and -0.1 to 0.3 across cuts."""
 
 _STREAMS = 64
 """Streams of one run that are remembered, those seen last."""
