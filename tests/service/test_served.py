@@ -54,10 +54,15 @@ def test_an_exported_file_is_served_like_any_other(tiny_model, tmp_path):
 
 @pytest.mark.parametrize("takes", [True, False])
 def test_an_exported_file_says_itself_whether_it_takes_budgets(takes):
+    def accept_budget(budget):
+        raise FocusDetrError("a graph cannot choose by the picture")
+
     predictor = SimpleNamespace(
+        accept_budget=accept_budget,
         model=SimpleNamespace(takes_budget=takes),
         run=lambda pictures, **options: SimpleNamespace(plan=None),
         class_names=("cat",),
         threshold=0.5,
     )
-    assert ServedModel.of("cats", predictor).describe(True)["budget"]["accepted"] == takes
+    budget = ServedModel.of("cats", predictor).describe(True)["budget"]
+    assert budget["accepted"] == takes and not budget["auto"]

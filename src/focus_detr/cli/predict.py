@@ -246,6 +246,10 @@ def _check_tracking(track: bool, detect_every: int, steady: float, resume: bool)
         raise FocusDetrError("--detect-every: is of tracking; add --track, or take --every")
     if track and resume:
         raise FocusDetrError("--resume: tracks of the interrupted run are gone; leave it out to begin anew")
+    if steady:
+        from focus_detr.inference.steadying import Steadying
+
+        Steadying(steady)  # says what is no share
     if steady and resume:
         raise FocusDetrError(
             "--resume: the scores of the interrupted run, which --steady goes by, are gone; leave it out to "

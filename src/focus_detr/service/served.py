@@ -25,21 +25,21 @@ class ServedModel:
     """A loaded model and what it can do, found out by asking it once.
 
     Attributes:
-        chooses_budget: whether it has a rule to choose one by for each picture.
         default_budget: what it works with where a request says none; None where it takes none.
         has_scores: whether it scores tokens, which a heat map shows.
         tells_places: whether its decoder samples places, and says which.
+        chooses_budget: whether it has a rule to choose a budget by for each picture.
     """
 
     name: str
     predictor: Predictor
     takes_budget: bool
-    chooses_budget: bool
     default_budget: float | str | None
     has_scores: bool
     tells_places: bool
     size_megabytes: float
     parameters: int | None
+    chooses_budget: bool = False
 
     @property
     def configured_budget(self) -> float | str | None:
@@ -66,12 +66,12 @@ class ServedModel:
             name,
             predictor,
             takes_budget,
-            takes_budget and _chooses(predictor),
             default if takes_budget else None,
             plan is not None and plan.scores is not None,
             bool(getattr(outputs, "samples", None)),
             round(_size(file, model) / 1e6, 1),
             parameters,
+            takes_budget and _chooses(predictor),
         )
 
     def describe(self, is_default: bool) -> dict[str, Any]:
