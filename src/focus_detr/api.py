@@ -6,8 +6,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from focus_detr.disk import explained_disk
 from focus_detr.errors import FocusDetrError
-from focus_detr.folders import from_home
+from focus_detr.folders import from_home, whole_files
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -188,8 +189,9 @@ class FocusDetr:
             model: Any = load_model(source, "auto", trust_plugins=self.trust_plugins)  # the form that trains
         else:
             model = self.predictor.model
-        model.save_pretrained(target)
-        self.predictor.processor.save_pretrained(target)
+        with explained_disk(target, "folder"), whole_files(target) as writing:
+            model.save_pretrained(writing)
+            self.predictor.processor.save_pretrained(writing)
         return target
 
     def __getstate__(self) -> dict[str, Any]:

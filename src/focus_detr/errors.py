@@ -10,6 +10,10 @@ class FocusDetrError(ValueError):
     """Input, option or file that cannot be used. The message names what is wrong, where, and the fix."""
 
 
+class NotWrittenError(FocusDetrError):
+    """The disk did not take what was to be written; nothing is wrong with what was given."""
+
+
 class UnknownSplitError(FocusDetrError):
     """The data set has no such split, or several that could be meant."""
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,3 +66,22 @@ def whole_file(file: Path) -> Iterator[IO[bytes]]:
         os.replace(writing, file)
     finally:
         writing.unlink(missing_ok=True)
+
+
+def write_whole(file: Path, text: str) -> None:
+    """Write a text file in UTF-8, which is there whole or not at all."""
+    with whole_file(file) as stream:
+        stream.write(text.encode("utf-8", "backslashreplace"))
+
+
+@contextmanager
+def whole_files(folder: Path) -> Iterator[Path]:
+    """A folder to write files into, which go to ``folder`` once all are written; others stay there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    writing = Path(tempfile.mkdtemp(prefix=".", suffix=".part", dir=folder))
+    try:
+        yield writing
+        for file in sorted(writing.iterdir()):
+            os.replace(file, folder / file.name)
+    finally:
+        shutil.rmtree(writing, ignore_errors=True)

@@ -1,7 +1,9 @@
 """Code of strangers: a model that names modules does not get them imported without being trusted to."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -12,11 +14,12 @@ from typer.testing import CliRunner
 
 from focus_detr import FocusDetr, FocusDetrConfig, FocusDetrForObjectDetection
 from focus_detr.cli import app
+from focus_detr.cli.asking import may_import
 from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation import evaluate
 from focus_detr.export import export
 from focus_detr.inference import Predictor
-from focus_detr.models.plugins import import_plugins, trusting_plugins
+from focus_detr.models.plugins import asking, import_plugins, trusting_plugins
 from focus_detr.models.policies import POLICIES
 from focus_detr.training import train
 from focus_detr.zoo.loading import load_model
@@ -126,3 +129,44 @@ def test_trust_ends_with_the_call(stranger, data):
         pass
     with pytest.raises(FocusDetrError, match="trust_plugins=True"):
         WAYS["configuration"](stranger, data)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("answer", "imported"), [("y\n", True), ("\n", False)])
+def test_at_a_terminal_it_is_asked_first(answer, imported, stranger, data):
+    """A terminal of its own, as a person has it: without one, nobody is asked and nothing is imported."""
+    pty = pytest.importorskip("pty")
+    ours, theirs = pty.openpty()
+    os.write(ours, answer.encode())
+    done = subprocess.Popen(
+        [sys.executable, "-m", "focus_detr", "predict", str(stranger), str(data / "train")],
+        stdin=theirs, stderr=theirs, stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path])},
+    )  # fmt: skip
+    os.close(theirs)
+    said = ""
+    while True:
+        try:
+            said += os.read(ours, 4096).decode(errors="replace")
+        except OSError:  # the other end is closed
+            break
+    assert "names modules of its own: strange_module" in said and "[y/N]" in said
+    assert ("plugins=['strange_module']" in said) == (not imported)
+    assert (done.wait() == 0) == imported
+
+
+@pytest.mark.parametrize("agreed", [True, False])
+def test_whoever_is_asked_decides(agreed, stranger):
+    questions = []
+    with asking(lambda names: questions.append(list(names)) or agreed):
+        if agreed:
+            load_model(stranger)
+        else:
+            with pytest.raises(FocusDetrError, match="--trust-plugins"):
+                load_model(stranger)
+    assert questions[0] == ["strange_module"] and ("strange_module" in sys.modules) == agreed
+
+
+def test_without_a_terminal_nobody_is_asked(monkeypatch):
+    monkeypatch.setattr("typer.confirm", lambda *words, **options: True)
+    assert not may_import(["strange_module"])  # nobody could see the question

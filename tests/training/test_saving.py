@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.disk import only_run
+from focus_detr.errors import FocusDetrError, NotWrittenError
 from focus_detr.training import train
+from focus_detr.training.checkpoints import replaced_folder
+from helpers.full_disk import room_for
 from helpers.tiny_training import finish, losses, start, tiny_detector
 
 NAMES = ["optimizer.pt", "scheduler.pt", "rng_state.pth", "ema.pt", "model.safetensors", "trainer_state.json"]
@@ -113,3 +116,34 @@ def test_a_named_models_own_files_are_named_too(name, tiny_data, tmp_path):
     (checkpoint / name).write_bytes((checkpoint / name).read_bytes()[:50])
     with pytest.raises(FocusDetrError, match=rf"checkpoint-1.*{re.escape(name)}(.|\n)*\. Delete the folder"):
         train(tiny_data, resume=True, **options)
+
+
+@pytest.mark.parametrize("room", [500, 5_000])
+def test_a_checkpoint_that_has_no_room_leaves_those_before_to_go_on_from(room, killed, tiny_data, tmp_path):
+    output = shutil.copytree(killed, tmp_path / "run")
+    with room_for(room), pytest.raises(NotWrittenError, match=rf"{output}: cannot be written to .*--resume"):
+        resume(tiny_data, output)
+    assert {"checkpoint-3", "checkpoint-4"} == {path.name for path in (output / "checkpoints").iterdir()}
+    finish(start(tiny_data, output, resume=True))
+    finish(start(tiny_data, tmp_path / "undisturbed"))
+    assert losses(output) == losses(tmp_path / "undisturbed")
+
+
+def test_two_runs_do_not_share_a_folder(tiny_data, tmp_path, monkeypatch):
+    monkeypatch.setattr("focus_detr.training.run._PATIENCE_S", 0.0)
+    (tmp_path / "run").mkdir()
+    with only_run(tmp_path / "run"):
+        with pytest.raises(FocusDetrError, match="another run writes there"):
+            train(tiny_data, model=tiny_detector(), output=tmp_path / "run", device="cpu")
+    assert not any((tmp_path / "run").iterdir())
+
+
+def test_a_model_whose_place_was_being_changed_when_the_run_was_killed_comes_back(tmp_path):
+    before = tmp_path / ".best.old"
+    before.mkdir()
+    (before / "weights").write_text("those before")
+    with pytest.raises(KeyError), replaced_folder(tmp_path / "best") as writing:
+        (writing / "weights").write_text("half")
+        raise KeyError
+    assert [path.name for path in tmp_path.iterdir()] == ["best"]
+    assert (tmp_path / "best" / "weights").read_text() == "those before"

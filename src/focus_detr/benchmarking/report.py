@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from focus_detr.benchmarking.environment import flat
+from focus_detr.folders import write_whole
 
 File = str | os.PathLike[str]
 
@@ -106,10 +108,11 @@ def write_csv(file: File, rows: Iterable[Mapping[str, Any]], environment: Mappin
     lines = [{**row, **extra} for row in rows]
     path = Path(file)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as opened:
-        writer = csv.DictWriter(opened, fieldnames=list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, fieldnames=list(lines[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
+    write_whole(path, text.getvalue())
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from focus_detr import __version__
+from focus_detr.cli.asking import may_import
 from focus_detr.cli.benchmark import benchmark
 from focus_detr.cli.calibrate import calibrate
 from focus_detr.cli.check import check
@@ -28,7 +29,9 @@ from focus_detr.cli.recipes import recipes
 from focus_detr.cli.serve import serve
 from focus_detr.cli.strict import StrictCommand
 from focus_detr.cli.train import train
+from focus_detr.disk import refusal
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.plugins import asking
 from focus_detr.printable import printable
 
 # Tracebacks stay Python's own, and help plain text: both are searched, logged and pasted into reports.
@@ -71,7 +74,14 @@ def main() -> None:
     # As Ctrl-C does, it unwinds: files are closed, half-written ones removed.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
-        app(prog_name="focus-detr")
+        with asking(may_import):
+            app(prog_name="focus-detr")
     except FocusDetrError as error:
         typer.secho(printable(f"error: {error}"), fg=typer.colors.RED, err=True)
+        sys.exit(2)
+    except OSError as error:
+        reason = refusal(error)
+        if reason is None:
+            raise
+        typer.secho(printable(f"error: output cannot be written ({reason})"), fg=typer.colors.RED, err=True)
         sys.exit(2)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from focus_detr.cli.writing import explained_disk
+from focus_detr.disk import explained_disk
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import whole_file
 
@@ -58,7 +58,7 @@ class Counting:
     def write(self, output: Path | None) -> None:
         """`counts.json` in the output folder."""
         if self.counts and output is not None:
-            with explained_disk(output), whole_file(output / "counts.json") as stream:
+            with explained_disk(output, "--output"), whole_file(output / "counts.json") as stream:
                 stream.write(json.dumps(self.counts.to_list(), ensure_ascii=False, indent=2).encode())
 
     def print(self, say: Callable[[str], None]) -> None:

@@ -88,6 +88,8 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     """`["a=1", "b=[2, 3]", "c=text"]` to a dictionary; values are read as YAML, as in a recipe."""
     import yaml
 
+    from focus_detr.plain_yaml import load_plain
+
     settings: dict[str, Any] = {}
     for pair in pairs:
         key, equals, value = pair.partition("=")
@@ -99,7 +101,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
             both = "twice" if clash == key else f"and {clash!r}, which it is a part of or holds"
             raise FocusDetrError(f"--set {pair!r}: {key!r} is set {both}; leave one out")
         try:
-            settings[key] = yaml.safe_load(value)
+            settings[key] = load_plain(value)
         except yaml.YAMLError as error:
             raise FocusDetrError(f"--set {pair!r}: the value is not YAML ({error})") from error
     return settings

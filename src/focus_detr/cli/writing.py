@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 from focus_detr.cli.options import split_names
 from focus_detr.cli.output import note
 from focus_detr.cli.pictures import Pictures
+from focus_detr.disk import explained_disk, only_run
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import unused_folder
 
@@ -75,7 +76,7 @@ def open_journal(output: Path, choices: Mapping[str, Any], batch_size: int, resu
 
     if (output / _JOURNAL).exists() and not resume:
         note(f"--output {output}: held an unfinished run, which --resume would have gone on with; begun anew")
-    with explained_disk(output):
+    with explained_disk(output, "--output"):
         return Journal(output / _JOURNAL, choices, batch_size, resume=resume)
 
 
@@ -110,17 +111,18 @@ class Written:
         self._writers: list[ResultWriter] = []
 
     def __enter__(self) -> Self:
-        with explained_disk(self._output):
-            self._output.mkdir(parents=True, exist_ok=True)
-            self._files.enter_context(self._journal)
-            self._writers = [self._files.enter_context(self._openers[name]()) for name in self._formats]
+        with ExitStack() as begun, explained_disk(self._output, "--output"):
+            begun.enter_context(only_run(self._output, "--output"))
+            begun.enter_context(self._journal)
+            self._writers = [begun.enter_context(self._openers[name]()) for name in self._formats]
+            self._files = begun.pop_all()
         return self
 
     def add(self, result: Result) -> None:
         """Write a result everywhere, and remember that it is written."""
         from focus_detr.inference import Detections
 
-        with explained_disk(self._output):
+        with explained_disk(self._output, "--output", "go on with --resume"):
             for writer in self._writers:
                 writer.add(result)
             if isinstance(result, Detections):
@@ -130,7 +132,7 @@ class Written:
             self._journal.add(result)
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        with explained_disk(self._output):
+        with explained_disk(self._output, "--output"):
             with self._files:
                 if kind is not None:
                     with suppress(FocusDetrError):  # the error that ends this is what matters
@@ -161,12 +163,3 @@ def _openers(
         "video": lambda: VideoWriter(output, draw=partial(pictures.drawn, legend=False)),
         "crops": lambda: CropWriter(output / "crops", resume=resume),
     }
-
-
-@contextmanager
-def explained_disk(output: Path) -> Iterator[None]:
-    """Errors of the disk as one message that names the folder."""
-    try:
-        yield
-    except OSError as error:  # no space, no permission, a disk that went away
-        raise FocusDetrError(f"--output {output}: cannot be written to ({error})") from error

@@ -18,8 +18,9 @@ from focus_detr.convert.dino import COCO_ROWS
 from focus_detr.convert.layouts import Layout, detect_layout
 from focus_detr.convert.report import ConversionReport
 from focus_detr.convert.rules import apply_rules
+from focus_detr.disk import explained_disk
 from focus_detr.errors import FocusDetrError
-from focus_detr.folders import from_home, writable_folder
+from focus_detr.folders import from_home, whole_files, writable_folder
 from focus_detr.models.backbones.catalogue import backbone_config, image_normalization
 from focus_detr.models.configuration import FocusDetrConfig
 from focus_detr.models.hosts import HOSTS
@@ -243,13 +244,13 @@ def _parts(state: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
 def _save(state: dict[str, Tensor], config: FocusDetrConfig, output: Path) -> None:
     from focus_detr.images.processor import FocusDetrImageProcessor
 
-    output.mkdir(parents=True, exist_ok=True)
     config.architectures = ["FocusDetrForObjectDetection"]
-    config.save_pretrained(output)
     assert isinstance(config.backbone_config, PreTrainedConfig)
     mean, std = image_normalization(config.backbone_config)
     processor = FocusDetrImageProcessor(image_mean=mean, image_std=std, scoring=config.scoring)
-    processor.save_pretrained(output)
     # Parts of one tensor share its storage, which the format has no word for.
     tensors = {key: value.clone(memory_format=torch.contiguous_format) for key, value in state.items()}
-    save_file(tensors, output / "model.safetensors", metadata={"format": "pt"})
+    with explained_disk(output), whole_files(output) as writing:
+        config.save_pretrained(writing)
+        processor.save_pretrained(writing)
+        save_file(tensors, writing / "model.safetensors", metadata={"format": "pt"})

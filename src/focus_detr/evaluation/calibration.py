@@ -20,6 +20,7 @@ from focus_detr.evaluation.comparison import Evaluated, compare
 from focus_detr.evaluation.plots import plot_budgets
 from focus_detr.evaluation.run import evaluate
 from focus_detr.evaluation.tables import Cell, table
+from focus_detr.folders import whole_files
 from focus_detr.printable import finite
 from focus_detr.structures.auto_budget import AutoBudget
 from focus_detr.structures.budget import Budget
@@ -85,10 +86,9 @@ class Calibration:
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write calibration.json and calibration.png."""
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        (path / "calibration.json").write_text(json.dumps(self.to_dict(), indent=2), encoding="utf-8")
-        plot_budgets(self, path / "calibration.png")
+        with whole_files(Path(folder)) as writing:
+            (writing / "calibration.json").write_text(json.dumps(self.to_dict(), indent=2), encoding="utf-8")
+            plot_budgets(self, writing / "calibration.png")
 
 
 def calibrate(

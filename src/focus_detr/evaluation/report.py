@@ -16,6 +16,7 @@ from focus_detr.evaluation import plots
 from focus_detr.evaluation.coco import CocoMetrics
 from focus_detr.evaluation.curves import F1Curve
 from focus_detr.evaluation.tables import Cell, table
+from focus_detr.folders import whole_files
 from focus_detr.printable import finite
 
 if TYPE_CHECKING:
@@ -134,7 +135,11 @@ class EvaluationReport:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write metrics.json, per_class.csv, predictions.json, ground_truth.json, report.txt, the figures."""
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        with whole_files(folder) as writing:
+            self._write(writing)
+        return folder
+
+    def _write(self, folder: Path) -> None:
         content = self.to_dict()
         (folder / "metrics.json").write_text(
             json.dumps(content, indent=2, ensure_ascii=False), encoding="utf-8"
@@ -155,7 +160,6 @@ class EvaluationReport:
         plots.plot_confusion_matrix(
             self.confusion, names, confusion_threshold(self.f1), folder / "confusion_matrix.png"
         )
-        return folder
 
 
 def confusion_threshold(curves: Sequence[F1Curve]) -> float:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from focus_detr.disk import explained_disk
 from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation.batches import restrict
 from focus_detr.evaluation.coco import coco_metrics
@@ -144,7 +145,8 @@ def evaluate(
         budgets=dict(sorted(budgets.items())),
     )
     if output is not None:
-        report.save(output)
+        with explained_disk(output):
+            report.save(output)
     return report
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from PIL import Image
 
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.formats.searching import is_image_file
+from focus_detr.disk import explained_disk
 from focus_detr.errors import FocusDetrError
 from focus_detr.explaining.models import explainable
 from focus_detr.explaining.picture import PictureExplanation, explain_picture
@@ -57,13 +59,22 @@ def explain(
     if not _is_picture(source):
         found = explain_data(predictor, source, split=split, budgets=budgets, progress=progress)
         if folder is not None:
-            _write_data(found, folder)
+            with _written(folder):
+                _write_data(found, folder)
         return found
     name, image = _picture(source, folder)
     seen = explain_picture(predictor, image, name, budgets=budgets, threshold=threshold, progress=progress)
     if folder is not None:
-        _write_picture(seen, folder)
+        with _written(folder):
+            _write_picture(seen, folder)
     return seen
+
+
+@contextmanager
+def _written(folder: Path) -> Iterator[None]:
+    with explained_disk(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield
 
 
 def _is_picture(source: Any) -> bool:
@@ -86,7 +97,6 @@ def _picture(source: Any, folder: Path | None) -> tuple[str, Image.Image]:
 
 
 def _write_picture(found: PictureExplanation, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "explanation.jpg") as stream:
         explanation_page(found).save(stream, "JPEG", quality=90)
     _write_text(folder / "explanation.html", explanation_html(found))
@@ -94,7 +104,6 @@ def _write_picture(found: PictureExplanation, folder: Path) -> None:
 
 
 def _write_data(found: DataExplanation, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     plot_recall(found, folder / "recall.png")
     sheet = lost_sheet(found)
     if sheet is not None:

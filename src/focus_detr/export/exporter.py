@@ -8,9 +8,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from focus_detr.disk import explained_disk
 from focus_detr.errors import FocusDetrError
 from focus_detr.export.budgets import ANY, TakenBudgets
-from focus_detr.folders import from_home, unused_folder, writable_folder
+from focus_detr.folders import from_home, unused_folder, whole_files, writable_folder
 from focus_detr.structures.budget import AUTO
 
 if TYPE_CHECKING:
@@ -116,8 +117,14 @@ def export(
 
     from focus_detr.export.metadata import Metadata
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer(model, path, Metadata.of(model.config, processor, size, batch, budgets), **options)
+    metadata = Metadata.of(model.config, processor, size, batch, budgets)
+    with explained_disk(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if format in FOLDERS:  # which make theirs beside, too
+            writer(model, path, metadata, **options)
+        else:
+            with whole_files(path.parent) as writing:
+                writer(model, writing / path.name, metadata, **options)
     return path
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from focus_detr.errors import FocusDetrError
 from focus_detr.export.budgets import INPUT, take_counts
 from focus_detr.export.metadata import KEY, Metadata
+from focus_detr.export.outside import refuse_outside
 from focus_detr.export.packages import need
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Session:
                     "or use device='cpu'"
                 )
             providers.insert(0, name)
+        refuse_outside(path)
         try:
             self.session = runtime.InferenceSession(path, providers=providers)
         except Exception as error:  # the runtime's errors share no base

@@ -30,7 +30,7 @@ def write(model: FocusDetrForObjectDetection, path: Path, metadata: Metadata) ->
     largest = largest_top_k(path)
     if largest > _LARGEST_TOP_K:
         warnings.warn(
-            f"{path}: sorts out the best {largest} of an image's tokens, and TensorRT's TopK gives "
+            f"{path.name}: sorts out the best {largest} of an image's tokens, and TensorRT's TopK gives "
             f"{_LARGEST_TOP_K} at most: export a smaller image size, or a model with a smaller keep_ratio",
             RuntimeWarning,
             stacklevel=3,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,8 +24,10 @@ def write(model: FocusDetrForObjectDetection, path: Path, metadata: Metadata) ->
     from focus_detr.export.tracing import quiet, trace
 
     graph = trace(model, metadata.image_size, metadata.batch_size, sampler="grid_sample", stable_sort=True)
+    content = io.BytesIO()  # on a full disk, torch ends the process
     with quiet():
-        torch.export.save(graph, path, extra_files={_ENTRY: metadata.to_json()})
+        torch.export.save(graph, content, extra_files={_ENTRY: metadata.to_json()})
+    path.write_bytes(content.getbuffer())
 
 
 class Session:

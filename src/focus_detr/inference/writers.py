@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import IO, Any, Self
 
 from focus_detr.inference.results import BadImage, Detections
@@ -35,11 +37,35 @@ class ResultWriter(ABC):
 
 
 class FileWriter(ResultWriter):
-    """One open file of results."""
+    """One open file of results, whole after each of them.
 
-    def __init__(self, stream: IO[Any]) -> None:
+    Args:
+        end: what closes the file, always there, which the next result is written over.
+    """
+
+    def __init__(self, file: str | os.PathLike[str], start: bytes = b"", end: bytes = b"") -> None:
         super().__init__()
-        self._stream = stream
+        # Unbuffered, so that each result is one write, and nothing waits in memory.
+        self._stream: IO[bytes] = open(file, "wb", buffering=0)
+        self._length, self._end = 0, end
+        self._append(start)
+
+    def _append(self, content: bytes) -> None:
+        """Write all of it, or leave the file as it was where the disk does not take it."""
+        try:
+            self._put(content + self._end)
+        except OSError:
+            with suppress(OSError):
+                self._stream.truncate(self._length)
+                self._put(self._end)
+            raise
+        self._length += len(content)
+
+    def _put(self, content: bytes) -> None:
+        self._stream.seek(self._length)
+        rest = memoryview(content)
+        while rest:  # a disk with little space takes a part, and refuses the next
+            rest = rest[self._stream.write(rest) :]
 
     def __exit__(self, *error: object) -> None:
         self._stream.close()
@@ -58,11 +84,8 @@ class CocoWriter(FileWriter):
         category_ids: Sequence[int] | None = None,
         image_ids: Mapping[str, int] | None = None,
     ) -> None:
-        # Unbuffered, so that each image is one write, and the list's end never waits in memory.
-        super().__init__(open(file, "wb", buffering=0))
+        super().__init__(file, b"[", b"]")
         self._category_ids, self._image_ids = category_ids, image_ids or {}
-        self._stream.write(b"[]")
-        self._end = 1  # where the closing bracket stands; the next entries are written over it
         self._images = 0
 
     def add(self, result: Result) -> None:
@@ -75,10 +98,7 @@ class CocoWriter(FileWriter):
             return
         name = unicode_name(result.path)
         lines = ",\n".join(json.dumps({**entry, "file_name": name}) for entry in entries).encode()
-        separator = b",\n" if self.count else b""
-        self._stream.seek(self._end)
-        self._stream.write(separator + lines + b"]")
-        self._end += len(separator) + len(lines)
+        self._append((b",\n" if self.count else b"") + lines)
         self.count += len(entries)
 
 
@@ -87,35 +107,38 @@ class CsvWriter(FileWriter):
     number of the track where there is none."""
 
     def __init__(self, file: str | os.PathLike[str]) -> None:
-        super().__init__(open(file, "w", newline="", encoding="utf-8", errors="backslashreplace"))
-        self._rows = csv.writer(self._stream)
         sides = ("left", "top", "right", "bottom")
-        self._rows.writerow(["path", "label", "name", "score", *sides, *_PLACE, "track_id"])
-        self._stream.flush()
+        super().__init__(file, _csv([["path", "label", "name", "score", *sides, *_PLACE, "track_id"]]))
 
     def add(self, result: Result) -> None:
         if isinstance(result, BadImage):
             return
         described = result.to_dict()
-        place = [described.get(name) for name in _PLACE]
+        place, rows = [described.get(name) for name in _PLACE], []
         for item in described["objects"]:
             box = [round(value, 2) for value in item["box_xyxy"]]
             score, track = round(item["score"], 5), item.get("track_id")
-            self._rows.writerow([described["path"], item["label"], item["name"], score, *box, *place, track])
-            self.count += 1
-        self._stream.flush()
+            rows.append([described["path"], item["label"], item["name"], score, *box, *place, track])
+        self._append(_csv(rows))
+        self.count += len(rows)
 
 
 class JsonLinesWriter(FileWriter):
     """One JSON object a line and image, bad images included; `count` is the number of lines."""
 
-    def __init__(self, file: str | os.PathLike[str]) -> None:
-        super().__init__(open(file, "w", encoding="utf-8", errors="backslashreplace"))
-
     def add(self, result: Result) -> None:
-        self._stream.write(json.dumps(result.to_dict(), ensure_ascii=False) + "\n")
-        self._stream.flush()
+        self._append(_encoded(json.dumps(result.to_dict(), ensure_ascii=False) + "\n"))
         self.count += 1
+
+
+def _csv(rows: Iterable[Sequence[Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return _encoded(text.getvalue())
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode("utf-8", "backslashreplace")  # names of files may be no Unicode
 
 
 def write_coco(

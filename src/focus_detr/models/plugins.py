@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -13,6 +13,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.models.registry import Registry
 
 _trusting: ContextVar[bool] = ContextVar("trusting", default=False)
+_ask: ContextVar[Callable[[Sequence[str]], bool]] = ContextVar("ask", default=lambda names: False)
 _named_by_file: ContextVar[bool] = ContextVar("named_by_file", default=False)
 
 
@@ -41,10 +42,20 @@ def named_by_a_file() -> bool:
     return _named_by_file.get()
 
 
+@contextmanager
+def asking(ask: Callable[[Sequence[str]], bool]) -> Iterator[None]:
+    """Within it, whoever sits there is asked about modules that nobody trusts yet; True lets them run."""
+    token = _ask.set(ask)
+    try:
+        yield
+    finally:
+        _ask.reset(token)
+
+
 def refuse_strangers(names: Iterable[str]) -> None:
     """Raise `FocusDetrError` for a module that a file names, and that nobody has imported or trusts."""
     strangers = [name for name in names if name not in sys.modules]
-    if strangers and not _trusting.get():
+    if strangers and not _trusting.get() and not _ask.get()(strangers):
         raise FocusDetrError(
             f"plugins={strangers}: the model or recipe names these modules, whose code importing them would "
             "run; look at it, then import them yourself, or trust them: --trust-plugins, in Python "

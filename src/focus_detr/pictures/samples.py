@@ -10,6 +10,7 @@ from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.records import Sample
 from focus_detr.data.transforms.dataset import TransformedDataset
 from focus_detr.errors import FocusDetrError
+from focus_detr.folders import whole_files
 from focus_detr.pictures.palette import class_color, ink_on
 
 _BACKGROUND = (40, 40, 40)
@@ -37,8 +38,8 @@ def sample_grid(
         drawn = _draw(dataset[position * len(dataset) // count], names, cell)
         page.paste(drawn, (position % columns * cell, position // columns * cell))
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path)
+    with whole_files(path.parent) as writing:
+        page.save(writing / path.name)
     return path
 
 

@@ -25,9 +25,15 @@ def list_checkpoints(root: Path) -> list[Path]:
 def replaced_folder(folder: Path) -> Iterator[Path]:
     """A new folder to write into, which takes the place of ``folder`` when the block ends without error."""
     writing, old = folder.with_name(f".{folder.name}.writing"), folder.with_name(f".{folder.name}.old")
+    if old.is_dir() and not folder.exists():
+        old.rename(folder)  # a run was killed between the two names
     shutil.rmtree(writing, ignore_errors=True)
     writing.mkdir(parents=True)
-    yield writing
+    try:
+        yield writing
+    except BaseException:
+        shutil.rmtree(writing, ignore_errors=True)
+        raise
     put_in_place(writing, folder, old)
 
 

@@ -13,6 +13,7 @@ import yaml
 from focus_detr import __version__
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import whole_file
+from focus_detr.plain_yaml import load_plain
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -41,7 +42,7 @@ def describe_data(dataset: DetectionDataset | None) -> dict[str, Any] | None:
 def read_origin(output: Path) -> dict[str, Any]:
     """What `write_origin` wrote; empty where there is nothing, or nothing readable."""
     try:
-        origin = yaml.safe_load((output / FILE).read_text(encoding="utf-8"))
+        origin = load_plain((output / FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError, yaml.YAMLError):
         return {}
     return origin if isinstance(origin, dict) else {}

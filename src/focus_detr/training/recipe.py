@@ -15,6 +15,7 @@ from typing import Any, Literal
 import yaml
 
 from focus_detr.errors import FocusDetrError, did_you_mean
+from focus_detr.plain_yaml import load_plain
 from focus_detr.zoo.presets import is_preset, preset_recipe
 
 _FACTORS = (
@@ -319,7 +320,7 @@ def _read(recipe: str | Path, extended_by: tuple[Path, ...]) -> Recipe:
                 f"{', '.join(list_recipes())}; or a .yaml file"
             )
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = load_plain(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise FocusDetrError(f"recipe {path}: cannot be read: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +13,8 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from transformers import PreTrainedModel
 
-from focus_detr.folders import from_home
+from focus_detr.disk import explained_disk, only_run
+from focus_detr.folders import from_home, writable_folder, write_whole
 from focus_detr.models.plugins import trusting_plugins
 from focus_detr.training.assembly import Assembly
 from focus_detr.training.evaluating import Evaluator
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE_S = 15.0
+"""The processes that read pictures outlive a run that was killed, by some seconds."""
 
 
 @dataclass(frozen=True)
@@ -111,8 +116,14 @@ def train(
     accelerator = join_processes(use_cpu)
     check_share(chosen, accelerator.num_processes)
     check_precision(chosen, accelerator.device)
-    checkpoint = newest_checkpoint(output, resume, accelerator.is_main_process)
-    with own_surroundings(chosen.threads, use_cpu):
+    writable_folder(output)
+    first = accelerator.is_main_process
+    with ExitStack() as within:
+        if first:
+            within.enter_context(only_run(output, patience=_PATIENCE_S if resume else 0))
+        checkpoint = newest_checkpoint(output, resume, first)
+        within.enter_context(own_surroundings(chosen.threads, use_cpu))
+        within.enter_context(explained_disk(output, again="go on with resume (--resume)"))
         return _train(
             accelerator, data, eval_data, model, chosen, output, checkpoint, evaluator, trust_plugins, time
         )
@@ -152,7 +163,7 @@ def _train(
         write_recipe(output, recipe)
         if report is not None:
             logger.info("%s", report)
-            (output / "finetuning.txt").write_text(f"{report}\n", encoding="utf-8")
+            write_whole(output / "finetuning.txt", f"{report}\n")
         if not (output / "samples.jpg").exists():
             _draw_samples(loop.dataset, output / "samples.jpg")
     if loop.ended:

@@ -5,6 +5,7 @@ They hold whole tensors, however the processes share them: a run in shards goes 
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,21 +72,29 @@ class Checkpointer:
             keep_newest(self.root, 2)  # clears what an earlier run left half written
             writing.mkdir(parents=True)
         self.accelerator.wait_for_everyone()
-        torch.save(self.random_numbers.state_dict(), writing / self.random_file)
-        model = self.model.whole(averaged=False)
-        if first:
-            save_model(model, self.image_processor, writing)
-        for name, part in self.parts.items():
-            whole = gathered(part.state_dict())  # by all processes
-            if first:
-                torch.save(whole, writing / name)
-        if first:
-            state.save(writing)
+        try:
+            self._write(state, writing)
+        except Exception:
+            shutil.rmtree(writing, ignore_errors=True)  # room for what is there already
+            raise
         self.accelerator.wait_for_everyone()
         if first:
             put_in_place(writing, folder, folder.with_name(f".{folder.name}.old"))
             keep_newest(self.root, 2)  # and the one before, in case this one is damaged
         self.accelerator.wait_for_everyone()
+
+    def _write(self, state: TrainingState, folder: Path) -> None:
+        first = self.accelerator.is_main_process
+        save_state(self.random_numbers.state_dict(), folder / self.random_file)
+        model = self.model.whole(averaged=False)
+        if first:
+            save_model(model, self.image_processor, folder)
+        for name, part in self.parts.items():
+            whole = gathered(part.state_dict())  # by all processes
+            if first:
+                save_state(whole, folder / name)
+        if first:
+            state.save(folder)
 
     def tidy(self) -> None:
         """A run that has ended needs no checkpoint but its last."""
@@ -113,6 +122,12 @@ class Checkpointer:
         first = checkpoint / "rng_state.pth"
         read_state(self.random_numbers, of_this_process if of_this_process.is_file() else first)
         return state
+
+
+def save_state(content: Any, file: Path) -> None:
+    """Write what `read_state` takes over."""
+    with open(file, "wb") as stream:  # by a stream of ours, whose error names what the disk refused
+        torch.save(content, stream)
 
 
 def read_state(part: Stateful, file: Path) -> None:

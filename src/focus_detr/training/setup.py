@@ -12,7 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError, UnknownSplitError
-from focus_detr.folders import whole_file, writable_folder
+from focus_detr.folders import whole_file
 from focus_detr.models.plugins import refuse_strangers
 from focus_detr.structures.classes import refuse_unknown, renamed_among
 from focus_detr.training.checkpoints import list_checkpoints
@@ -134,7 +134,6 @@ def _refuse_strangers(recipe: Any, chosen: Recipe, overrides: Mapping[str, Any] 
 
 def newest_checkpoint(output: Path, resume: bool, first: bool) -> Path | None:
     """The checkpoint to continue from; a folder that holds another run is refused."""
-    writable_folder(output)
     checkpoints = list_checkpoints(output / "checkpoints")
     if first and not resume and ((output / "recipe.yaml").exists() or checkpoints):
         raise FocusDetrError(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from focus_detr import _version
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, NotWrittenError
 from focus_detr.printable import listed
 from focus_detr.zoo.cache import Place, place_of
 from focus_detr.zoo.download import DownloadError, download
@@ -52,6 +52,8 @@ def _make(model: Published, place: Place) -> None:
     try:
         checksum = _checked(model, folder / model.file_name, place)
         _convert(model, folder, place, checksum)
+    except (OSError, NotWrittenError) as error:
+        raise FocusDetrError(f"{model.name}: cannot be kept in {place.model.parent} ({error})") from error
     except FocusDetrError as error:
         if by_hand:
             fix = f"Put the right file into {folder}, or remove it to have it downloaded"
@@ -59,8 +61,6 @@ def _make(model: Published, place: Place) -> None:
             shutil.rmtree(folder, ignore_errors=True)
             fix = f"It came from {model.address} and was removed; trying again downloads it again"
         raise FocusDetrError(f"{model.name}: {error}. {fix}") from error
-    except OSError as error:
-        raise FocusDetrError(f"{model.name}: cannot be kept in {place.model.parent} ({error})") from error
     _record(model, checksum, place)
     shutil.rmtree(place.downloads, ignore_errors=True)
 

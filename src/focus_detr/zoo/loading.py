@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,7 @@ def load_model(
     _check_kind(folder / "config.json", model_class)
     if not any(folder.glob("model*.safetensors")):
         raise FocusDetrError(f"{folder}: has no weights; model.safetensors belongs beside its config.json")
+    _check_shards(folder / "model.safetensors.index.json")
     try:
         with _one_at_a_time, trusting_plugins(trust_plugins):
             loaded: Any = model_class.from_pretrained(
@@ -105,7 +107,7 @@ def _check_kind(file: Path, model_class: type[PreTrainedModel]) -> None:
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         kind = content["model_type"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise _damaged(file.parent, "config.json", error) from error
     assert model_class.config_class is not None
     wanted = model_class.config_class.model_type
@@ -113,6 +115,22 @@ def _check_kind(file: Path, model_class: type[PreTrainedModel]) -> None:
         raise FocusDetrError(
             f"{file}: describes a {kind!r} model and not {wanted!r}; those of relatives become ours by: "
             "focus-detr convert CHECKPOINT --output FOLDER"
+        )
+
+
+def _check_shards(file: Path) -> None:
+    """transformers would read files of other kinds, and from elsewhere, where an index names them."""
+    if not file.is_file():
+        return
+    try:
+        names = set(json.loads(file.read_text(encoding="utf-8"))["weight_map"].values())
+        strange = sorted(name for name in names if not re.fullmatch(r"model[\w-]*\.safetensors", name))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise _damaged(file.parent, file.name, error) from error
+    if strange:
+        raise FocusDetrError(
+            f"{file}: names {strange[0][:80]!r}; weights are read from model*.safetensors beside it alone; "
+            "save the model again, with save_pretrained"
         )
 
 

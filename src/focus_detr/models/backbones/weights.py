@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import logging
+import pickle
 import re
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from transformers import PreTrainedConfig
 
@@ -157,7 +159,12 @@ def _transformers_weights(backbone: Backbone, folder: Path) -> dict[str, Tensor]
                 output_loading_info=True,
                 local_files_only=True,
             )
-    except (OSError, RuntimeError, ValueError) as error:
+    except pickle.UnpicklingError as error:  # in torch's own words, with the advice to let it run
+        raise FocusDetrError(
+            f"{folder}: its weights hold more than tensors, which could run code, or are no torch file; they "
+            "are not loaded: save them as model.safetensors where they come from"
+        ) from error
+    except (OSError, RuntimeError, ValueError, SafetensorError) as error:
         raise FocusDetrError(f"{folder}: no {family} weights could be loaded: {error}") from error
     model, info = loaded
     # Classifiers have no norms on their feature maps: these start new.
