@@ -195,6 +195,25 @@ def test_presets_and_recipes_are_known(document: str) -> None:
     assert not recipes - set(list_recipes())
 
 
+def settings(text: str) -> set[str]:
+    """The keys of `--set KEY=VALUE` for a recipe: those of `convert` and `presets` are a model's."""
+    text = "\n".join(
+        line for line in text.splitlines() if not re.search(r"focus-detr (convert|presets)", line)
+    )
+    return set(re.findall(r"--set '?([\w.]+)=", text))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_settings_are_fields_of_a_recipe(document: str) -> None:
+    from dataclasses import fields
+
+    from focus_detr.training.recipe import Recipe
+
+    said = settings(text_of(document)) - {"KEY", "model.KEY", "high_levels"}  # an option of convert
+    known = {field.name for field in fields(Recipe)}  # of which `model` holds those of the model
+    assert not {key for key in said if key.split(".")[0] not in known}
+
+
 def test_the_layout_of_the_design_page_is_that_of_the_package() -> None:
     layout = re.search(r"^src/focus_detr/\n(.*?)^```", text_of("docs/design.md"), re.DOTALL | re.MULTILINE)
     assert layout
@@ -215,5 +234,6 @@ def test_what_is_not_there_is_seen(options: dict[str, set[str]]) -> None:
     assert missing_names("from focus_detr.data import load_dataset, no\nfocus_detr.api.FocusDetr") == [
         "focus_detr.data.no"
     ]
+    assert settings("`--set epoch=3`\n`focus-detr presets x --set a=1`") == {"epoch"}
     text = "```\nfocus-detr predict a \\\n  --no b\n```\n`focus-detr guess x`, `focus-detr train x --resume`"
     assert wrong_commands(text, options) == ["predict --no", "guess"]
