@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from focus_detr.losses.targets import Matches, Predictions, Targets, denoising_matches, overlapping_matches
+from focus_detr.losses.targets import Matches, Predictions, Targets, denoising_matches, repeated_matches
 
 
 def test_images_are_padded_to_the_richest():
@@ -37,21 +37,42 @@ def test_several_tables_stay_apart():
         assert np.stack([matches.image, matches.query, matches.object]).tolist() == table.tolist()
 
 
-def test_every_prediction_that_overlaps_an_object_answers_for_the_one_it_overlaps_most():
-    labels = [
-        {
-            "class_labels": torch.tensor([3, 4]),
-            "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.6, 0.5, 0.2, 0.2]]),
-        },
-        {"class_labels": torch.zeros(0, dtype=torch.int64), "boxes": torch.zeros(0, 4)},
-    ]
-    near, between, far = [0.5, 0.5, 0.2, 0.2], [0.57, 0.5, 0.2, 0.2], [0.1, 0.1, 0.2, 0.2]
-    boxes = torch.tensor([[near, between, far, near], [[0.0, 0.0, 0.0, 0.0], near, far, far]])
+def answers(boxes, labels, one, valid=None):
+    """[image, query, object] of `repeated_matches`, from the pairs of ``one`` (the same form)."""
+    table = torch.tensor(one, dtype=torch.int64).reshape(-1, 3).T
+    each = Predictions(torch.zeros(*boxes.shape[:2], 9), boxes, Targets.of(labels), valid=valid)
+    found = repeated_matches(each, Matches(*table), 0.5)
+    return torch.stack([found.image, found.query, found.object]).T.tolist()
+
+
+TWO = {
+    "class_labels": torch.tensor([3, 4]),
+    "boxes": torch.tensor([[0.5, 0.5, 0.2, 0.2], [0.6, 0.5, 0.2, 0.2]]),
+}
+NOTHING = {"class_labels": torch.zeros(0, dtype=torch.int64), "boxes": torch.zeros(0, 4)}
+NEAR, BETWEEN, FAR = [0.5, 0.5, 0.2, 0.2], [0.57, 0.5, 0.2, 0.2], [0.1, 0.1, 0.2, 0.2]
+
+
+def test_predictions_answer_for_the_object_that_they_overlap_most():
+    boxes = torch.tensor([[NEAR, BETWEEN, FAR, NEAR], [[0.0, 0.0, 0.0, 0.0], NEAR, FAR, FAR]])
     valid = torch.ones(2, 4, dtype=torch.bool)
     valid[0, 3] = False
-    found = overlapping_matches(
-        Predictions(torch.zeros(2, 4, 9), boxes, Targets.of(labels), valid=valid), 0.5
-    )
-    assert torch.stack([found.image, found.query, found.object]).T.tolist() == [[0, 0, 0], [0, 1, 1]]
-    none = overlapping_matches(Predictions(torch.zeros(1, 4, 9), boxes[:1], Targets.of(labels[1:])), 0.5)
-    assert len(none.image) == len(none.query) == len(none.object) == 0
+    found = answers(boxes, [TWO, NOTHING], [[0, 0, 0], [0, 1, 1]], valid)
+    assert found == [[0, 0, 0], [0, 1, 1]]
+    assert answers(boxes[:1], [NOTHING], []) == []
+
+
+def test_an_object_s_own_prediction_answers_for_it_however_far_away():
+    boxes = torch.tensor([[NEAR, NEAR, FAR, FAR]])
+    # Of the two that lie on the first object it has its own alone: two objects share four predictions.
+    found = answers(boxes, [TWO], [[0, 2, 1], [0, 0, 0]])
+    assert found == [[0, 0, 0], [0, 2, 1]]
+
+
+def test_objects_share_half_of_the_predictions():
+    """Six of eight lie on one of two objects: it has the two that overlap it most, as the other would."""
+    boxes = torch.tensor([[[0.5 + 0.005 * place, 0.5, 0.2, 0.2] for place in range(6)] + [FAR, FAR]])
+    found = answers(boxes, [TWO], [[0, 0, 0], [0, 7, 1]])
+    assert found == [[0, 0, 0], [0, 1, 0], [0, 7, 1]]
+    alone = {name: value[:1] for name, value in TWO.items()}
+    assert answers(boxes, [alone], [[0, 0, 0]]) == [[0, place, 0] for place in range(4)]

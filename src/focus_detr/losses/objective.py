@@ -17,7 +17,7 @@ from focus_detr.losses.targets import (
     Predictions,
     Targets,
     denoising_matches,
-    overlapping_matches,
+    repeated_matches,
 )
 from focus_detr.structures.boxes import EPS
 
@@ -44,7 +44,7 @@ class Objective:
         eps: added to the areas that overlaps are divided by.
         class_eps: added to probabilities in the focal cost's logarithms.
         class_loss: of `CLASS_LOSSES`, of hosts that score each class by itself.
-        proposals_repeat: several proposals may answer for one object (`overlapping_matches`), of hosts that
+        proposals_repeat: several proposals may answer for one object (`repeated_matches`), of hosts that
             settle it later.
         least_overlap: matches that overlap less teach no box (see `SetCriterion`).
         no_object_weight: the last class is "no object", classes exclude each other, and a query that answers
@@ -78,8 +78,8 @@ class Objective:
         criterion, denoising, device = self.criterion, decoded.denoising, decoded.boxes[0].device
         count, targets = num_boxes(labels, device), Targets.of(labels)
         skip = decoded.num_denoising
-        proposed = [] if decoded.queries is None else [_proposed(decoded.queries, targets)]
-        sets = [] if self.proposals_repeat else proposed
+        sets = [] if decoded.queries is None else [_proposed(decoded.queries, targets)]
+        repeating = len(sets) if self.proposals_repeat else 0
         noised: dict[str, Predictions] = {}  # by the suffix of their layer
         for j, (logits, boxes) in enumerate(zip(decoded.logits, decoded.boxes, strict=True)):
             suffix = "" if j == len(decoded.logits) - 1 else f"_{j}"
@@ -93,11 +93,12 @@ class Objective:
         matches = Matches.on_device(tables, device)
 
         losses: dict[str, Tensor] = {}
-        for each in proposed if self.proposals_repeat else []:
-            many = overlapping_matches(each, _ANSWERING)
+        for each, one in zip(sets[:repeating], matches, strict=False):
+            many = repeated_matches(each, one, _ANSWERING)
             answers = torch.full((), float(len(many.image)), device=device)
             losses |= criterion.losses(each, many, mean_of_processes(answers))
-        for each, found in zip(sets, matches, strict=False):  # the last ones may be the denoising queries'
+        # The last ones may be the denoising queries'.
+        for each, found in list(zip(sets, matches, strict=False))[repeating:]:
             losses |= criterion.losses(each, found, count)
             if denoising is not None and each.suffix in noised:
                 losses |= criterion.losses(noised[each.suffix], matches[-1], count * denoising.groups)

@@ -82,15 +82,19 @@ class Matches:
         return [cls(*part) for part in joint.split([table.shape[1] for table in tables], 1)]
 
 
-def overlapping_matches(each: Predictions, least: float) -> Matches:
-    """Every prediction answers for the object that it overlaps most, by ``least`` (IoU) at least.
+def repeated_matches(each: Predictions, one: Matches, least: float) -> Matches:
+    """Beside its own prediction, each object is answered for by others that overlap it by ``least`` (IoU).
 
-    One-to-many, as detectors match whose duplicates are suppressed afterwards.
+    One-to-many, as detectors match whose duplicates are suppressed afterwards. Objects share half of the
+    predictions, those that overlap them most: were there no end to them, what covers much of a picture would
+    take all queries, and what is small and rare would get none to be learned from.
+
+    Args:
+        one: every object's own prediction, one-to-one.
     """
     boxes, objects = cxcywh_to_xyxy(each.boxes.detach()), cxcywh_to_xyxy(each.targets.boxes)
     if not objects.shape[1]:
-        none = torch.zeros(0, dtype=torch.int64, device=boxes.device)
-        return Matches(none, none, none)
+        return one
     overlap = intersection_over_union(boxes[:, :, None], objects[:, None].to(boxes.dtype))  # (B,Q,T)
     counts = torch.tensor(each.targets.counts, device=boxes.device)
     real = torch.arange(objects.shape[1], device=boxes.device) < counts[:, None]  # (B,T)
@@ -98,6 +102,14 @@ def overlapping_matches(each: Predictions, least: float) -> Matches:
     answers = most >= least
     if each.valid is not None:
         answers = answers & each.valid
+    # Of those that answer for the same object, how many overlap it more, or as much and come first: (B,Q).
+    same = (nearest[:, :, None] == nearest[:, None]) & answers[:, None]
+    earlier = torch.ones_like(same[0]).tril(-1)
+    ahead = (most[:, None] > most[:, :, None]) | ((most[:, None] == most[:, :, None]) & earlier)
+    before = (same & ahead).sum(-1)
+    answers = answers & (before < (boxes.shape[1] / (2 * counts.clamp(min=1)))[:, None])
+    answers[one.image, one.query] = True
+    nearest[one.image, one.query] = one.object
     image, query = answers.nonzero(as_tuple=True)
     return Matches(image, query, nearest[image, query])
 
