@@ -20,6 +20,9 @@ def check(
         bool, typer.Option("--decode", help="Read every pixel: slower, and finds files cut short.")
     ] = False,
     crowds: CrowdsOption = "regions",
+    masks: Annotated[
+        bool, typer.Option("--masks", help="Read masks, too, as training for segmentation does.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """Count a data set's images and objects, and list every problem in it.
@@ -38,7 +41,9 @@ def check(
     refused: dict[str, FocusDetrError] = {}
     for name in [split] if split else list_splits(data):
         try:
-            datasets[name] = load_dataset(data, name, on_problem="ignore", check_images=images, crowds=crowds)
+            datasets[name] = load_dataset(
+                data, name, on_problem="ignore", check_images=images, crowds=crowds, masks=masks
+            )
         except FocusDetrError as error:
             refused[name] = error
     repeated = same_pictures(datasets)

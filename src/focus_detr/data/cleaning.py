@@ -17,6 +17,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import ImageHeader
 from focus_detr.printable import in_line
 from focus_detr.structures.instances import Instances, clip_to
+from focus_detr.structures.masks import as_array
 
 ImageCheck = Literal["none", "sizes", "headers", "decode"]
 
@@ -176,10 +177,12 @@ def _record(
     def instances(group: list[RawBox]) -> Instances:
         boxes = np.array([box.xyxy for box in group], dtype=np.float64).reshape(-1, 4)
         areas = [box.area for box in group if box.area is not None]
+        masks = [box.mask for box in group]
         return Instances(
             boxes_xyxy=clip_to(boxes, limits)[0].astype(np.float32),
             labels=np.array([label_of[box.category] for box in group], dtype=np.int64),
             areas=np.array(areas, dtype=np.float64) if len(areas) == len(group) > 0 else None,
+            masks=as_array(masks) if any(mask is not None for mask in masks) else None,
         )
 
     return Record(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from focus_detr.data.records import Sample
+from focus_detr.structures.masks import GRID
 
 if TYPE_CHECKING:
     from focus_detr.images.processor import FocusDetrImageProcessor
@@ -23,7 +24,9 @@ class Collator:
     Returns `pixel_values` (B,3,H,W) float32, `pixel_mask` (B,H,W) uint8 with 1 for image, and `labels`, a
     list of dicts: `class_labels` (T,) int64, `boxes` (T,4) float32 boxes_cxcywh, `size` (2,) height and
     width before padding, `orig_size` (2,) height and width of the image file, `image_id` (1,), `noise_seed`
-    (1,) where the sample has one, and whatever else its `Instances` know, by the field's name.
+    (1,) where the sample has one, and whatever else its `Instances` know, by the field's name. `masks` are
+    (T,M,M) uint8: how much, of 255, of each cell of a grid over its box an object covers; `masks_known` (T,)
+    bool, those that are said.
     """
 
     def __init__(self, image_processor: FocusDetrImageProcessor, do_resize: bool = False) -> None:
@@ -51,9 +54,20 @@ def _labels(sample: Sample, size: torch.Tensor) -> dict[str, torch.Tensor]:
         "orig_size": torch.tensor(sample.orig_size),
         "image_id": torch.tensor([sample.image_id]),
     }
+    masks = facts.pop("masks", None)
+    if masks is not None:
+        boxes = sample.instances.boxes_xyxy
+        grids = [_no_mask() if m is None else m.grid(box) for m, box in zip(masks, boxes, strict=True)]
+        labels["masks"] = torch.from_numpy(np.stack([*grids, _no_mask()])[:-1])
+        labels["masks_known"] = torch.tensor([mask is not None for mask in masks], dtype=torch.bool)
     for name, values in facts.items():
         # Not every accelerator has doubles.
         labels[name] = torch.from_numpy(values.astype(np.float32) if values.dtype == np.float64 else values)
     if sample.noise_seed is not None:
         labels["noise_seed"] = torch.tensor([sample.noise_seed])
     return labels
+
+
+def _no_mask() -> np.ndarray:
+    """(M,M): nothing is covered."""
+    return np.zeros((GRID, GRID), dtype=np.uint8)

@@ -146,7 +146,7 @@ class DetectionDataset(Dataset[Sample]):
 
     def to_coco(self) -> dict[str, Any]:
         """The data set as a COCO json dictionary, with the source's own category ids; crowds are
-        `iscrowd`."""
+        `iscrowd`. Masks that were read are compressed run lengths."""
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
         self.sizes()
@@ -168,6 +168,9 @@ class DetectionDataset(Dataset[Sample]):
                             "iscrowd": crowd,
                         }
                     )
+                    mask = None if group.masks is None else group.masks[position]
+                    if mask is not None:
+                        annotations[-1]["segmentation"] = mask.to_coco((height, width))
         categories = [
             {"id": identifier, "name": name}
             for identifier, name in zip(self.category_ids, self.class_names, strict=True)

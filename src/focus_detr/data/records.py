@@ -12,6 +12,7 @@ from PIL import Image
 from focus_detr.images.reading import image_header
 from focus_detr.printable import in_line
 from focus_detr.structures.instances import Instances
+from focus_detr.structures.masks import as_array
 
 Severity = Literal["warning", "error"]
 UNNUMBERED = -1
@@ -90,7 +91,10 @@ class Record:
         if not self.relative:
             return stated
         boxes = stated.boxes_xyxy * np.asarray(self.size * 2, dtype=np.float32)
-        return replace(stated, boxes_xyxy=boxes.astype(np.float32))
+        masks = stated.masks
+        if masks is not None:
+            masks = as_array(mask and mask.transform(self.size, scale=self.size) for mask in masks)
+        return replace(stated, boxes_xyxy=boxes.astype(np.float32), masks=masks)
 
 
 @dataclass

@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.structures.masks import as_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +20,7 @@ class Instances:
 
     A further fact of an object (a mask, the number of a track) is one more field here, None by default, with
     the object in its first dimension: selection, copies, mosaics, transforms and the collator's labels then
-    take it along. If it lies in the picture, as a mask does, `moved` has to move it too.
+    take it along. If it lies in the picture, as a mask does, `transform` has to move it too.
 
     Attributes:
         boxes_xyxy: (T,4), pixels, float32 unless said otherwise.
@@ -28,6 +29,7 @@ class Instances:
         areas: (T,) square pixels, of the object and not its box, where a source gives them.
         queries: (T,) int64, the decoder's queries that found them.
         track_ids: (T,) int64, the same from frame to frame of a video, -1 where there is none yet.
+        masks: (T,) objects, a `Mask` each, None for one whose mask nobody knows.
 
     Raises `FocusDetrError` where the fields are not of as many objects.
     """
@@ -38,6 +40,7 @@ class Instances:
     areas: np.ndarray | None = None
     queries: np.ndarray | None = None
     track_ids: np.ndarray | None = None
+    masks: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         counts = {name: len(value) for name, value in self.known().items()}
@@ -90,6 +93,9 @@ class Instances:
         boxes, kept = clip_to(whole, size)
         kept &= _box_areas(boxes) >= min_visible * _box_areas(whole)
         visible = replace(self[kept], boxes_xyxy=boxes[kept])
+        if visible.masks is not None:
+            moved = (mask and mask.transform(size, scale, shift) for mask in visible.masks)
+            visible = replace(visible, masks=as_array(moved))
         if visible.areas is None:
             return visible
         # Of an object that is cut nobody knows the area left: it shrinks as its box does.

@@ -90,13 +90,13 @@ def find_splits(root: Path) -> dict[str, CocoSplit]:
     return splits
 
 
-def read_split(split: CocoSplit, log: ProblemLog) -> Source:
+def read_split(split: CocoSplit, log: ProblemLog, masks: bool = False) -> Source:
     """Raises `FocusDetrError` when the file is not COCO detection json or none of its images can be found."""
     content = _load(split.file)
     used = {id_key(entry.get("category_id")) for entry in content["annotations"] if isinstance(entry, dict)}
     categories, stands_for = _categories(content["categories"], used, split.file, log)
     images = _images(content["images"], split, log)
-    attach_objects(content["annotations"], images, stands_for, split.file, log)
+    attach_objects(content["annotations"], images, stands_for, split.file, log, masks)
     return Source(categories, list({id(image): image for image in images.values()}.values()))
 
 

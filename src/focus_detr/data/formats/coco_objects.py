@@ -11,6 +11,7 @@ from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, RawImage, 
 from focus_detr.data.formats.values import id_key, is_fraction, positive, shown_value
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import in_line
+from focus_detr.structures.masks import Mask, Runs
 
 _COPY = Fault(
     "duplicate-annotation-id",
@@ -55,6 +56,13 @@ _FROM_SHAPE = Fault(
     "{count} annotations have no 'bbox'; the box around their polygon or mask is used",
     "Add the bbox.",
 )
+_NO_MASK = Fault(
+    "bad-mask",
+    "warning",
+    "{count} objects have a 'segmentation' that is neither polygons nor run lengths of the size of their "
+    "image; nothing is learned of their masks",
+    "Correct it.",
+)
 _NO_IMAGE_ID = Fault(
     "unknown-image",
     "error",
@@ -82,8 +90,9 @@ def attach_objects(
     stands_for: dict[str, int],
     file: Path,
     log: ProblemLog,
+    masks: bool = False,
 ) -> None:
-    """Gives every image its boxes. `images` and `stands_for` go by `id_key`.
+    """Gives every image its boxes, and with `masks` those too. `images` and `stands_for` go by `id_key`.
 
     Where annotations do not say whose they are, images without objects are taken out of `images`: one of them
     may have objects, and as background it would teach the opposite.
@@ -128,7 +137,12 @@ def attach_objects(
             crowd = _flag(annotation.get("iscrowd"))
             if crowd is None:
                 tally.add(_CROWD, example)
-            image.boxes.append(RawBox(box, category, bool(crowd), positive(annotation.get("area"))))
+            mask = None
+            if masks and annotation.get("segmentation") not in (None, []):
+                mask = _mask(annotation["segmentation"], image)
+                if mask is None:
+                    tally.add(_NO_MASK, example)
+            image.boxes.append(RawBox(box, category, bool(crowd), positive(annotation.get("area")), mask))
             placed += 1
             continue
         if image is not None:
@@ -167,6 +181,16 @@ def _repeats(
         tally.add(_SHARED_ID, f"{example} (id {in_line(key, 40)})")
     seen[key] = identity
     return False
+
+
+def _mask(segmentation: Any, image: RawImage) -> Mask | None:
+    try:
+        mask = Mask.of_coco(segmentation)
+    except (FocusDetrError, KeyError, TypeError, ValueError, RuntimeError):
+        return None
+    if isinstance(mask.shape, Runs) and image.declared_size not in (None, mask.shape.size[::-1]):
+        return None
+    return mask
 
 
 def _flag(value: Any) -> bool | None:

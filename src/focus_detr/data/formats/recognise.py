@@ -23,6 +23,7 @@ from focus_detr.data.formats.classes import (
 from focus_detr.data.formats.reading import UnreadableFileError
 from focus_detr.data.formats.searching import folders_in, odd_files_in, refuse_system_folder
 from focus_detr.data.formats.source import ProblemLog, Source
+from focus_detr.data.masks import count_masks
 from focus_detr.data.records import UNNUMBERED, Problem, Record
 from focus_detr.errors import FocusDetrError, UnknownSplitError
 from focus_detr.folders import from_home
@@ -54,6 +55,7 @@ def load_dataset(
     on_problem: OnProblem = "warn",
     check_images: ImageCheck | None = None,
     crowds: str = "regions",
+    masks: bool = False,
 ) -> DetectionDataset:
     """Load one split of a COCO, YOLO or Pascal VOC data set.
 
@@ -73,16 +75,19 @@ def load_dataset(
             "sizes" for more. Missing files are always found now.
         crowds: what annotations of COCO with `iscrowd` 1 are: "regions" that hold many objects, neither
             learned nor scored, or "objects" like all others (some tools write 1 for every brush stroke).
+        masks: read the masks of objects, too: polygons and run lengths of COCO, polygons of YOLO. Objects
+            may lack theirs, which is reported.
 
     Raises:
-        FocusDetrError: no such data set, split or class; files that cannot be read as the format they claim.
+        FocusDetrError: no such data set, split or class; files that cannot be read as the format they claim;
+            `masks` of a data set whose objects have none.
     """
     root = from_home(Path(path))
     _check_arguments(root, format, on_problem, check_images)
     found_format, reader, splits = _find(root, format)
     handles = _resolve(split, splits, root)
     log = ProblemLog(on_problem if callable(on_problem) else None)
-    sources = [reader.read_split(handle, log) for handle in handles.values()]
+    sources = [reader.read_split(handle, log, masks) for handle in handles.values()]
     _settle_crowds(sources, crowds, root, log)
     names = given_names(classes) if classes is not None else shared_names(sources, root)
     check_overlap(names, sources, root)
@@ -97,6 +102,8 @@ def load_dataset(
         first = f" The first of {len(log.problems)} problems: {log.problems[0]}" if log.problems else ""
         raise FocusDetrError(f"{root}: the split {'+'.join(handles)!r} has no usable image.{first}")
     _number_images(records)
+    if masks:
+        count_masks(records, root, log)
     dataset = DetectionDataset(
         records,
         names,

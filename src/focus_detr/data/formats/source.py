@@ -8,6 +8,7 @@ from pathlib import Path
 
 from focus_detr.data.records import Problem, Severity
 from focus_detr.printable import listed
+from focus_detr.structures.masks import Mask
 
 
 @dataclass
@@ -18,6 +19,7 @@ class RawBox:
     category: int
     crowd: bool = False
     area: float | None = None
+    mask: Mask | None = None
 
 
 @dataclass

@@ -70,9 +70,10 @@ def find_splits(root: Path) -> dict[str, VocSplit]:
     }
 
 
-def read_split(split: VocSplit, log: ProblemLog) -> Source:
+def read_split(split: VocSplit, log: ProblemLog, masks: bool = False) -> Source:
     """VOC counts pixels from 1 and includes the last one: a box xmin..xmax covers [xmin - 1, xmax].
 
+    Its masks are pictures of their own, which are not read: objects come without, whatever `masks` says.
     Objects marked `difficult` are ordinary objects here.
     """
     names = _class_names(split)

@@ -61,13 +61,13 @@ def find_splits(root: Path) -> dict[str, YoloSplit]:
     return {}
 
 
-def read_split(split: YoloSplit, log: ProblemLog) -> Source:
+def read_split(split: YoloSplit, log: ProblemLog, masks: bool = False) -> Source:
     found: dict[Path, Path] = {}
     for entry in split.entries:
         for path, place in _image_paths(entry, split).items():
             found.setdefault(path, place)
     images = [RawImage(path, relative=True, named_by=place) for path, place in found.items()]
-    form = RowForm(split.names, split.keypoint_values)
+    form = RowForm(split.names, split.keypoint_values, masks)
     owner: dict[Path, Path] = {}
     without_labels = 0
     for image in images:

@@ -10,6 +10,7 @@ from pathlib import Path
 from focus_detr.data.formats.reading import UnreadableFileError, read_lines
 from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, Tally
 from focus_detr.data.formats.values import number
+from focus_detr.structures.masks import Mask
 
 _SLACK = 1e-3
 _IMAGE_FOLDERS = frozenset(("images", "jpegimages"))
@@ -42,10 +43,12 @@ _KEYPOINTS = Fault(
 
 @dataclass(frozen=True)
 class RowForm:
-    """What the rows of a data set hold. `keypoint_values`: numbers of keypoints after the four of the box."""
+    """What the rows of a data set hold. `keypoint_values`: numbers of keypoints after the four of the box.
+    `masks`: polygons are kept as masks."""
 
     names: dict[int, str]
     keypoint_values: int = 0
+    masks: bool = False
 
     @property
     def unknown_class(self) -> Fault:
@@ -133,7 +136,8 @@ def _parse_row(row: list[str], form: RowForm) -> RawBox | Fault:
         return _RANGE
     if is_polygon:
         xs, ys = box[0::2], box[1::2]
-        return RawBox((min(xs), min(ys), max(xs), max(ys)), int(label))
+        mask = Mask.of_rings([box]) if form.masks else None
+        return RawBox((min(xs), min(ys), max(xs), max(ys)), int(label), mask=mask)
     cx, cy, width, height = box
     return RawBox((cx - width / 2, cy - height / 2, cx + width / 2, cy + height / 2), int(label))
 
