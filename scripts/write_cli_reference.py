@@ -24,11 +24,14 @@ def reference() -> str:
     verbs = [
         command.name or command.callback.__name__ for command in app.registered_commands if command.callback
     ]
+    for group in app.registered_groups:
+        inner = group.typer_instance.registered_commands if group.typer_instance else []
+        verbs += [f"{group.name} {command.callback.__name__}" for command in inner if command.callback]
     return HEAD + "".join(f"\n## focus-detr {verb}\n\n```\n{_help(verb)}\n```\n" for verb in verbs)
 
 
 def _help(verb: str) -> str:
-    result = CliRunner().invoke(app, [verb, "--help"], prog_name="focus-detr", terminal_width=100)
+    result = CliRunner().invoke(app, [*verb.split(), "--help"], prog_name="focus-detr", terminal_width=100)
     if result.exit_code:
         raise RuntimeError(f"focus-detr {verb} --help failed: {result.output}")
     return "\n".join(line.rstrip() for line in result.output.strip().splitlines())

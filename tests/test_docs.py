@@ -126,7 +126,10 @@ def commands(text: str) -> list[list[str]]:
 def options() -> dict[str, set[str]]:
     """The options of each verb, as the reference has them, which is written from the parser."""
     sections = re.split(r"^## focus-detr ", text_of("docs/cli.md"), flags=re.MULTILINE)[1:]
-    return {each.split()[0]: set(re.findall(r"--[\w-]+", each)) for each in sections}
+    found: dict[str, set[str]] = {}
+    for each in sections:  # verbs of a group, as `data split`, have theirs together
+        found.setdefault(each.split()[0], set()).update(re.findall(r"--[\w-]+", each))
+    return found
 
 
 def wrong_commands(text: str, options: dict[str, set[str]]) -> list[str]:

@@ -17,6 +17,8 @@ from focus_detr.cli.calibrate import calibrate
 from focus_detr.cli.check import check
 from focus_detr.cli.compare import compare
 from focus_detr.cli.convert import convert
+from focus_detr.cli.data import data
+from focus_detr.cli.doctor import doctor
 from focus_detr.cli.download import download
 from focus_detr.cli.evaluate import evaluate
 from focus_detr.cli.explain import explain
@@ -56,10 +58,11 @@ def _root(
 
 
 for _verb in (
-    predict, train, evaluate, compare, calibrate, explain, check, convert, export, models, download, presets,
-    recipes, benchmark, serve,
+    predict, train, evaluate, compare, calibrate, explain, check, doctor, convert, export, models, download,
+    presets, recipes, benchmark, serve,
 ):  # fmt: skip
     app.command(cls=StrictCommand)(_verb)
+app.add_typer(data, name="data")
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ class Pictures:
         counts: Counts | None = None,
         filmed: bool = False,
     ) -> None:
-        from focus_detr.inference.naming import FreeNames
+        from focus_detr.data.naming import FreeNames
         from focus_detr.pictures.budgets import BudgetPage
 
         self.folder, self.predictor, self.boxes, self.heatmap = folder, predictor, boxes, heatmap

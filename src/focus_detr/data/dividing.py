@@ -14,16 +14,22 @@ _EMPTY = -1  # stands for a class of the pictures without an object
 _DRAWS = 16
 
 
-def divide(dataset: DetectionDataset, share: float, seed: int) -> list[int]:
+def divide(
+    dataset: DetectionDataset, share: float, seed: int, groups: Sequence[Sequence[int]] | None = None
+) -> list[int]:
     """Positions of the records to hold back: of about ``share`` of the pictures.
 
     Each class has about that share of its pictures held back, and one at least on both sides where it has
     two (as far as pictures that show several classes allow). A picture that is there twice stays together.
 
+    Args:
+        groups: positions that stay together, each position once; the same files when not given.
+
     Raises:
         FocusDetrError: there are too few pictures with objects to divide.
     """
-    groups = same_files([record.path for record in dataset.records])
+    if groups is None:
+        groups = same_files([record.path for record in dataset.records])
     classes = [
         {int(label) for position in group for label in dataset.records[position].labels} or {_EMPTY}
         for group in groups

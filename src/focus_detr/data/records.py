@@ -14,7 +14,7 @@ from focus_detr.printable import in_line
 from focus_detr.structures.instances import Instances
 from focus_detr.structures.masks import as_array
 
-Severity = Literal["warning", "error"]
+Severity = Literal["note", "warning", "error"]
 UNNUMBERED = -1
 
 
@@ -23,6 +23,7 @@ class Problem:
     """One thing wrong with a data set.
 
     `warning`: repaired and still used (a clipped box, say). `error`: the file or box it names was left out.
+    `note`: nothing is wrong, but it is worth knowing (`focus-detr doctor` alone says such).
     """
 
     kind: str

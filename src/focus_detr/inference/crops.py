@@ -8,9 +8,9 @@ from itertools import zip_longest
 
 import numpy as np
 
+from focus_detr.data.naming import FreeNames
 from focus_detr.folders import whole_file
 from focus_detr.inference.folder_writer import FolderWriter, kept_image
-from focus_detr.inference.naming import FreeNames
 from focus_detr.inference.results import Detections
 from focus_detr.inference.writers import Result, write_all
 

@@ -13,10 +13,10 @@ import numpy as np
 from PIL import Image
 
 from focus_detr.data.formats.searching import is_image_file
+from focus_detr.data.naming import FreeNames
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import unused_folder, whole_file, writable_folder
 from focus_detr.images.reading import image_header
-from focus_detr.inference.naming import FreeNames
 from focus_detr.inference.results import BadImage, Detections
 from focus_detr.inference.writers import Result, ResultWriter
 from focus_detr.structures.instances import clip_to

@@ -11,10 +11,10 @@ from typing import Any
 
 from PIL import Image
 
+from focus_detr.data.naming import FreeNames
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
 from focus_detr.inference.folder_writer import kept_image
-from focus_detr.inference.naming import FreeNames
 from focus_detr.inference.results import BadImage, Detections
 from focus_detr.inference.sources.video import pyav
 from focus_detr.inference.writers import Result, ResultWriter

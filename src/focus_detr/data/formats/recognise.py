@@ -55,7 +55,7 @@ def load_dataset(
     on_problem: OnProblem = "warn",
     check_images: ImageCheck | None = None,
     crowds: str = "regions",
-    masks: bool = False,
+    masks: bool | Literal["where given"] = False,
 ) -> DetectionDataset:
     """Load one split of a COCO, YOLO or Pascal VOC data set.
 
@@ -76,7 +76,7 @@ def load_dataset(
         crowds: what annotations of COCO with `iscrowd` 1 are: "regions" that hold many objects, neither
             learned nor scored, or "objects" like all others (some tools write 1 for every brush stroke).
         masks: read the masks of objects, too: polygons and run lengths of COCO, polygons of YOLO. Objects
-            may lack theirs, which is reported.
+            may lack theirs, which is reported; "where given" takes data sets without any, too.
 
     Raises:
         FocusDetrError: no such data set, split or class; files that cannot be read as the format they claim;
@@ -87,7 +87,7 @@ def load_dataset(
     found_format, reader, splits = _find(root, format)
     handles = _resolve(split, splits, root)
     log = ProblemLog(on_problem if callable(on_problem) else None)
-    sources = [reader.read_split(handle, log, masks) for handle in handles.values()]
+    sources = [reader.read_split(handle, log, bool(masks)) for handle in handles.values()]
     _settle_crowds(sources, crowds, root, log)
     names = given_names(classes) if classes is not None else shared_names(sources, root)
     check_overlap(names, sources, root)
@@ -102,7 +102,7 @@ def load_dataset(
         first = f" The first of {len(log.problems)} problems: {log.problems[0]}" if log.problems else ""
         raise FocusDetrError(f"{root}: the split {'+'.join(handles)!r} has no usable image.{first}")
     _number_images(records)
-    if masks:
+    if masks is True:
         count_masks(records, root, log)
     dataset = DetectionDataset(
         records,
@@ -240,7 +240,7 @@ def _resolve(split: str | None, splits: dict[str, Any], root: Path) -> dict[str,
     handles = {}
     for wanted in split.split("+"):
         matches = [name for name in splits if name == wanted] or [
-            n for n in splits if _short(n) == _short(wanted)
+            n for n in splits if short_split_name(n) == short_split_name(wanted)
         ]
         if len(matches) != 1:
             state = f"could be {listed(matches)}" if matches else "does not exist"
@@ -249,7 +249,8 @@ def _resolve(split: str | None, splits: dict[str, Any], root: Path) -> dict[str,
     return handles
 
 
-def _short(name: str) -> str:
+def short_split_name(name: str) -> str:
+    """A split's name without a year, and one for what `val` is also called."""
     without_year = re.sub(r"_?\d{4}$", "", name.lower())
     return "val" if without_year in _VALIDATION_NAMES else without_year
 

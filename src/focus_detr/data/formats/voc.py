@@ -73,7 +73,7 @@ def find_splits(root: Path) -> dict[str, VocSplit]:
 def read_split(split: VocSplit, log: ProblemLog, masks: bool = False) -> Source:
     """VOC counts pixels from 1 and includes the last one: a box xmin..xmax covers [xmin - 1, xmax].
 
-    Its masks are pictures of their own, which are not read: objects come without, whatever `masks` says.
+    Masks are those of <polygon>; those that are pictures of their own are not read.
     Objects marked `difficult` are ordinary objects here.
     """
     names = _class_names(split)
@@ -94,7 +94,7 @@ def read_split(split: VocSplit, log: ProblemLog, masks: bool = False) -> Source:
         path = pictures.find(stem, file_name)
         if file_name and path.name != file_name and pictures.has(file_name):
             stale.add(_STALE, f"{file.name}: {in_line(file_name, 120)}")
-        boxes, lost = read_objects(root, label_of, file, log)
+        boxes, lost = read_objects(root, label_of, file, log, masks)
         declared = size(root.findtext("size/width"), root.findtext("size/height"))
         images.append(RawImage(path, None, declared, boxes, lost, annotation_file=file))
     stale.report()

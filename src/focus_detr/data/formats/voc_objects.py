@@ -9,6 +9,7 @@ from xml.etree.ElementTree import Element
 from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, Tally, UnknownClasses
 from focus_detr.data.formats.values import is_fraction, number
 from focus_detr.printable import in_line, listed
+from focus_detr.structures.masks import Mask
 
 _Box = tuple[float, float, float, float]
 
@@ -40,9 +41,9 @@ def object_name(node: Element) -> str:
 
 
 def read_objects(
-    root: Element, label_of: dict[str, int], file: Path, log: ProblemLog
+    root: Element, label_of: dict[str, int], file: Path, log: ProblemLog, masks: bool = False
 ) -> tuple[list[RawBox], int]:
-    """The boxes of a file, and how many of its objects could not be read."""
+    """The boxes of a file, with their polygons as `masks`, and how many of its objects could not be read."""
     boxes: list[RawBox] = []
     tally = Tally(file, log)
     unknown = UnknownClasses(file, log)
@@ -59,7 +60,9 @@ def read_objects(
         elif is_fraction(*box):
             tally.add(_FRACTIONS, example)
         else:
-            boxes.append(RawBox(box, label_of[name]))
+            ring = _polygon(node) if masks else None
+            mask = None if ring is None else Mask.of_rings([ring])
+            boxes.append(RawBox(box, label_of[name], mask=mask))
     tally.report()
     unknown.report("objects of classes that are not known", f"Known classes: {listed(label_of)}.")
     return boxes, len(nodes) - len(boxes)
@@ -99,7 +102,13 @@ def _around_rotated(node: Element, tally: Tally, example: str) -> _Box | None:
 
 
 def _around_polygon(node: Element) -> _Box | None:
-    """<polygon> of <x1>, <y1>, <x2>, ... (Roboflow) or of <pt> with <x> and <y> (LabelMe)."""
+    ring = _polygon(node)
+    return None if ring is None else (min(ring[0::2]), min(ring[1::2]), max(ring[0::2]), max(ring[1::2]))
+
+
+def _polygon(node: Element) -> list[float] | None:
+    """x and y in turns of <polygon> of <x1>, <y1>, <x2>, ... (Roboflow) or of <pt> with <x> and <y>
+    (LabelMe)."""
     polygon = node.find("polygon")
     if polygon is None:
         return None
@@ -112,4 +121,6 @@ def _around_polygon(node: Element) -> _Box | None:
     ys = [value for part in coordinates if part.tag[0] == "y" and (value := number(part.text)) is not None]
     if len(xs) < 3 or len(xs) + len(ys) < len(coordinates) or len(xs) != len(ys):
         return None
-    return min(xs), min(ys), max(xs), max(ys)
+    if not all(map(math.isfinite, (*xs, *ys))):
+        return None
+    return [value for point in zip(xs, ys, strict=True) for value in point]

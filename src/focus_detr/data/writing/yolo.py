@@ -1,0 +1,110 @@
+"""YOLO: `data.yaml`, pictures in `images/<split>`, rows of fractions in `labels/<split>`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from focus_detr.data.dataset import DetectionDataset
+from focus_detr.data.writing.changes import Changes
+from focus_detr.data.writing.objects import Written, objects_of
+from focus_detr.data.writing.pictures import PictureCopies
+from focus_detr.errors import FocusDetrError
+
+_KEYS = ("train", "val", "valid", "validation", "test", "minival")
+_NARROWEST = 2e-5
+"""Share of a picture; readers that take single precision take half of it for no side."""
+_APART = 0.5  # pixels that a polygon's own box may differ from the stated one
+
+
+def write(splits: Mapping[str, DetectionDataset], folder: Path, changes: Changes) -> None:
+    """Holds boxes, and polygons of one ring; what it does not is counted in ``changes``."""
+    keys = _keys(list(splits))
+    first = next(iter(splits.values()))
+    content: dict[str, object] = {keys[split]: f"images/{keys[split]}" for split in splits}
+    content |= {"nc": len(first.class_names), "names": dict(enumerate(first.class_names))}
+    text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=float("inf"))
+    (folder / "data.yaml").write_text(text, encoding="utf-8")
+    for split, dataset in splits.items():
+        images, labels = folder / "images" / keys[split], folder / "labels" / keys[split]
+        images.mkdir(parents=True)
+        labels.mkdir(parents=True)
+        copies = PictureCopies(changes)
+        for record in dataset.records:
+            copy = copies.copy(record.path, images)
+            written = list(objects_of(record))
+            rows = [_row(each, record.size, changes) for each in written if not each.crowd]
+            (labels / f"{copy.stem}.txt").write_text("".join(rows), encoding="utf-8")
+            changes.objects[split] += len(rows)
+            changes.lose("crowd regions were left out: they are background now", len(written) - len(rows))
+            changes.lose("areas were left out, where they are not those of polygons", _areas(written))
+        changes.pictures[split] = len(dataset)
+        if keys[split] != split:
+            changes.changed.append(f"the split {split!r} is called {keys[split]!r}, which YOLO knows")
+
+
+def _keys(splits: list[str]) -> dict[str, str]:
+    """What YOLO calls each split."""
+    from focus_detr.data.formats.recognise import short_split_name
+
+    keys = {}
+    for split in splits:
+        short = short_split_name(split)
+        keys[split] = split if split in _KEYS else short if short in _KEYS else ""
+    if len(splits) == 1 and not keys[splits[0]]:
+        keys[splits[0]] = "train"
+    if "" in keys.values() or len(set(keys.values())) < len(keys):
+        wrong = next((split for split, key in keys.items() if not key), splits[-1])
+        raise FocusDetrError(
+            f"split {wrong!r}: YOLO names its splits {', '.join(_KEYS)}, each once; write one split "
+            "(--split), or take --to coco or voc"
+        )
+    return keys
+
+
+def _areas(written: list[Written]) -> int:
+    return sum(each.area is not None and each.rings is None and not each.crowd for each in written)
+
+
+def _row(each: Written, size: tuple[int, int], changes: Changes) -> str:
+    scale = np.asarray(size, dtype=np.float64)
+    box = np.asarray(each.box_xyxy, dtype=np.float64).reshape(2, 2)
+    values = _polygon(each, box, scale, changes)
+    if values is None:
+        low, high = box / scale
+        side = np.maximum(high - low, _NARROWEST)
+        centre = ((low + high) / 2).clip(side / 2, 1 - side / 2)
+        values = np.concatenate([centre, side])
+    return f"{each.label} {' '.join(f'{value:.8f}'.rstrip('0').rstrip('.') for value in values.clip(0, 1))}\n"
+
+
+def _polygon(each: Written, box: np.ndarray, scale: np.ndarray, changes: Changes) -> np.ndarray | None:
+    """The fractions of a polygon that says all of an object's shape and box; None where none does."""
+    if each.mask is None:
+        return None
+    rings = each.rings
+    if rings is None:
+        changes.lose("masks of pixels became boxes")
+    elif len(rings) > 1:
+        changes.lose("objects of several polygons became boxes")
+    elif np.abs([rings[0].min(0) - box[0], rings[0].max(0) - box[1]]).max() > _APART:
+        changes.lose("polygons were left out, around which the stated box is another")
+    elif _looks_otherwise(rings[0]):
+        changes.lose("polygons were left out, whose numbers read as keypoints")
+    else:
+        return (rings[0] / scale).reshape(-1)
+    return None
+
+
+def _looks_otherwise(ring: np.ndarray) -> bool:
+    # 4 + 3 n numbers, of which every third is 0, 1 or 2: points on the edges of the picture can be such.
+    values = ring.reshape(-1)
+    return bool(
+        len(values) % 3 == 1
+        and len(values) >= 10
+        and not np.array_equal(ring[0], ring[-1])
+        and set(values[6::3].tolist()) == {0}
+    )

@@ -1,0 +1,20 @@
+"""Doctor: what is wrong with this machine, or with a data set, and what would mend it."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from focus_detr.doctor.environment import examine_environment as examine_environment
+
+# Imported when asked for: of the environment, the point is what cannot be imported.
+_HOME = {"examine_environment": "environment"}
+
+__all__ = ["examine_environment"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'focus_detr.doctor' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"focus_detr.doctor.{_HOME[name]}"), name)
