@@ -48,7 +48,7 @@ def build() -> Path:
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     said = done.stdout + done.stderr
-    if done.returncode or re.search(r"warning|error", said, re.IGNORECASE):
+    if done.returncode or re.search(r"warning|error|^griffe", said, re.IGNORECASE | re.MULTILINE):
         sys.exit(f"{said}\nerror: the site was not built without warnings")
     docs = ROOT / settings["docs_dir"]
     for page in docs.glob("*.md"):
