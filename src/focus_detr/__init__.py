@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from focus_detr.images.processor import FocusDetrImageProcessor as FocusDetrImageProcessor
     from focus_detr.inference import Detections as Detections
     from focus_detr.inference import Predictor as Predictor
+    from focus_detr.models import FocusDetrForInstanceSegmentation as FocusDetrForInstanceSegmentation
     from focus_detr.models import FocusDetrForObjectDetection as FocusDetrForObjectDetection
     from focus_detr.models.configuration import FocusDetrConfig as FocusDetrConfig
     from focus_detr.models.configuration import Quirks as Quirks
@@ -37,6 +38,7 @@ _HOME = {
     "Detections": "inference",
     "Predictor": "inference",
     "FocusDetrForObjectDetection": "models",
+    "FocusDetrForInstanceSegmentation": "models",
     "list_presets": "zoo.presets",
     "preset": "zoo.presets",
     "list_models": "zoo.resolve",
@@ -44,7 +46,12 @@ _HOME = {
 }
 
 # Whoever asks for one of these may go on to transformers' Auto classes and pipelines, which must know them.
-_OF_TRANSFORMERS = {"FocusDetrConfig", "FocusDetrImageProcessor", "FocusDetrForObjectDetection"}
+_OF_TRANSFORMERS = {
+    "FocusDetrConfig",
+    "FocusDetrImageProcessor",
+    "FocusDetrForObjectDetection",
+    "FocusDetrForInstanceSegmentation",
+}
 
 __all__ = ["__version__", *_HOME]
 

@@ -71,11 +71,15 @@ class SetCriterion:
         if self.least_overlap:
             near = intersection_over_union(boxes.detach(), objects, self.matcher.eps) >= self.least_overlap
             distance, apart = near[:, None] * distance, near * apart
-        return {
+        parts = {
             f"loss_class{each.suffix}": self.weights.classes * self.class_loss_of(each, matches, count),
             f"loss_bbox{each.suffix}": self.weights.bbox * distance.sum() / count,
             f"loss_giou{each.suffix}": self.weights.giou * apart.sum() / count,
         }
+        for joint in each.joint.values():
+            more = joint.losses(each.boxes, matches, count)
+            parts |= {f"{name}{each.suffix}": value for name, value in more.items()}
+        return parts
 
     def class_loss_of(self, each: Predictions, matches: Matches, count: Tensor) -> Tensor:
         """Class loss of one set whose matches are known."""

@@ -55,6 +55,8 @@ class HungarianMatcher:
     def _costs(self, each: Predictions) -> Tensor:
         # (B,Q,T+1): the costs, and last whether a query counts.
         cost = self.cost(each.logits, each.boxes, each.targets.classes, each.targets.boxes)
+        for joint in each.joint.values():
+            cost = cost + joint.costs(each.boxes).to(cost.dtype)
         counts = cost.new_ones(cost.shape[:2]) if each.valid is None else each.valid.to(cost.dtype)
         return torch.cat([cost, counts[..., None]], -1)
 

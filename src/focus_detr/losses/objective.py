@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,7 @@ from focus_detr.losses.matcher import CLASS_EPS, HungarianMatcher
 from focus_detr.losses.quality import MatchabilityCriterion, VarifocalCriterion
 from focus_detr.losses.softmax import SoftmaxCriterion, SoftmaxMatcher
 from focus_detr.losses.targets import (
+    Joint,
     Labels,
     Matches,
     Predictions,
@@ -83,9 +85,12 @@ class Objective:
         noised: dict[str, Predictions] = {}  # by the suffix of their layer
         for j, (logits, boxes) in enumerate(zip(decoded.logits, decoded.boxes, strict=True)):
             suffix = "" if j == len(decoded.logits) - 1 else f"_{j}"
-            sets.append(Predictions(logits[:, skip:], boxes[:, skip:], targets, suffix, decoded.valid))
+            own, others = slice(skip, None), slice(0, skip)
+            said = Predictions(logits[:, own], boxes[:, own], targets, suffix, decoded.valid)
+            sets.append(replace(said, joint=_joint(decoded, j, own)))
             if denoising is not None:
-                noised[suffix] = Predictions(logits[:, :skip], boxes[:, :skip], targets, f"_dn{suffix}")
+                said = Predictions(logits[:, others], boxes[:, others], targets, f"_dn{suffix}")
+                noised[suffix] = replace(said, joint=_joint(decoded, j, others))
 
         tables = criterion.matcher(sets)
         if denoising is not None:
@@ -107,10 +112,15 @@ class Objective:
     def matches(self, decoded: DecoderOutput, labels: Labels) -> Matches:
         """Which query of the last layer answers for which object."""
         boxes, skip = decoded.boxes[-1], decoded.num_denoising
-        last = Predictions(
-            decoded.logits[-1][:, skip:], boxes[:, skip:], Targets.of(labels), "", decoded.valid
-        )
+        own, targets = slice(skip, None), Targets.of(labels)
+        last = Predictions(decoded.logits[-1][:, own], boxes[:, own], targets, "", decoded.valid)
+        last = replace(last, joint=_joint(decoded, -1, own))
         return Matches.on_device(self.criterion.matcher([last]), boxes.device)[0]
+
+
+def _joint(decoded: DecoderOutput, layer: int, which: slice) -> dict[str, Joint]:
+    said = decoded.joint[layer] if decoded.joint else {}
+    return {name: joint.of_queries(which) for name, joint in said.items()}
 
 
 def _proposed(queries: Queries, targets: Targets) -> Predictions:

@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -44,6 +45,22 @@ class Targets:
         return replace(self, classes=torch.zeros_like(self.classes))
 
 
+class Joint(Protocol):
+    """What else predictions say of objects, by which they are matched, and which their matches teach."""
+
+    def of_queries(self, which: slice) -> Joint:
+        """That of some of the queries."""
+        ...
+
+    def costs(self, boxes: Tensor) -> Tensor:
+        """(B,Q,T), what it costs that queries with boxes_cxcywh (B,Q,4) answer for objects."""
+        ...
+
+    def losses(self, boxes: Tensor, matches: Matches, count: Tensor) -> dict[str, Tensor]:
+        """By name and already weighted; sums over the matches, divided by ``count``."""
+        ...
+
+
 @dataclass
 class Predictions:
     """One set of predictions, each object of which is to be matched to one.
@@ -53,6 +70,7 @@ class Predictions:
         targets: what they are to find.
         suffix: of the names of their losses.
         valid: (B,Q), those that count; None for all.
+        joint: what heads say beside, by their names.
     """
 
     logits: Tensor
@@ -60,6 +78,7 @@ class Predictions:
     targets: Targets
     suffix: str = ""
     valid: Tensor | None = None
+    joint: Mapping[str, Joint] = field(default_factory=dict)
 
 
 @dataclass

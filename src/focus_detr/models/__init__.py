@@ -8,10 +8,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from focus_detr.models.detector import FocusDetrForObjectDetection as FocusDetrForObjectDetection
     from focus_detr.models.detector import FocusDetrOutput as FocusDetrOutput
+    from focus_detr.models.segmenter import (
+        FocusDetrForInstanceSegmentation as FocusDetrForInstanceSegmentation,
+    )
 
 _HOME = {
     "FocusDetrForObjectDetection": "detector",
     "FocusDetrOutput": "detector",
+    "FocusDetrForInstanceSegmentation": "segmenter",
 }
 
 __all__ = list(_HOME)

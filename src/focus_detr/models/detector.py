@@ -16,6 +16,7 @@ from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError, did_you_mean
+from focus_detr.losses.targets import Joint
 from focus_detr.models.backbones.backbone import build_backbone
 from focus_detr.models.configuration import FocusDetrConfig
 from focus_detr.models.heads import HEADS, Head
@@ -33,7 +34,7 @@ from focus_detr.models.renamed import RENAMED, rename_old
 from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
 from focus_detr.structures.budget import AUTO, Budget, LayerCounts
 from focus_detr.structures.geometry import Geometry, flatten_levels
-from focus_detr.structures.memory import DecoderOutput
+from focus_detr.structures.memory import DecoderOutput, FineMap
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.queries import DenoisingQueries
 from focus_detr.structures.tokens import Tokens
@@ -56,6 +57,7 @@ class FocusDetrOutput(ModelOutput):
         spatial_shapes: (H,W) of each level's canvas.
         level_sizes: (B,L,2) height and width of the image's part of each canvas.
         extra: (B,Q,...) by the name of the head, of each of the configuration's ``heads``; None without any.
+            Of heads that say several things, by NAME_KEY.
         samples: where each decoder layer looked, locations (B,Q,h,L,P,2) in fractions of each level's canvas
             and weights (B,Q,h,L,P), those of a head adding up to 1; None where it was not asked for.
         fine_tokens: (B,F) tokens of the grid that attended to one another in each encoder layer, -1 for none;
@@ -103,6 +105,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             freeze_stem=c.freeze_stem,
             freeze_stages=c.freeze_stages,
             train_norm_affine=c.train_norm_affine,
+            finer=self._needs_fine_map(c),
         )
         host = HOSTS[c.host]
         self.neck = Neck(
@@ -178,9 +181,10 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         if ranking is not None:
             self.encoder.check_ranking("ranking")
         also = [self.encoder.accept(each) for each in further]
-        levels, geometry = self.extract_levels(pixel_values, pixel_mask)  # (B,C,H_l,W_l), fine to coarse
+        # Levels (B,C,H_l,W_l), fine to coarse.
+        levels, geometry, fine = self._extract_levels(pixel_values, pixel_mask)
         content = flatten_levels(levels)  # (B,N,C)
-        tokens = Tokens(content, self.encode_positions(geometry, content), geometry)
+        tokens = Tokens(content, self.encode_positions(geometry, content), geometry, fine)
         output, decoded = self._detect(
             tokens, accepted, labels, denoising, with_samples=with_samples, ranking=ranking
         )
@@ -211,6 +215,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         # Which tokens are worked on is decided once; the encoder executes the plan, whatever made it.
         plan = self.encoder.plan_for(tokens, budget, ranking)
         memory = self.encoder(tokens, plan)  # (B,N,C)
+        memory.fine_map = tokens.fine_map
 
         decoded = self.host(
             memory,
@@ -221,19 +226,20 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             **start,
         )
 
-        extra = {name: head(decoded, memory) for name, head in self.heads.items()}
+        said = {name: head(decoded, memory) for name, head in self.heads.items()}
 
         loss, parts = None, None
         if labels is not None:
             # Sums over thousands of queries, and costs that differ by little: half precision loses both.
             with without_autocast(tokens.content.device):
+                decoded.joint = self._joint(said, decoded, labels)
                 parts = self.host.losses(decoded, labels)
                 if first is None:
                     parts |= self.encoder.losses(memory, decoded, self.strides, labels)
-                if extra:
+                if said:
                     matches = self.host.objective.matches(decoded, labels)
                 for name, head in self.heads.items():
-                    parts |= cast(Head, head).losses(extra[name], matches, labels)
+                    parts |= cast(Head, head).losses(said[name], matches, labels)
                 loss = torch.stack(list(parts.values())).sum()
         skip = decoded.num_denoising
         logits = decoded.logits[-1][:, skip:]  # (B,Q,k)
@@ -250,7 +256,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             proposal_boxes=decoded.initial_boxes,
             spatial_shapes=geometry.shapes,
             level_sizes=geometry.sizes,
-            extra=extra or None,
+            extra=_by_name(said) or None,
         )
         if with_samples:
             output.fine_tokens = memory.fine_tokens() or None
@@ -279,10 +285,20 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         self, pixel_values: Tensor, pixel_mask: Tensor | None
     ) -> tuple[list[Tensor], Geometry]:
         """Images (B,3,H,W) to levels (B,C,H_l,W_l) and where in them the images are."""
+        levels, geometry, _ = self._extract_levels(pixel_values, pixel_mask)
+        return levels, geometry
+
+    def _extract_levels(
+        self, pixel_values: Tensor, pixel_mask: Tensor | None
+    ) -> tuple[list[Tensor], Geometry, FineMap | None]:
         levels, geometry = self._extract(pixel_values, pixel_mask)
+        fine = None
+        if self._needs_fine_map(self.config):
+            fine = FineMap(levels[0], geometry.sizes[:, 0], geometry.valid is not None)
+            levels, geometry = levels[1:], geometry.without_first()
         if self.host.coordinates_in_own_precision and pixel_values.dtype.itemsize > 4:
             geometry.precision = pixel_values.dtype
-        return levels, geometry
+        return levels, geometry, fine
 
     def _extract(self, pixel_values: Tensor, pixel_mask: Tensor | None) -> tuple[list[Tensor], Geometry]:
         multiple = self.host.canvas_multiple
@@ -295,7 +311,24 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         return levels_of_each_size(self._levels, pixel_values, pixel_mask)
 
     def _levels(self, pixel_values: Tensor) -> list[Tensor]:
-        return self.neck(self.backbone(pixel_values))
+        if not self._needs_fine_map(self.config):
+            return self.neck(self.backbone(pixel_values))
+        finest, maps = self.backbone.with_finest(pixel_values)
+        return [finest, *self.neck(maps)]
+
+    @staticmethod
+    def _needs_fine_map(config: FocusDetrConfig) -> bool:
+        return any(HEADS[name].needs_fine_map for name in config.heads)
+
+    def _joint(self, said: dict[str, Any], decoded: DecoderOutput, labels: Labels) -> list[dict[str, Joint]]:
+        # Of each decoder layer, by the name of the head.
+        joint: list[dict[str, Joint]] = [{} for _ in decoded.states]
+        for name, head in self.heads.items():
+            for of_layer, each in zip(
+                joint, cast(Head, head).joint(said[name], decoded, labels), strict=False
+            ):
+                of_layer[name] = each
+        return joint
 
     def encode_positions(self, geometry: Geometry, tokens: Tensor) -> Tensor:
         """(B,N,C): where each token is in its image, and on which level."""
@@ -314,6 +347,14 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             start_parts(self)
             if self.level_embedding is not None:
                 init.normal_(self.level_embedding)
+
+
+def _by_name(said: dict[str, Any]) -> dict[str, Tensor]:
+    named: dict[str, Tensor] = {}
+    for name, each in said.items():
+        several = isinstance(each, dict)
+        named |= {f"{name}_{key}": value for key, value in each.items()} if several else {name: each}
+    return named
 
 
 _ARGUMENTS = (

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -50,6 +50,11 @@ class Geometry:
             columns = torch.arange(width, device=sizes.device) < sizes[:, level, 1, None]  # (B,W)
             valid.append((rows[:, :, None] & columns[:, None, :]).flatten(1))
         return cls(shapes, sizes, torch.cat(valid, 1), rounded)
+
+    def without_first(self) -> Geometry:
+        """That of the levels after the finest."""
+        valid = None if self.valid is None else self.valid[:, self.lengths[0] :]
+        return replace(self, shapes=self.shapes[1:], sizes=self.sizes[:, 1:], valid=valid)
 
     @property
     def lengths(self) -> list[int]:

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,6 +14,21 @@ from torch import Tensor
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.queries import DenoisingQueries, Queries
+from focus_detr.structures.rows import scatter_rows
+
+
+@dataclass
+class FineMap:
+    """A map of the backbone that is finer than the levels, for heads that ask for it.
+
+    Attributes:
+        content: (B,C',H,W); sizes: (B,2) height and width of the image's part of it.
+        padded: some image does not fill it; the rest is zero.
+    """
+
+    content: Tensor
+    sizes: Tensor
+    padded: bool
 
 
 class Projection(Protocol):
@@ -36,6 +51,8 @@ class Memory:
             attention.
         positions: (B,N,C), for decoders that attend to every token; deformable ones look at places.
         valid: (B,N), those that are image, where the tokens are not the grid's.
+        of_grid: whether the tokens are the grid's; otherwise the first of them are those of the plan.
+        fine_map: the backbone's finest map, where a head asks for it.
     """
 
     tokens: Tensor
@@ -45,6 +62,18 @@ class Memory:
     fine: list[Tensor] = field(default_factory=list)
     positions: Tensor | None = None
     valid: Tensor | None = None
+    of_grid: bool = True
+    fine_map: FineMap | None = None
+
+    def on_grid(self) -> Tensor:
+        """(B,N,C): the tokens where they are in the grid, zeros where there is none."""
+        if self.of_grid:
+            return self.tokens
+        assert self.plan is not None
+        kept, counting = self.plan.kept(0)
+        rows = self.tokens[:, : kept.shape[1]] * counting[..., None]
+        empty = rows.new_zeros(len(rows), self.geometry.num_tokens, rows.shape[2])
+        return scatter_rows(empty, kept, rows)
 
     def project(self, attention: Projection) -> Tensor:
         """The values (B,N,h,C/h) that queries of a decoder layer sample."""
@@ -73,6 +102,8 @@ class DecoderOutput:
         valid: (B,Q) queries that stand for something of their image; None when all do.
         queries: the encoder's proposals, for their loss; None where nothing is proposed.
         denoising: the denoising queries, if any.
+        joint: of each layer, what heads say that has a part in matching (see `losses.targets.Joint`), by the
+            name of the head.
     """
 
     states: list[Tensor]
@@ -83,6 +114,7 @@ class DecoderOutput:
     valid: Tensor | None = None
     queries: Queries | None = None
     denoising: DenoisingQueries | None = None
+    joint: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def num_denoising(self) -> int:

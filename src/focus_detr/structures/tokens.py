@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.memory import FineMap
 
 
 @dataclass
@@ -20,11 +21,13 @@ class Tokens:
         content: (B,N,C).
         positions: (B,N,C), an encoding of where each is; it joins contents where attention looks for them.
         geometry: where they are.
+        fine_map: the backbone's finest map, where a head asks for it.
     """
 
     content: Tensor
     positions: Tensor
     geometry: Geometry
+    fine_map: FineMap | None = None
 
     def references(self) -> Tensor:
         """(B,N,L,2): the place of each token on each level's canvas; at least float32."""

@@ -16,6 +16,7 @@ from transformers import AutoBackbone, PreTrainedConfig, PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbones.catalogue import BACKBONES, Family, as_backbone_config, backbone_config
+from focus_detr.models.backbones.finer import with_finer_map
 from focus_detr.models.backbones.frozen_batch_norm import freeze_batch_norms
 from focus_detr.models.backbones.strides import measured_strides
 
@@ -31,10 +32,16 @@ class Backbone(nn.Module):
         strides: input pixels a cell of each feature map.
         config: the transformers configuration of ``model``.
         frozen: names of the parts of ``model`` that take no gradient.
+        finer: ``model`` gives one map more, the finest, which is none of these.
     """
 
     def __init__(
-        self, model: PreTrainedModel, channels: list[int], strides: list[int], frozen: list[str] | None = None
+        self,
+        model: PreTrainedModel,
+        channels: list[int],
+        strides: list[int],
+        frozen: list[str] | None = None,
+        finer: bool = False,
     ) -> None:
         super().__init__()
         self.model = model
@@ -42,6 +49,7 @@ class Backbone(nn.Module):
         self.channels = channels
         self.strides = strides
         self.frozen = frozen or []
+        self.finer = finer
         self.gradient_checkpointing = False  # set by transformers, with that of the layers
         self.freeze()
 
@@ -52,13 +60,19 @@ class Backbone(nn.Module):
 
     def forward(self, pixel_values: Tensor) -> list[Tensor]:
         """Image batch (B,3,H,W) to L feature maps (B,C_l,H_l,W_l)."""
+        return self.with_finest(pixel_values)[1]
+
+    def with_finest(self, pixel_values: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """The finest map that there is, and the L feature maps; it may be the first of them."""
         if pixel_values.device.type == "cpu" and not torch.compiler.is_exporting():
             # Depthwise convolutions run about twice as fast on CPUs when channels lie together.
             pixel_values = pixel_values.contiguous(memory_format=torch.channels_last)
         if self.gradient_checkpointing and torch.is_grad_enabled():
             # Computed again last of all, when the activations of everything after it are gone.
-            return list(checkpoint(self._feature_maps, pixel_values, use_reentrant=False))
-        return list(self._feature_maps(pixel_values))
+            maps = list(checkpoint(self._feature_maps, pixel_values, use_reentrant=False))
+        else:
+            maps = list(self._feature_maps(pixel_values))
+        return maps[0], maps[1:] if self.finer else maps
 
     def _feature_maps(self, pixel_values: Tensor) -> tuple[Tensor, ...]:
         return self.model(pixel_values).feature_maps
@@ -70,6 +84,7 @@ def build_backbone(
     freeze_stem: bool | None = None,
     freeze_stages: int = 0,
     train_norm_affine: bool | None = None,
+    finer: bool = False,
 ) -> Backbone:
     """Build a backbone with random weights (Focus-DETR section 4: ResNet and Swin at strides 8, 16, 32).
 
@@ -81,12 +96,15 @@ def build_backbone(
             and change least.
         train_norm_affine: train the scale and shift of batch norms, whose statistics are always frozen.
             Default: as the family is usually fine-tuned, only for EfficientNet-Lite.
+        finer: have a map at stride 4, too, where the configuration's begin further up (see `with_finest`).
 
     Raises:
         FocusDetrError: the configuration is no backbone's, or freezing is asked of a family that the
             catalogue does not know.
     """
     config = as_backbone_config(config)
+    own, config = config, with_finer_map(config) if finer else config
+    more = config is not own
     family = BACKBONES.family(config.model_type)
     try:
         # Of one dtype with the rest of a model: a configuration remembers the one it was last loaded in.
@@ -104,7 +122,7 @@ def build_backbone(
     if freeze_stem is None:
         freeze_stem = family is not None and family.freeze_stem
     frozen = _frozen_parts(model, family, freeze_stem, freeze_stages)
-    return Backbone(model, list(model.channels), measured_strides(config), frozen)
+    return Backbone(model, list(model.channels)[more:], measured_strides(config)[more:], frozen, more)
 
 
 def _frozen_parts(

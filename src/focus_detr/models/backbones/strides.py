@@ -1,4 +1,4 @@
-"""How many pixels a cell of each feature map stands for: asked of the backbone itself, without computing."""
+"""Strides and channels of feature maps: asked of the backbone itself, without computing."""
 
 from __future__ import annotations
 
@@ -21,17 +21,27 @@ def measured_strides(config: PreTrainedConfig) -> list[int]:
     Raises:
         FocusDetrError: the backbone takes no image of any size tried.
     """
-    return list(_measured(json.dumps(config.to_dict(), sort_keys=True, default=str)))
+    return [stride for stride, _ in _maps(config)]
+
+
+def measured_channels(config: PreTrainedConfig) -> list[int]:
+    """Channels of each of these maps; raises as `measured_strides`."""
+    return [channels for _, channels in _maps(config)]
+
+
+def _maps(config: PreTrainedConfig) -> tuple[tuple[int, int], ...]:
+    return _measured(json.dumps(config.to_dict(), sort_keys=True, default=str))
 
 
 @lru_cache(maxsize=64)
-def _measured(settings: str) -> tuple[int, ...]:
+def _measured(settings: str) -> tuple[tuple[int, int], ...]:
     # In a thread of its own, where no mode of the caller's holds, such as that of fake tensors.
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(_measure, settings).result()
 
 
-def _measure(settings: str) -> tuple[int, ...]:
+def _measure(settings: str) -> tuple[tuple[int, int], ...]:
+    # Pixels a cell, and channels, of each map.
     config = AutoConfig.for_model(**json.loads(settings))
     declared = getattr(config, "image_size", None) or _SIDE  # some take no other
     sides = dict.fromkeys([_SIDE, declared if isinstance(declared, int) else max(declared)])
@@ -44,7 +54,7 @@ def _measure(settings: str) -> tuple[int, ...]:
             except (RuntimeError, ValueError, NotImplementedError) as error:
                 failures.append(f"{side} x {side}: {str(error).splitlines()[0]}")
                 continue
-            return tuple(round(side / each.shape[-1]) for each in maps)
+            return tuple((round(side / each.shape[-1]), each.shape[1]) for each in maps)
     raise FocusDetrError(
         f"backbone {config.model_type!r}: its strides cannot be measured, as it takes no image of "
         + "; ".join(failures)

@@ -4,11 +4,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor, nn
 
-from focus_detr.losses.targets import Matches
+from focus_detr.losses.targets import Joint, Matches
 from focus_detr.models.registry import NoOptions, Registry, read_options
 from focus_detr.structures.memory import DecoderOutput, Memory
 
@@ -24,9 +25,11 @@ class Head(nn.Module):
 
     Attributes:
         options_class: dataclass of its own options.
+        needs_fine_map: whether it looks at ``memory.fine_map``.
     """
 
     options_class: ClassVar[type] = NoOptions
+    needs_fine_map: ClassVar[bool] = False
 
     def __init__(self, config: FocusDetrConfig, options: dict[str, Any]) -> None:
         super().__init__()
@@ -41,13 +44,21 @@ class Head(nn.Module):
     def start(self) -> None:
         """Set parameters that belong to no layer, once its layers have started."""
 
-    def forward(self, decoded: DecoderOutput, memory: Memory) -> Tensor:
-        """(B,Q,...), of ``decoded.last`` (B,Q,C); what it was decoded from is at hand."""
+    def forward(self, decoded: DecoderOutput, memory: Memory) -> Any:
+        """(B,Q,...), of ``decoded.last`` (B,Q,C); what it was decoded from is at hand.
+
+        Several tensors are a dict of them: `extra` then has them as NAME_KEY.
+        """
         raise NotImplementedError
 
-    def losses(
-        self, predicted: Tensor, matches: Matches, labels: list[dict[str, Tensor]]
-    ) -> dict[str, Tensor]:
+    def joint(
+        self, predicted: Any, decoded: DecoderOutput, labels: list[dict[str, Tensor]]
+    ) -> Sequence[Joint]:
+        """One a decoder layer, of all its queries (denoising ones come first): what of the head has a part in
+        matching, and is then taught to all layers; none where `losses` does."""
+        return ()
+
+    def losses(self, predicted: Any, matches: Matches, labels: list[dict[str, Tensor]]) -> dict[str, Tensor]:
         """What teaches the head, already weighted.
 
         Args:

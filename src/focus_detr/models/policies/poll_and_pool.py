@@ -125,7 +125,7 @@ class PollAndPoolPolicy(TokenPolicy):
             counting = torch.ones_like(plan.indices, dtype=torch.bool) if rows is None else rows
             valid = torch.cat([counting, rest.any(1, keepdim=True).expand(-1, pooled.shape[1])], 1)
         memory = attend(self.layers, torch.cat([polled, pooled], 1), positions, valid)
-        return Memory(memory, geometry, plan, positions=positions, valid=valid)
+        return Memory(memory, geometry, plan, positions=positions, valid=valid, of_grid=False)
 
     @staticmethod
     def _unpolled(plan: TokenPlan, geometry: Geometry) -> tuple[Tensor, bool]:
