@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from focus_detr.data import Collator, Sample, TransformedDataset, load_dataset
+from focus_detr.data.masks import refuse_without_masks
 from focus_detr.data.transforms.augmentations import build_transforms
 from focus_detr.data.transforms.draws import Draws
 from focus_detr.data.transforms.geometric import HorizontalFlip, RandomCrop, RandomResize, VerticalFlip
@@ -146,10 +147,11 @@ def test_objects_without_masks_are_counted_and_a_data_set_without_any_is_refused
     assert "2 objects" in problems["bad-mask"]
     masks = dataset[0].instances.masks
     assert masks is not None and [mask is None for mask in masks] == [False, True, True, True]
-    coco_folder(tmp_path, [None, []])
-    with pytest.raises(FocusDetrError, match="none of its 2 objects has a mask.*task segment"):
-        load_dataset(tmp_path, None, masks=True)
-    assert len(load_dataset(tmp_path, None, on_problem="ignore")[0].labels) == 2
+    refuse_without_masks(dataset)
+    bare = load_dataset(coco_folder(tmp_path, [None, []]), None, masks=True, on_problem="ignore")
+    assert "2 of 2 objects have no mask" in bare.problems[0].message and len(bare[0].labels) == 2
+    with pytest.raises(FocusDetrError, match="no object of 'all' has a mask.*task segment"):
+        refuse_without_masks(bare)
 
 
 def test_yolo_polygons_are_masks_in_pixels(tmp_path: Path) -> None:

@@ -37,6 +37,13 @@ def train(
             help="Folder of the run; runs/<preset> or runs/<recipe> when not given, whichever was named."
         ),
     ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="detect (boxes), segment (masks, too: DATA with polygons or run lengths), or any-budget, or "
+            "another task of plugins. segment goes with all of them: --task segment --set task=any-budget."
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -94,6 +101,7 @@ def train(
         device=device,
         trust_plugins=trust_plugins,
         time=time,
+        task=task,
     )
     if json:
         print_json(

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
+from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.formats.source import ProblemLog
 from focus_detr.data.records import Record
 from focus_detr.errors import FocusDetrError
@@ -16,28 +16,32 @@ def lacks_masks(record: Record) -> int:
     return len(record.labels) if masks is None else sum(mask is None for mask in masks)
 
 
-def count_masks(records: Sequence[Record], root: Path, log: ProblemLog) -> None:
-    """Report objects without masks.
+def has_masks(records: Sequence[Record]) -> bool:
+    """Whether any object has one."""
+    return any(len(record.labels) > lacks_masks(record) for record in records)
 
-    Raises:
-        FocusDetrError: none has one.
-    """
-    objects = sum(len(record.labels) for record in records)
+
+def count_masks(records: Sequence[Record], log: ProblemLog) -> None:
+    """Report objects without masks."""
     lacking = [(record, count) for record in records if (count := lacks_masks(record))]
-    count = sum(count for _, count in lacking)
-    if not count:
-        return
-    first = lacking[0][0].path
-    if count == objects:
-        raise FocusDetrError(
-            f"{root}: none of its {objects} objects has a mask, {first.name} for one: segmentation needs "
-            "polygons or run lengths of COCO ('segmentation'), or polygons in the rows of YOLO; to learn "
-            "boxes alone, leave out task segment"
+    if lacking:
+        objects, count = sum(len(record.labels) for record in records), sum(count for _, count in lacking)
+        log.add(
+            "no-mask",
+            "warning",
+            lacking[0][0].path,
+            f"{count} of {objects} objects have no mask, here and in {len(lacking) - 1} other images",
+            "Their boxes are learned, and nothing of their masks.",
         )
-    log.add(
-        "no-mask",
-        "warning",
-        first,
-        f"{count} of {objects} objects have no mask, here and in {len(lacking) - 1} other images",
-        "Their boxes are learned, and nothing of their masks.",
+
+
+def refuse_without_masks(dataset: DetectionDataset) -> None:
+    """Raise `FocusDetrError` where no object has a mask."""
+    if has_masks(dataset.records):
+        return
+    first = next((record.path.name for record in dataset.records if len(record.labels)), "any")
+    raise FocusDetrError(
+        f"{dataset.name}: no object of {dataset.split!r} has a mask, in {first} for one: segmentation learns "
+        "from polygons or run lengths of COCO ('segmentation') or polygons of YOLO, read with masks=True; to "
+        "learn boxes alone, leave --task segment out, or say --set model.heads=[]"
     )

@@ -51,16 +51,22 @@ class CocoMetrics:
     objects: int
 
 
-def coco_metrics(ground_truth: Mapping[str, Any], predictions: Predictions) -> CocoMetrics:
-    """Score predictions by COCO's protocol for boxes.
+def coco_metrics(
+    ground_truth: Mapping[str, Any], predictions: Predictions, *, masks: bool = False
+) -> CocoMetrics:
+    """Score predictions by COCO's protocol, for boxes or for masks.
 
     Args:
         ground_truth: a COCO json dictionary (`DetectionDataset.to_coco()`); all its images are scored.
         predictions: COCO results: `image_id`, `category_id`, `bbox` (left, top, width, height), `score`.
             Those of unknown images or categories do not count, as in pycocotools.
+        masks: compare `segmentation`, compressed run lengths or polygons. Predictions without count for
+            nothing; objects without are regions in which nothing is rewarded or punished.
     """
+    if masks:
+        ground_truth = without_maskless(ground_truth)
     categories = list(ground_truth["categories"])
-    precision, recall = _accumulate(ground_truth, predictions)
+    precision, recall = _accumulate(ground_truth, predictions, masks)
     # Precision is (IoU, recall, class, size, detections), recall (IoU, class, size, detections).
     order = {category_id: row for row, category_id in enumerate(sorted(c["id"] for c in categories))}
     best = _AP_DETECTIONS
@@ -100,28 +106,36 @@ def coco_metrics(ground_truth: Mapping[str, Any], predictions: Predictions) -> C
     return CocoMetrics(summary, per_class, curves, len(ground_truth["images"]), len(objects))
 
 
-def _accumulate(ground_truth: Mapping[str, Any], predictions: Predictions) -> tuple[np.ndarray, np.ndarray]:
+def _accumulate(
+    ground_truth: Mapping[str, Any], predictions: Predictions, masks: bool
+) -> tuple[np.ndarray, np.ndarray]:
     shape = (len(IOU), 101, len(ground_truth["categories"]), len(_SIZES), len(MAX_DETECTIONS))
     if not ground_truth["images"] or not ground_truth["categories"]:
         return np.full(shape, -1.0), np.full((shape[0], *shape[2:]), -1.0)
-    evaluation = coco_evaluation(ground_truth, predictions, MAX_DETECTIONS)
+    evaluation = coco_evaluation(ground_truth, predictions, MAX_DETECTIONS, masks=masks)
     evaluation.accumulate()
     precision = np.asarray(evaluation.eval["precision"]).reshape(shape)
     return precision, np.asarray(evaluation.eval["recall"]).reshape(shape[0], *shape[2:])
 
 
 def coco_evaluation(
-    ground_truth: Mapping[str, Any], predictions: Predictions, max_detections: Sequence[int]
+    ground_truth: Mapping[str, Any],
+    predictions: Predictions,
+    max_detections: Sequence[int],
+    *,
+    masks: bool = False,
 ) -> Any:
     """faster-coco-eval's evaluation of every picture, not yet accumulated."""
+    if masks:
+        predictions = [item for item in predictions if "segmentation" in item]
     from faster_coco_eval import COCO
     from faster_coco_eval.core.faster_eval_api import COCOeval_faster
 
     truth = _indexed(COCO(), ground_truth, ground_truth["annotations"])
     found = _indexed(
-        COCO(), ground_truth, [_result(number, item) for number, item in enumerate(predictions, 1)]
+        COCO(), ground_truth, [_result(number, item, masks) for number, item in enumerate(predictions, 1)]
     )
-    evaluation = COCOeval_faster(truth, found, "bbox", print_function=_silent)
+    evaluation = COCOeval_faster(truth, found, "segm" if masks else "bbox", print_function=_silent)
     evaluation.params.maxDets = list(max_detections)
     evaluation.evaluate()
     return evaluation
@@ -139,9 +153,27 @@ def _indexed(coco: Any, ground_truth: Mapping[str, Any], annotations: Sequence[M
     return coco
 
 
-def _result(number: int, item: Mapping[str, Any]) -> dict[str, Any]:
+def without_maskless(ground_truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Objects without masks as crowd regions, of which only the box is known."""
+    annotations = []
+    for item in ground_truth["annotations"]:
+        if "segmentation" not in item:
+            left, top, width, height = item["bbox"]
+            right, bottom = left + width, top + height
+            box = [[left, top, right, top, right, bottom, left, bottom]]
+            item = {**item, "segmentation": box, "iscrowd": 1}
+        annotations.append(item)
+    return {**ground_truth, "annotations": annotations}
+
+
+def _result(number: int, item: Mapping[str, Any], masks: bool) -> dict[str, Any]:
     _, _, width, height = item["bbox"]
-    return {**item, "id": number, "area": width * height, "iscrowd": 0}
+    area = width * height
+    if masks:
+        from faster_coco_eval.core.mask import area as area_of
+
+        area = float(area_of(item["segmentation"]))
+    return {**item, "id": number, "area": area, "iscrowd": 0}
 
 
 def _silent(*_: Any) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.stats import t
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.evaluation.resampling import MEASURES, PrecisionOfDraws
+from focus_detr.evaluation.resampling import PrecisionOfDraws
 from focus_detr.evaluation.tables import Cell, table
 from focus_detr.folders import from_home
 from focus_detr.printable import finite, listed
@@ -91,6 +91,12 @@ class Evaluated:
     ground_truth: Mapping[str, Any]
     predictions: Sequence[Mapping[str, Any]]
 
+    @property
+    def has_masks(self) -> bool:
+        """Whether both what was to be found and what was have masks."""
+        sides = (self.ground_truth["annotations"], self.predictions)
+        return all(any("segmentation" in item for item in side) for side in sides)
+
 
 def compare(
     a: Sequence[Evaluated],
@@ -103,8 +109,8 @@ def compare(
     """How much better the runs of ``b`` are than those of ``a``, by a paired bootstrap.
 
     Each draw takes as many pictures as there are, with repetition, the same ones for all runs, and scores
-    them by COCO's protocol. How far the difference moves from draw to draw says what other pictures would
-    have made of it.
+    them by COCO's protocol, by masks, too, where all runs have them. How far the difference moves from draw
+    to draw says what other pictures would have made of it.
 
     Several runs a side, in one order (a seed's beside that seed's), say what other runs would have made of
     it: the mean of their differences spreads as Student's t with n-1 degrees of freedom does. Two or three
@@ -126,18 +132,29 @@ def compare(
     # The first column is the pictures as they are.
     drawn = generator.multinomial(images, np.full(images, 1 / images), size=draws).T  # (P,R)
     weights = np.concatenate([np.ones((images, 1), drawn.dtype), drawn], 1)
+    both_have_masks = all(run.has_masks for run in (*a, *b))
     found_a, found_b = (
-        [PrecisionOfDraws(truth, run.predictions)(weights) for run in side] for side in (a, b)
+        [_precision_of_draws(truth, run, weights, both_have_masks) for run in side] for side in (a, b)
     )
     student = student_draws(len(a), draws, generator)
     measures = {}
-    for name in MEASURES:
+    for name in found_a[0]:
         of_a, of_b = (np.stack([run[name] for run in side]) for side in (found_a, found_b))  # (n,1+R)
         low, high = paired_interval(of_b - of_a, student, confidence)
         mean_a, mean_b = float(of_a[:, 0].mean()), float(of_b[:, 0].mean())
         measures[name] = Difference(mean_a, mean_b, mean_b - mean_a, low, high)
     objects = sum(not item.get("iscrowd", 0) for item in truth["annotations"])
     return Comparison(images, objects, len(a), draws, confidence, measures)
+
+
+def _precision_of_draws(
+    truth: Mapping[str, Any], run: Evaluated, weights: np.ndarray, masks: bool
+) -> dict[str, np.ndarray]:
+    found = PrecisionOfDraws(truth, run.predictions)(weights)
+    if masks:
+        of_masks = PrecisionOfDraws(truth, run.predictions, masks=True)(weights)
+        found |= {f"mask_{name}": values for name, values in of_masks.items()}
+    return found
 
 
 def student_draws(runs: int, draws: int, generator: np.random.Generator) -> np.ndarray:

@@ -41,6 +41,7 @@ class EvaluationReport:
         predictions: COCO results, down to score 0.
         ground_truth: COCO json dictionary of what was to be found.
         budgets: images by the budget that was chosen for them; empty where the call said one.
+        masks: COCO's measures of masks, where the model gives them and the data set has them.
     """
 
     data: str
@@ -54,6 +55,7 @@ class EvaluationReport:
     max_detections: int
     ground_truth: dict[str, Any] = field(repr=False)
     budgets: dict[float, int] = field(default_factory=dict)
+    masks: CocoMetrics | None = None
 
     @property
     def threshold(self) -> float | None:
@@ -72,6 +74,7 @@ class EvaluationReport:
                 "unreadable_images": [bad.to_dict() for bad in self.unreadable],
                 "detections_per_image": self.max_detections,
                 "metrics": self.metrics.summary,
+                **({} if self.masks is None else {"mask_metrics": self.masks.summary}),
                 "best_f1": _best_f1(self.f1[0]),
                 "classes": [{**asdict(item), "best_f1": _best_f1(curve)} for item, curve in classes],
                 "confusion_matrix": self.confusion.tolist(),
@@ -91,6 +94,8 @@ class EvaluationReport:
             table(recall, [[measures[name] for name in recall]]),
             self._class_table(),
         ]
+        if self.masks is not None:
+            parts.insert(3, "Masks:\n" + table(precision, [[self.masks.summary[name] for name in precision]]))
         if self.tokens:
             parts.append(self._token_table())
         best = self.f1[0].best

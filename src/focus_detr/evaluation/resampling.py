@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy.sparse import csr_array
 
-from focus_detr.evaluation.coco import IOU, Predictions, coco_evaluation
+from focus_detr.evaluation.coco import IOU, Predictions, coco_evaluation, without_maskless
 
 # As COCO has them: bounds belong to both neighbours.
 AREAS = {"": (0.0, 1e10), "_small": (0.0, 32.0**2), "_medium": (32.0**2, 96.0**2), "_large": (96.0**2, 1e10)}
@@ -52,11 +52,15 @@ class PrecisionOfDraws:
     Args:
         ground_truth: a COCO json dictionary.
         predictions: COCO results; the 100 best of each picture and class count, as for COCO.
+        masks: compare masks instead of boxes (see `coco_metrics`).
     """
 
-    def __init__(self, ground_truth: Mapping[str, Any], predictions: Predictions) -> None:
+    def __init__(
+        self, ground_truth: Mapping[str, Any], predictions: Predictions, masks: bool = False
+    ) -> None:
         self.pictures = sorted(image["id"] for image in ground_truth["images"])
-        self._classes = _judge(ground_truth, predictions, self.pictures)
+        truth = without_maskless(ground_truth) if masks else ground_truth
+        self._classes = _judge(truth, predictions, self.pictures, masks)
 
     def __call__(self, weights: np.ndarray) -> dict[str, np.ndarray]:
         """Each of `MEASURES` (R,), 0..1; NaN where a draw has no object of the size.
@@ -123,9 +127,9 @@ def _recalls_reached(hits: np.ndarray, objects: np.ndarray) -> np.ndarray:
 
 
 def _judge(
-    ground_truth: Mapping[str, Any], predictions: Predictions, pictures: Sequence[int]
+    ground_truth: Mapping[str, Any], predictions: Predictions, pictures: Sequence[int], masks: bool
 ) -> list[_Class]:
-    evaluation = coco_evaluation(ground_truth, predictions, (_DETECTIONS,))
+    evaluation = coco_evaluation(ground_truth, predictions, (_DETECTIONS,), masks=masks)
     objects = _by_place(evaluation.cocoGt.dataset["annotations"])
     found = _by_place(evaluation.cocoDt.dataset["annotations"])
     classes = []

@@ -44,7 +44,7 @@ def evaluate(
     trust_plugins: bool = False,
     watch: Callable[[Any, list[dict[str, Any]]], object] | None = None,
 ) -> EvaluationReport:
-    """Score a model on one split of a data set, by COCO's protocol.
+    """Score a model on one split of a data set, by COCO's protocol; its masks, too, where both have them.
 
     Args:
         model: a predictor, or the name or folder of a model.
@@ -89,7 +89,13 @@ def evaluate(
     if isinstance(data, DetectionDataset):
         dataset = data
     else:
-        dataset = load_dataset(Path(data), split, classes=names if classes is None else None, crowds=crowds)
+        dataset = load_dataset(
+            Path(data),
+            split,
+            classes=names if classes is None else None,
+            crowds=crowds,
+            masks=predictor.gives_masks,
+        )
     budget = predictor.accept_budget(budget)
     reported = None
     if classes is not None:
@@ -131,6 +137,9 @@ def evaluate(
     scored = {record.image_id for record in dataset.records if str(record.path) not in lost}
     ground_truth = restrict(dataset.to_coco(), scored) if lost else dataset.to_coco()
     curves = f1_curves(ground_truth, predictions)
+    masks = None
+    if any("segmentation" in item for item in ground_truth["annotations"]) and predictor.gives_masks:
+        masks = coco_metrics(ground_truth, predictions, masks=True)
     report = EvaluationReport(
         data=Path(dataset.name).name,
         split=dataset.split,
@@ -143,6 +152,7 @@ def evaluate(
         max_detections=predictor.max_detections,
         ground_truth=ground_truth,
         budgets=dict(sorted(budgets.items())),
+        masks=masks,
     )
     if output is not None:
         with explained_disk(output):

@@ -33,6 +33,7 @@ from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
 from focus_detr.structures.budget import AUTO, SMALLEST, Budget
 from focus_detr.structures.classes import Classes, reported_classes
 from focus_detr.structures.instances import Instances
+from focus_detr.structures.pixel_masks import HEAD, PixelMasks
 
 if TYPE_CHECKING:
     from focus_detr.models.policies.base import Ranking
@@ -141,6 +142,11 @@ class Predictor:
             )
         detector = load_exported(path, device)
         return cls(detector, detector.processor)
+
+    @property
+    def gives_masks(self) -> bool:
+        """Whether its detections have masks."""
+        return HEAD in (getattr(getattr(self.model, "config", None), "heads", None) or ())
 
     @property
     def device(self) -> torch.device:
@@ -503,7 +509,11 @@ class Predictor:
         chosen = getattr(getattr(outputs, "plan", None), "budgets", None)
         if chosen is not None:
             detections = [replace(each, budget=b) for each, b in zip(detections, chosen, strict=True)]
-        return [each.filter(by_class, classes) for each in detections]
+        kept = [each.filter(by_class, classes) for each in detections]
+        pixel_masks = PixelMasks.of(outputs)
+        if pixel_masks is None:
+            return kept
+        return [each.with_masks(pixel_masks, index) for index, each in enumerate(kept)]
 
 
 def _again(known: Earlier, keep_image: bool) -> Detections | BadImage:

@@ -16,6 +16,7 @@ from focus_detr.printable import printable, unicode_name
 from focus_detr.structures.classes import Classes, reported_classes
 from focus_detr.structures.frame import Frame
 from focus_detr.structures.instances import Instances
+from focus_detr.structures.pixel_masks import PixelMasks
 
 if TYPE_CHECKING:
     import supervision
@@ -87,6 +88,13 @@ class Detections:
             image_size=image_size,
         )
 
+    def with_masks(self, pixel_masks: PixelMasks, index: int) -> Detections:
+        """These objects with the masks that their queries say in image ``index`` of a batch."""
+        queries = self.instances.queries
+        assert queries is not None
+        masks = pixel_masks.masks(index, queries, self.boxes_xyxy, self.image_size)
+        return replace(self, instances=replace(self.instances, masks=masks))
+
     def __post_init__(self) -> None:
         if self.instances.scores is None:
             raise FocusDetrError(f"{self.path}: detections need scores, which these objects have not")
@@ -113,6 +121,11 @@ class Detections:
     def track_ids(self) -> np.ndarray | None:
         """(T,) int64, the same from frame to frame, -1 for those that have none; None without tracking."""
         return self.instances.track_ids
+
+    @property
+    def masks(self) -> np.ndarray | None:
+        """(T,) a `Mask` of each object, to be decoded at `image_size`; None from models without masks."""
+        return self.instances.masks
 
     @property
     def class_names(self) -> list[str]:
@@ -156,6 +169,8 @@ class Detections:
         ]
         for item, number in zip(objects, self.track_numbers(), strict=False):
             item["track_id"] = number
+        for item, mask in zip(objects, self._run_lengths(), strict=False):
+            item["mask"] = mask
         identity = {} if self.image_id is None else {"image_id": self.image_id}
         frame = self.frame
         place = {} if frame is None else {"frame": frame.index, "seconds": frame.seconds}
@@ -177,11 +192,16 @@ class Detections:
         ids = self.track_ids
         return [] if ids is None else [number if number >= 0 else None for number in ids.tolist()]
 
+    def _run_lengths(self) -> list[dict[str, Any] | None]:
+        """COCO's, of every object; empty without masks."""
+        masks = self.masks
+        return [] if masks is None else [mask and mask.to_coco(self.image_size) for mask in masks]
+
     def to_coco(
         self, image_id: int | None = None, category_ids: Sequence[int] | None = None
     ) -> list[dict[str, Any]]:
-        """COCO results: one dict an object, `bbox` as (left, top, width, height) in pixels; the number of
-        its track in `attributes`.
+        """COCO results: one dict an object, `bbox` as (left, top, width, height) in pixels; its mask, as
+        compressed run lengths, in `segmentation`; the number of its track in `attributes`.
 
         Args:
             image_id: id of the image; by default the one it came with.
@@ -204,20 +224,28 @@ class Detections:
         for entry, number in zip(entries, self.track_numbers(), strict=False):
             if number is not None:
                 entry["attributes"] = {"track_id": number}
+        for entry, mask in zip(entries, self._run_lengths(), strict=False):
+            if mask is not None:
+                entry["segmentation"] = mask
         return entries
 
     def to_supervision(self) -> supervision.Detections:
-        """As `supervision.Detections`, class names under `data["class_name"]`."""
+        """As `supervision.Detections`, class names under `data["class_name"]`; masks as bitmaps."""
         try:
             import supervision
         except ImportError as error:
             raise FocusDetrError(
                 "to_supervision() needs the package supervision: pip install 'focus-detr[supervision]'"
             ) from error
+        masks = self.masks
+        none = np.zeros((0, *self.image_size), dtype=bool)
         return supervision.Detections(
             xyxy=self.boxes_xyxy.astype(np.float32),
             confidence=self.scores.astype(np.float32),
             class_id=self.labels.astype(int),
             tracker_id=self.track_ids,
+            mask=None
+            if masks is None
+            else np.concatenate([none, *(mask.decode(self.image_size)[None] for mask in masks)]),
             data={"class_name": np.array(self.class_names, dtype=str)},
         )

@@ -4,7 +4,8 @@ Each object has P places on a grid over its box and a little around it, which mo
 step. What pixels say there is sampled once; all layers, queries and denoising queries are compared with it.
 """
 
-# Shapes: B images, Q queries, T objects of the richest image, E numbers of a pixel, P places, M matches.
+# Shapes: B images, Q queries, T objects of the richest image, E numbers of a pixel, P places, M matches or
+# cells of a grid's side, H W height and width of the map.
 
 from __future__ import annotations
 

@@ -9,6 +9,11 @@ from focus_detr.models.detector import FocusDetrForObjectDetection
 from focus_detr.structures.pixel_masks import HEAD
 
 
+def detector_class(config: FocusDetrConfig) -> type[FocusDetrForObjectDetection]:
+    """What a model of this configuration is."""
+    return FocusDetrForInstanceSegmentation if HEAD in config.heads else FocusDetrForObjectDetection
+
+
 class FocusDetrForInstanceSegmentation(FocusDetrForObjectDetection):
     """The detector with the head "masks", which it adds to a configuration that lacks it.
 

@@ -4,7 +4,8 @@ A bitmap of each object of each picture would fill the memory. What a source giv
 is: resizing, flips, crops and mosaics change where it is, and one rasterisation at the end decodes it.
 """
 
-# Shapes: T objects, H W height and width of the picture, V vertices of a ring, M cells of a grid's side.
+# Shapes: T objects, H W height and width of the picture, h w those of a part of it, V vertices of a ring,
+# M cells of a grid's side.
 
 from __future__ import annotations
 

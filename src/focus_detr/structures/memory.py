@@ -1,7 +1,7 @@
 """What passes from encoder to decoder, and from decoder to losses."""
 
 # Shapes: B images, N tokens of all levels, K_j those that layer j works on, C channels, Q queries,
-# D denoising ones, k classes, h heads, L levels, P points, F fine-grained.
+# D denoising ones, k classes, h heads, L levels, P points, F fine-grained, H W height and width of a map.
 
 from __future__ import annotations
 

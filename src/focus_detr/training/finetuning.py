@@ -83,10 +83,17 @@ def load_for_finetuning(
     if overrides:
         import_plugins(overrides.get("plugins", ()))  # named by the caller, and not by the model's file
         config = type(config).from_dict({**config.to_dict(), **overrides})
-    model = type(source)(config)
+    model = _class_for(source, config)(config)
     report = FinetuningReport(source=path.name)
     _transfer(source, model, old_names, list(class_names), report)
     return model, report
+
+
+def _class_for(source: PreTrainedModel, config: Any) -> type[PreTrainedModel]:
+    from focus_detr.models.detector import FocusDetrForObjectDetection
+    from focus_detr.models.segmenter import detector_class
+
+    return detector_class(config) if isinstance(source, FocusDetrForObjectDetection) else type(source)
 
 
 def class_names_of(config: Any) -> list[str]:

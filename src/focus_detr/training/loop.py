@@ -202,7 +202,8 @@ class TrainingLoop:
             self._log(mean_of_all(self.accelerator, row) | last | speed)
 
     def _evaluate_if_due(self) -> None:
-        """Log the numbers as ``eval_...``, and keep the model of the highest AP in ``best/``."""
+        """Log the numbers as ``eval_...``, and keep the model of the highest AP, of masks where there are
+        any, in ``best/``."""
         epoch, every = round(self.state.epoch), self.recipe.eval_interval
         last = self.state.step >= self.state.total_steps
         if self.evaluator is None or not (last or (every and epoch % every == 0)):
@@ -210,8 +211,9 @@ class TrainingLoop:
         self.evaluating = True
         metrics = evaluate_together(self.evaluator, self.model.finished(), self.accelerator)
         self.evaluating = False
-        if self.state.best_ap is None or metrics["AP"] > self.state.best_ap:
-            self.state.best_ap, self.state.best_step = metrics["AP"], self.state.step
+        ap = metrics.get("mask_AP", metrics["AP"])
+        if self.state.best_ap is None or ap > self.state.best_ap:
+            self.state.best_ap, self.state.best_step = ap, self.state.step
             self.save_trained_model(self.output / "best")
         self._log({f"eval_{name}": value for name, value in metrics.items()})
         self._tell("on_evaluate")

@@ -127,7 +127,9 @@ class Progress(Callback):
         names = [name for name in row if name.startswith(("loss", "eval_AP"))]
         main = [name for name in names if not name[-1].isdigit() or name in _FIRST_COLUMNS]
         # More would push the average precision off most terminals.
-        self.shown |= {name: f"{row['eval_' + name]:.3f}" for name in ("AP", "AP50") if f"eval_{name}" in row}
+        self.shown |= {
+            name: f"{row['eval_' + name]:.3f}" for name in ("AP", "AP50", "mask_AP") if f"eval_{name}" in row
+        }
         if "loss" in row:
             self.shown["loss"] = f"{row['loss']:.4g}"
         if self.bar is not None:

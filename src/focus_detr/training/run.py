@@ -30,6 +30,8 @@ from focus_detr.training.setup import (
     check_precision,
     choose_model,
     choose_recipe,
+    for_task,
+    learns_masks,
     load_datasets,
     newest_checkpoint,
     write_recipe,
@@ -79,6 +81,7 @@ def train(
     evaluator: Evaluator | None = None,
     trust_plugins: bool = False,
     time: str | None = None,
+    task: str | None = None,
 ) -> TrainingResult:
     """Train a detector.
 
@@ -102,12 +105,15 @@ def train(
         trust_plugins: import the modules that the model or a recipe's file names, which runs their code.
         time: budget of training, "20m", "1h30m" or "90s": after some steps measured on this machine, the
             recipe's length is fitted to it, and kept with the run. The training is that of ``max_steps``.
+        task: "segment" to learn masks, too, from data that have them; "detect", or None, boxes alone, unless
+            the model has masks. Any other is the recipe's ``task`` ("any-budget", say).
 
     Raises:
         FocusDetrError: something given is unusable, training diverged, or memory ran out; the message says
             what to change.
     """
     check_device(device)
+    overrides = for_task(overrides, task)
     data, eval_data, recipe, output, model = map(from_home, (data, eval_data, recipe, output, model))
     model = choose_model(model, output, resume)
     with trusting_plugins(trust_plugins):
@@ -141,7 +147,8 @@ def _train(
     trust_plugins: bool,
     time: str | None,
 ) -> TrainingResult:
-    dataset, eval_dataset = load_datasets(data, eval_data, recipe, output if checkpoint is not None else None)
+    run = output if checkpoint is not None else None
+    dataset, eval_dataset = load_datasets(data, eval_data, recipe, run, learns_masks(model, recipe))
     if checkpoint is not None:
         refuse_other_data(output, (dataset, eval_dataset))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +16,7 @@ from focus_detr.errors import FocusDetrError, UnknownSplitError
 from focus_detr.folders import whole_file
 from focus_detr.models.plugins import refuse_strangers
 from focus_detr.structures.classes import refuse_unknown, renamed_among
+from focus_detr.structures.pixel_masks import HEAD
 from focus_detr.training.checkpoints import list_checkpoints
 from focus_detr.training.holding_back import hold_back, refuse_named_split
 from focus_detr.training.origin import read_origin
@@ -22,6 +24,7 @@ from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 from focus_detr.training.sharding import sharding_plugin
 from focus_detr.training.time_budget import as_continued, refuse_length
 from focus_detr.zoo.presets import is_preset
+from focus_detr.zoo.resolve import resolve_model
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -155,25 +158,75 @@ def write_recipe(output: Path, recipe: Recipe) -> None:
         stream.write(recipe.to_yaml().encode())
 
 
+def for_task(overrides: Mapping[str, Any] | None, task: str | None) -> dict[str, Any]:
+    """Fields of a recipe for a task: "segment" gives the model the head of masks, "detect" changes nothing,
+    others are the recipe's own ``task``.
+
+    Raises:
+        FocusDetrError: the fields say otherwise.
+    """
+    chosen = dict(overrides or {})
+    if task in (None, "detect"):
+        return chosen
+    if task != "segment":
+        if chosen.setdefault("task", task) != task:
+            raise FocusDetrError(f"task={task!r}: not beside task={chosen['task']!r}; leave one out")
+        return chosen
+    heads = chosen.get("model.heads", (chosen.get("model") or {}).get("heads"))
+    if heads is not None and HEAD not in heads:
+        raise FocusDetrError(f"task='segment': not beside model.heads={heads}; add {HEAD!r} to them")
+    return chosen if heads is not None else {**chosen, "model.heads": [HEAD]}
+
+
+def learns_masks(model: str | Path | PreTrainedModel, recipe: Recipe) -> bool:
+    """Whether what a run trains has masks: by the recipe, or as what it starts from."""
+    if "heads" in recipe.model:
+        return HEAD in recipe.model["heads"]
+    if isinstance(model, PreTrainedModel):
+        return HEAD in (getattr(model.config, "heads", None) or ())
+    if is_preset(str(model)):
+        return False
+    try:
+        config = json.loads((resolve_model(model) / "config.json").read_text(encoding="utf-8"))
+        return HEAD in (config.get("heads") or ())
+    except (OSError, ValueError, TypeError, AttributeError):  # said where the model is loaded
+        return False
+
+
 def load_datasets(
-    data: Any, eval_data: Any, recipe: Recipe, run: Path | None = None
+    data: Any, eval_data: Any, recipe: Recipe, run: Path | None = None, masks: bool = False
 ) -> tuple[DetectionDataset, DetectionDataset | None]:
-    """What to learn, and what to evaluate on; ``run`` is the folder of a resumed run."""
+    """What to learn, and what to evaluate on; ``run`` is the folder of a resumed run.
+
+    Raises:
+        FocusDetrError: ``masks`` are to be learned, and no object has one; or the data cannot be used.
+    """
+    learned, evaluated = _load_datasets(data, eval_data, recipe, run, masks)
+    if masks:
+        from focus_detr.data.masks import refuse_without_masks
+
+        refuse_without_masks(learned)
+    return learned, evaluated
+
+
+def _load_datasets(
+    data: Any, eval_data: Any, recipe: Recipe, run: Path | None, masks: bool
+) -> tuple[DetectionDataset, DetectionDataset | None]:
     if recipe.val_share is not None:
         refuse_named_split(data, eval_data, recipe)
-        whole = _load_to_learn(data, recipe)
+        whole = _load_to_learn(data, recipe, masks)
         learned, held_back = hold_back(whole, recipe.val_share, recipe.seed, run)
         return _to_learn(learned, recipe), held_back
-    dataset = load_training_data(data, recipe)
-    return dataset, load_evaluation_data(data, eval_data, recipe, dataset)
+    dataset = load_training_data(data, recipe, masks)
+    return dataset, load_evaluation_data(data, eval_data, recipe, dataset, masks)
 
 
-def load_training_data(data: Any, recipe: Recipe) -> DetectionDataset:
-    return _to_learn(_load_to_learn(data, recipe), recipe)
+def load_training_data(data: Any, recipe: Recipe, masks: bool = False) -> DetectionDataset:
+    return _to_learn(_load_to_learn(data, recipe, masks), recipe)
 
 
-def _load_to_learn(data: Any, recipe: Recipe) -> DetectionDataset:
-    dataset = _load(data, _training_split(data, recipe), "train_split", recipe.crowds)
+def _load_to_learn(data: Any, recipe: Recipe, masks: bool = False) -> DetectionDataset:
+    dataset = _load(data, _training_split(data, recipe), "train_split", recipe.crowds, masks=masks)
     if recipe.classes:
         from focus_detr.data.merging import merge_classes
 
@@ -204,7 +257,7 @@ def _training_split(data: Any, recipe: Recipe) -> str | None:
 
 
 def load_evaluation_data(
-    data: Any, eval_data: Any, recipe: Recipe, dataset: DetectionDataset
+    data: Any, eval_data: Any, recipe: Recipe, dataset: DetectionDataset, masks: bool = False
 ) -> DetectionDataset | None:
     from focus_detr.data import DetectionDataset
     from focus_detr.data.merging import merge_classes
@@ -213,19 +266,21 @@ def load_evaluation_data(
         return None
     source = data if eval_data is None else eval_data
     if not recipe.classes:
-        return _load(source, recipe.eval_split, "eval_split", recipe.crowds, dataset.class_names)
-    evaluated = _load(source, recipe.eval_split, "eval_split", recipe.crowds)
+        return _load(source, recipe.eval_split, "eval_split", recipe.crowds, dataset.class_names, masks)
+    evaluated = _load(source, recipe.eval_split, "eval_split", recipe.crowds, masks=masks)
     return merge_classes(evaluated, renamed_among(recipe.classes, evaluated.class_names), dataset.class_names)
 
 
-def _load(data: Any, split: str | None, key: str, crowds: str, classes: Any = None) -> DetectionDataset:
+def _load(
+    data: Any, split: str | None, key: str, crowds: str, classes: Any = None, masks: bool = False
+) -> DetectionDataset:
     """A split of a data set; one that is not there is said with the recipe's key that names it."""
     from focus_detr.data import DetectionDataset, list_splits, load_dataset
 
     if isinstance(data, DetectionDataset):
         return data
     try:
-        return load_dataset(data, split, classes=classes, crowds=crowds)
+        return load_dataset(data, split, classes=classes, crowds=crowds, masks=masks)
     except UnknownSplitError as error:
         fixes = [f"--set {key}={name}" for name in list_splits(data)]
         if key == "eval_split":

@@ -83,8 +83,8 @@ def new_model(name: str, recipe: Recipe, dataset: DetectionDataset) -> FocusDetr
     Raises:
         FocusDetrError: the backbone's weights are not to be had; the message says how to get them.
     """
-    from focus_detr.models import FocusDetrForObjectDetection
     from focus_detr.models.backbones.weights import load_pretrained_backbone
+    from focus_detr.models.segmenter import detector_class
     from focus_detr.zoo.presets import preset
 
     source = _weights(name, recipe)
@@ -101,7 +101,7 @@ def new_model(name: str, recipe: Recipe, dataset: DetectionDataset) -> FocusDetr
         category_ids=list(dataset.category_ids),
         **fields,
     )
-    detector = FocusDetrForObjectDetection(config)
+    detector = detector_class(config)(config)
     if source is not None:
         load_pretrained_backbone(detector.backbone, source)
         return detector

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.plugins import trusting_plugins
+from focus_detr.structures.pixel_masks import HEAD
 
 if TYPE_CHECKING:
     from focus_detr.images.processor import FocusDetrImageProcessor
@@ -50,9 +51,7 @@ def load_model(
     if dtype not in (None, "auto"):
         dtype = float_dtype(dtype)
     if model_class is None:
-        from focus_detr.models import FocusDetrForObjectDetection
-
-        model_class = FocusDetrForObjectDetection
+        model_class = _class_of(folder / "config.json")
     _check_kind(folder / "config.json", model_class)
     if not any(folder.glob("model*.safetensors")):
         raise FocusDetrError(f"{folder}: has no weights; model.safetensors belongs beside its config.json")
@@ -100,6 +99,17 @@ def load_image_processor(folder: Path, **settings: Any) -> FocusDetrImageProcess
         return FocusDetrImageProcessor.from_pretrained(folder, **settings)
     except _DAMAGE as error:
         raise _damaged(folder, "preprocessor_config.json", error) from error
+
+
+def _class_of(file: Path) -> type[PreTrainedModel]:
+    from focus_detr.models import FocusDetrForInstanceSegmentation, FocusDetrForObjectDetection
+
+    try:
+        heads = json.loads(file.read_text(encoding="utf-8")).get("heads")
+    except (OSError, ValueError, AttributeError):  # said where it is read in earnest
+        heads = None
+    masks = isinstance(heads, list) and HEAD in heads
+    return FocusDetrForInstanceSegmentation if masks else FocusDetrForObjectDetection
 
 
 def _check_kind(file: Path, model_class: type[PreTrainedModel]) -> None:

@@ -76,11 +76,10 @@ def load_dataset(
         crowds: what annotations of COCO with `iscrowd` 1 are: "regions" that hold many objects, neither
             learned nor scored, or "objects" like all others (some tools write 1 for every brush stroke).
         masks: read the masks of objects, too: polygons and run lengths of COCO, polygons of YOLO. Objects
-            may lack theirs, which is reported; "where given" takes data sets without any, too.
+            may lack theirs, all of them too, which is reported, unless this is "where given".
 
     Raises:
-        FocusDetrError: no such data set, split or class; files that cannot be read as the format they claim;
-            `masks` of a data set whose objects have none.
+        FocusDetrError: no such data set, split or class; files that cannot be read as the format they claim.
     """
     root = from_home(Path(path))
     _check_arguments(root, format, on_problem, check_images)
@@ -103,7 +102,7 @@ def load_dataset(
         raise FocusDetrError(f"{root}: the split {'+'.join(handles)!r} has no usable image.{first}")
     _number_images(records)
     if masks is True:
-        count_masks(records, root, log)
+        count_masks(records, log)
     dataset = DetectionDataset(
         records,
         names,
