@@ -84,8 +84,8 @@ def predict(
         str | None,
         typer.Option(
             help="Results in the output folder, separated by commas: the files coco, csv, json; the folders "
-            "yolo, voc (pictures and labels, to correct or learn from), crops; video, for frames to be drawn "
-            "to. Default: coco,csv"
+            "yolo, voc (pictures and labels, to correct or learn from), crops, masks (numbers of objects as "
+            "pixels); video, for frames to be drawn to. Default: coco,csv"
         ),
     ] = None,
     scores: Annotated[
@@ -190,6 +190,8 @@ def predict(
     from focus_detr.inference import Predictor
 
     predictor = Predictor.from_pretrained(folder, device=device, deploy=deploy, trust_plugins=trust_plugins)
+    if "masks" in formats and not predictor.gives_masks:
+        raise FocusDetrError(f"--format masks: {model} gives boxes alone; train one with --task segment")
     quiet = json or json_lines
     stream = predictor.predict(
         sources,

@@ -21,12 +21,12 @@ if TYPE_CHECKING:
     from focus_detr.inference.journal import Journal
     from focus_detr.inference.writers import Result, ResultWriter
 
-FOLDERS = ("yolo", "voc", "crops")
+FOLDERS = ("yolo", "voc", "crops", "masks")
 """Formats that are a folder each, in the output folder and named alike."""
 
 _FILES = {"coco": "detections.coco.json", "csv": "detections.csv", "json": "detections.jsonl"}
 FORMATS = (*_FILES, *FOLDERS, "video")
-WITH_IMAGES = frozenset((*FOLDERS, "video"))
+WITH_IMAGES = frozenset(("yolo", "voc", "crops", "video"))
 """Formats that need the images themselves."""
 
 _JOURNAL = "unfinished.jsonl"
@@ -150,6 +150,7 @@ def _openers(
 ) -> dict[str, Callable[[], ResultWriter]]:
     from focus_detr.inference.crops import CropWriter
     from focus_detr.inference.labels import VocWriter, YoloWriter
+    from focus_detr.inference.mask_pictures import MaskWriter
     from focus_detr.inference.writers import CocoWriter, CsvWriter, JsonLinesWriter
     from focus_detr.pictures.video import VideoWriter
 
@@ -162,4 +163,5 @@ def _openers(
         "voc": lambda: VocWriter(output / "voc", resume=resume),
         "video": lambda: VideoWriter(output, draw=partial(pictures.drawn, legend=False)),
         "crops": lambda: CropWriter(output / "crops", resume=resume),
+        "masks": lambda: MaskWriter(output / "masks", resume=resume),
     }

@@ -18,6 +18,7 @@ from focus_detr.inference.results import BadImage, Detections
 from focus_detr.inference.writers import Result
 from focus_detr.structures.frame import Frame
 from focus_detr.structures.instances import Instances
+from focus_detr.structures.masks import Mask, as_array
 
 _PLAIN = tuple(
     field.name
@@ -96,10 +97,14 @@ class Journal:
             return _line({"path": result.path, "reason": result.reason})
         names = {} if self._names == result.names else {"names": list(result.names)}
         self._names = result.names
-        facts = {
+        known = result.instances.known()
+        masks = known.pop("masks", None)
+        facts: dict[str, Any] = {
             name: {"type": values.dtype.str, "shape": values.shape, "values": values.ravel().tolist()}
-            for name, values in result.instances.known().items()
+            for name, values in known.items()
         }
+        if masks is not None:
+            facts["masks"] = [mask and mask.to_coco(result.image_size) for mask in masks]
         frame = None if result.frame is None else asdict(result.frame)
         plain = {name: getattr(result, name) for name in _PLAIN}
         return _line({**plain, "frame": frame, **names, "instances": facts})
@@ -142,10 +147,13 @@ def _line(entry: Mapping[str, Any]) -> str:
 
 
 def _detections(entry: Mapping[str, Any], names: Sequence[str]) -> Detections:
+    masks = entry["instances"].pop("masks", None)
     facts = {
         name: np.array(fact["values"], dtype=np.dtype(fact["type"])).reshape(fact["shape"])
         for name, fact in entry["instances"].items()
     }
+    if masks is not None:
+        facts["masks"] = as_array(mask and Mask.of_coco(mask) for mask in masks)
     plain = {name: entry[name] for name in _PLAIN}
     plain["image_size"] = tuple(plain["image_size"])
     frame = None if entry["frame"] is None else Frame(**entry["frame"])

@@ -28,7 +28,8 @@ class YoloWriter(FolderWriter):
     empty line where there is none; with scores, the number is a line's seventh instead.
 
     Boxes are fractions of six digits: a corner is off by a millionth of the image's side at most, and sides
-    are `2e-5` of it at least.
+    are `2e-5` of it at least. Objects with masks are polygons around these, parts joined by lines, holes
+    filled.
 
     Args:
         folder: new or empty.
@@ -55,10 +56,16 @@ class YoloWriter(FolderWriter):
         low, high = result.boxes_xyxy[:, :2] / size, result.boxes_xyxy[:, 2:] / size  # (T,2) each
         boxes_cxcywh = np.concatenate([(low + high) / 2, np.maximum(high - low, _NARROWEST)], axis=1)
         values = np.column_stack([boxes_cxcywh, result.scores]) if self._scores else boxes_cxcywh
+        shapes = [row.tolist() for row in values]
+        for index, mask in enumerate([] if result.masks is None else result.masks):
+            ring = mask.outline(result.image_size) / size
+            if len(ring) >= 3:  # otherwise its box is all that there is
+                score = [float(result.scores[index])] if self._scores else []
+                shapes[index] = [*ring.reshape(-1).tolist(), *score]
         numbers = ["" if number is None else f"{number}" for number in result.track_numbers()]
         rows = [
             f"{label} {' '.join(f'{value:.6f}' for value in row)} {number or ''}".rstrip() + "\n"
-            for label, row, number in zip_longest(result.labels, values, numbers if self._scores else ())
+            for label, row, number in zip_longest(result.labels, shapes, numbers if self._scores else ())
         ]
         if numbers and not self._scores:
             self._tracks.mkdir(exist_ok=True)

@@ -20,11 +20,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
 from focus_detr.inference.tiles import Tile
 from focus_detr.structures.instances import Instances
+from focus_detr.structures.masks import Mask, as_array
 
 SAME = 0.5
 """Intersection over union from which on two tiles' detections are one object."""
@@ -60,8 +62,20 @@ def merge(tiles: Sequence[Tile], found: Sequence[Instances]) -> Instances:
     # Whatever else is known of an object is what its best detection says.
     best = np.array([min(group, key=lambda index: (-looks.scores[index], index)) for group in groups])
     merged = replace(everything[best], boxes_xyxy=np.concatenate([each.boxes for each in objects]))
+    if merged.masks is not None:
+        boxes = merged.boxes_xyxy
+        masks = [_mask(looks, everything.masks, group, box) for group, box in zip(groups, boxes, strict=True)]
+        merged = replace(merged, masks=as_array(masks))
     order = np.lexsort((best, -looks.scores[best]))
     return replace(merged, boxes_xyxy=merged.boxes_xyxy.astype(everything.boxes_xyxy.dtype))[order]
+
+
+def _mask(looks: _Looks, masks: Any, group: Sequence[int], box: np.ndarray) -> Mask:
+    """That of the closest look at an object that was seen whole; of one that was not, all that its parts
+    cover."""
+    if not looks.is_part[list(group)].any():
+        return masks[looks.closest(group)]
+    return Mask.union([masks[index] for index in group], box)
 
 
 class _Looks:

@@ -6,10 +6,12 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from focus_detr.inference.results import Detections
 from focus_detr.pictures.palette import Color, class_color, ink_on
+from focus_detr.structures.masks import Mask
 
 Rectangle = tuple[float, float, float, float]
 
@@ -17,6 +19,8 @@ _SMALLEST_SIDE = 480
 """Smaller images are enlarged before drawing, or labels would cover what they name."""
 _LONGEST_SIDE = 60_000
 """Larger images are shrunk: JPEG holds 65,535 pixels a side, some of them for the legend."""
+_TINT = 0.45
+"""How much of a covered pixel is its class's color."""
 _INK, _PAPER, _RULE = (31, 41, 51), (255, 255, 255), (226, 231, 236)
 
 
@@ -45,9 +49,13 @@ def draw_detections(
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     canvas = rgb.resize(size, Image.Resampling.BICUBIC)  # a copy, at any size
     unit = _unit(canvas)
-    drawing = ImageDraw.Draw(canvas)
     order = sorted(range(len(detections)), key=lambda index: float(detections.scores[index]))
     boxes = (factor * detections.boxes_xyxy.astype(float)).tolist()
+    if detections.masks is not None:
+        scale = (size[0] / image.width, size[1] / image.height)
+        moved = [detections.masks[index].transform(size, scale) for index in order]
+        canvas = tinted(canvas, moved, detections.labels[order])
+    drawing = ImageDraw.Draw(canvas)
     # The best come last, on top of the others.
     for index in order:
         _outline(drawing, canvas.size, boxes[index], class_color(int(detections.labels[index])), unit)
@@ -60,6 +68,38 @@ def draw_detections(
                 text = f"#{detections.track_ids[index]} {text}"
             _tag(drawing, canvas.size, boxes[index], text, class_color(label), unit, taken)
     return _with_legend(canvas, detections, unit) if legend else canvas
+
+
+def tinted(
+    canvas: Image.Image, masks: Sequence[Mask | None], labels: Sequence[int] | np.ndarray
+) -> Image.Image:
+    """The picture with its objects in the colors of their classes, and their edges in full color.
+
+    Args:
+        masks: in its pixels; the last is in front.
+    """
+    size = (canvas.height, canvas.width)
+    pixels = np.array(canvas)
+    for mask, label in zip(masks, labels, strict=True):
+        if mask is None:
+            continue
+        bitmap = mask.decode(size)
+        rows, columns = np.nonzero(bitmap.any(1))[0], np.nonzero(bitmap.any(0))[0]
+        if not len(rows):
+            continue
+        place = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+        inner, part, color = bitmap[place], pixels[place], np.array(class_color(int(label)), np.float32)
+        part[inner] = part[inner] * (1 - _TINT) + color * _TINT
+        part[inner & ~eroded(inner, max(1, round(_unit(canvas) / 2)))] = color
+    return Image.fromarray(pixels)
+
+
+def eroded(bitmap: np.ndarray, by: int) -> np.ndarray:
+    """Pixels (H,W) all of whose neighbours within ``by`` in rows and columns are covered, too."""
+    kept = np.pad(bitmap, by)
+    for axis in (0, 1):
+        kept = np.logical_and.reduce([np.roll(kept, step, axis) for step in range(-by, by + 1)])
+    return kept[by:-by, by:-by]
 
 
 def contact_sheet(

@@ -11,6 +11,7 @@ from focus_detr.data.records import Sample
 from focus_detr.data.transforms.dataset import TransformedDataset
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import whole_files
+from focus_detr.pictures.boxes import tinted
 from focus_detr.pictures.palette import class_color, ink_on
 
 _BACKGROUND = (40, 40, 40)
@@ -25,8 +26,8 @@ def sample_grid(
 ) -> Path:
     """Saves `count` samples, spread evenly over `dataset` and as its transforms make them, as one picture.
 
-    Every sample is shown `cell` pixels wide or high, with boxes and class names in a color a class and
-    crowd regions in thin white. Returns `path`.
+    Every sample is shown `cell` pixels wide or high, with boxes, masks that were read, and class
+    names in a color a class and crowd regions in thin white. Returns `path`.
     """
     if min(count, columns, cell) < 1:
         raise FocusDetrError(f"count={count}, columns={columns}, cell={cell}: must all be 1 or more.")
@@ -47,6 +48,9 @@ def _draw(sample: Sample, names: list[str], cell: int) -> Image.Image:
     scale = (cell - 2) / max(sample.image.size)
     width, height = (max(1, round(side * scale)) for side in sample.image.size)
     image = sample.image.resize((width, height), Image.Resampling.BILINEAR)
+    if sample.instances.masks is not None:
+        moved = [mask and mask.transform(image.size, (scale, scale)) for mask in sample.instances.masks]
+        image = tinted(image, moved, sample.labels)
     canvas = ImageDraw.Draw(image)
     font = ImageFont.load_default(size=max(10, cell // 28))
     for box in sample.ignored * scale:

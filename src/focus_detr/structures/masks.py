@@ -140,6 +140,16 @@ class Mask:
         """(H,W) bool, of a picture of ``size`` (H, W)."""
         return self._drawn(size, (1.0, 1.0), (0.0, 0.0))
 
+    @classmethod
+    def union(cls, masks: Sequence[Mask], box_xyxy: np.ndarray) -> Mask:
+        """What any of the masks covers, within a box (4,) of their picture."""
+        left, top = (int(value) for value in np.floor(box_xyxy[:2]))
+        right, bottom = (int(value) for value in np.ceil(box_xyxy[2:]))
+        size = (max(1, bottom - top), max(1, right - left))
+        parts = [mask._drawn(size, (1.0, 1.0), (-float(left), -float(top))) for mask in masks]
+        whole = cls.of_bitmap(np.logical_or.reduce(parts))
+        return replace(whole, shift=(float(left), float(top)))
+
     def grid(self, box_xyxy: np.ndarray, cells: int = GRID) -> np.ndarray:
         """(M,M) uint8: how much, of 255, of each cell of a grid over the box it covers."""
         left, top, right, bottom = (float(value) for value in box_xyxy)
@@ -171,6 +181,16 @@ class Mask:
         order = sorted((index for index in range(len(rings)) if areas[index] > 0), key=lambda i: -areas[i])
         limit = np.asarray(size[::-1])
         return [rings[index].clip(0, limit) for index in order]
+
+    def outline(self, size: tuple[int, int]) -> np.ndarray:
+        """One ring (V,2) around its pixels: parts are joined by lines there and back, as YOLO has them; empty
+        where it covers nothing."""
+        rings = self.outlines(size)
+        if not rings:
+            return np.zeros((0, 2))
+        way = np.concatenate([np.concatenate([ring, ring[:1]]) for ring in rings])
+        back = [ring[:1] for ring in reversed(rings[:-1])]
+        return rings[0] if len(rings) == 1 else np.concatenate([way, *back])
 
     def _drawn(
         self, size: tuple[int, int], scale: tuple[float, float], shift: tuple[float, float]
