@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +13,7 @@ import numpy as np
 from focus_detr.errors import FocusDetrError
 from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
 from focus_detr.structures.budget import AUTO, Budget
+from focus_detr.structures.pixel_masks import HEAD
 from focus_detr.zoo.resolve import EXPORTED_SUFFIXES
 
 if TYPE_CHECKING:
@@ -27,10 +29,9 @@ class Session(Protocol):
 
     metadata: Metadata
 
-    def run(
-        self, pixel_values: np.ndarray, counts: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """pixel_values (B,3,H,W) float32 -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh.
+    def run(self, pixel_values: np.ndarray, counts: np.ndarray | None = None) -> list[np.ndarray]:
+        """pixel_values (B,3,H,W) float32 -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh, and what else
+        ``metadata.outputs`` names.
 
         Args:
             counts: (layers,) int64, tokens that each encoder layer works on, of files that take budgets.
@@ -114,11 +115,12 @@ class ExportedDetector:
 
     def infer(
         self, pixel_values: Tensor, pixel_mask: Tensor | None = None, *, budget: BudgetLike = None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Any, ...]:
         """Detect in images (B,3,H,W), the padding of pixel_mask (B,H,W) cut off.
 
         Images of one size go through the graph together, so an answer does not depend on the batch. Returns
-        logits (B,Q,k), the lowest float where an image has fewer queries, and pred_boxes (B,Q,4).
+        logits (B,Q,k), the lowest float where an image has fewer queries, and pred_boxes (B,Q,4); of a file
+        with masks, also the dict of what they are computed from (see `PixelMasks`).
 
         Args:
             budget: mean share of tokens that an encoder layer works on, of files that take one.
@@ -138,17 +140,22 @@ class ExportedDetector:
         if pixel_mask is not None:
             sizes = [(int(mask[:, 0].sum()), int(mask[0].sum())) for mask in pixel_mask]
             check_sizes(*zip(*sizes, strict=True))
-        answers: dict[int, tuple[np.ndarray, np.ndarray]] = {}
+        answers: dict[int, tuple[np.ndarray, ...]] = {}
         for size in dict.fromkeys(sizes):
             members = [index for index, each in enumerate(sizes) if each == size]
-            logits, boxes = self._run(images[members, :, : size[0], : size[1]], accepted)
-            answers.update(zip(members, zip(logits, boxes, strict=True), strict=True))
-        most = max(len(logits) for logits, _ in answers.values())
-        ordered = [answers[index] for index in range(len(images))]
+            parts = self._run(images[members, :, : size[0], : size[1]], accepted)
+            answers.update(zip(members, zip(*parts, strict=True), strict=True))
+        logits, boxes, *masks = zip(*(answers[index] for index in range(len(images))), strict=True)
         lowest = float(np.finfo(np.float32).min)
-        return _stack([a for a, _ in ordered], most, lowest), _stack([b for _, b in ordered], most, 0.0)
+        predictions = _stack(logits, lowest), _stack(boxes)
+        if not masks:
+            return predictions
+        kernels, pixels = masks
+        on_map = torch.tensor([each.shape[1:] for each in pixels])
+        said = {"kernels": _stack(kernels), "pixels": _stack(pixels), "sizes": on_map}
+        return *predictions, {f"{HEAD}_{name}": value for name, value in said.items()}
 
-    def _run(self, images: np.ndarray, budget: Budget | None) -> tuple[np.ndarray, np.ndarray]:
+    def _run(self, images: np.ndarray, budget: Budget | None) -> list[np.ndarray]:
         """Images (B,3,H,W) of one size, in batches that the graph takes."""
         height, width = images.shape[2:]
         self._check_size(height, width)
@@ -164,8 +171,7 @@ class ExportedDetector:
             parts.append(
                 [answer[: len(part)] for answer in self.session.run(np.ascontiguousarray(filled), *counts)]
             )
-        logits, boxes = zip(*parts, strict=True)
-        return np.concatenate(logits), np.concatenate(boxes)
+        return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
     def _check_size(self, height: int, width: int) -> None:
         from focus_detr.export.metadata import SIZE_STEP, SMALLEST_SIDE
@@ -211,8 +217,12 @@ def load_exported(path: str | os.PathLike[str], device: str | torch.device | Non
     return ExportedDetector(torch_export.Session(path, target), path, target)
 
 
-def _stack(arrays: list[np.ndarray], rows: int, fill: float) -> Tensor:
+def _stack(arrays: Sequence[np.ndarray], fill: float = 0.0) -> Tensor:
+    """One array of all, filled up at their ends."""
     import torch
 
-    padded = [np.pad(array, ((0, rows - len(array)), (0, 0)), constant_values=fill) for array in arrays]
+    most = np.max([array.shape for array in arrays], axis=0)
+    padded = [
+        np.pad(array, [(0, side) for side in most - array.shape], constant_values=fill) for array in arrays
+    ]
     return torch.from_numpy(np.stack(padded))

@@ -14,6 +14,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.export.budgets import TakenBudgets
 from focus_detr.images.processor import FocusDetrImageProcessor, FocusDetrImageProcessorKwargs
 from focus_detr.images.reading import target_size
+from focus_detr.structures.pixel_masks import HEAD
 
 KEY = "focus_detr"
 """Under this name the metadata lie in the file, as JSON."""
@@ -37,6 +38,7 @@ class Metadata:
         batch_size: the batch the graph is fixed to; None where free.
         version: of the package that wrote the file.
         budgets: how budgets become an input of the graph; None where it has none.
+        heads: those whose answers are outputs of the graph, too; "masks" alone can be.
     """
 
     class_names: tuple[str, ...]
@@ -48,6 +50,7 @@ class Metadata:
     batch_size: int | None
     version: str = __version__
     budgets: TakenBudgets | None = None
+    heads: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -72,7 +75,14 @@ class Metadata:
             image_size=image_size,
             batch_size=batch_size,
             budgets=budgets,
+            heads=tuple(name for name in config.heads if name == HEAD),
         )
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of what the graph gives."""
+        masks = [f"{HEAD}_kernels", f"{HEAD}_pixels"] if HEAD in self.heads else []
+        return ["logits", "pred_boxes", *masks]
 
     @property
     def id2label(self) -> dict[int, str]:
@@ -96,14 +106,14 @@ class Metadata:
                 f"{path}: holds no focus-detr metadata (class names, preprocessing), so it was not written "
                 "by `focus-detr export`, or another tool removed them. Export the model again."
             )
-        values = {"budgets": None, **json.loads(text)}  # older files lack them
+        values = {"budgets": None, "heads": (), **json.loads(text)}  # older files lack them
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             raise FocusDetrError(
                 f"{path}: written by focus-detr {values.get('version')}, whose metadata this version "
                 f"({__version__}) does not know. Export the model again."
             )
-        for name in ("class_names", "category_ids", "image_size"):
+        for name in ("class_names", "category_ids", "image_size", "heads"):
             values[name] = None if values[name] is None else tuple(values[name])
         if values["budgets"] is not None:
             values["budgets"] = TakenBudgets.from_dict(values["budgets"])

@@ -34,7 +34,8 @@ def write(
     form: dict[str, Any] = {"sampler": "grid_sample", "stable_sort": False, "telling": bool(insights)}
     graph = trace(model, metadata.image_size, metadata.batch_size, **form, free_counts=layers > 0)
     inputs = ["pixel_values", *(f"rows_{layer}" for layer in range(layers))]
-    names: dict[str, Any] = {"input_names": inputs, "output_names": ["logits", "pred_boxes", *insights]}
+    outputs = ["logits", "pred_boxes", *insights] if insights else metadata.outputs
+    names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
     with quiet():
         # Runtimes fuse operators better themselves, and the exporter's own rewriting takes most of the time.
         program = torch.onnx.export(graph, opset_version=OPSET, optimize=False, verbose=False, **names)
@@ -69,10 +70,7 @@ class Session:
         properties = self.session.get_modelmeta().custom_metadata_map
         self.metadata = Metadata.from_json(properties.get(KEY), path)
 
-    def run(
-        self, pixel_values: np.ndarray, counts: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4)."""
+    def run(self, pixel_values: np.ndarray, counts: np.ndarray | None = None) -> list[np.ndarray]:
+        """pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4), and others of `metadata.outputs`."""
         inputs = {"pixel_values": pixel_values} | ({} if counts is None else {INPUT: counts})
-        logits, boxes = self.session.run(["logits", "pred_boxes"], inputs)
-        return logits, boxes
+        return self.session.run(self.metadata.outputs, inputs)

@@ -72,17 +72,15 @@ class Session:
             devices = ", ".join(self._core.available_devices)
             raise FocusDetrError(f"device={device!r}: OpenVINO has {devices} here: {error}") from error
 
-    def run(
-        self, pixel_values: np.ndarray, counts: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4)."""
+    def run(self, pixel_values: np.ndarray, counts: np.ndarray | None = None) -> list[np.ndarray]:
+        """pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4), and others of `metadata.outputs`."""
         inputs = {"pixel_values": pixel_values}
         if counts is not None and not self.fixed:
             inputs[INPUT] = counts
         graph = self._graph(counts if self.fixed else None)
         with self._one_at_a_time:  # a compiled graph has one request, which refuses a second thread
             results = graph(inputs)
-        return results["logits"], results["pred_boxes"]
+        return [results[name] for name in self.metadata.outputs]
 
     def _graph(self, counts: np.ndarray | None) -> Any:
         """The compiled graph; with these counts as constants, where they are given."""

@@ -53,12 +53,10 @@ class Session:
             program = move_to_device_pass(program, self.device)
         self.module = program.module()
 
-    def run(
-        self, pixel_values: np.ndarray, counts: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4)."""
+    def run(self, pixel_values: np.ndarray, counts: np.ndarray | None = None) -> list[np.ndarray]:
+        """pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4), and others of `metadata.outputs`."""
         import torch
 
         with torch.no_grad():
-            logits, boxes = self.module(torch.from_numpy(pixel_values).to(self.device))
-        return logits.cpu().numpy(), boxes.cpu().numpy()
+            answers = self.module(torch.from_numpy(pixel_values).to(self.device))
+        return [answer.cpu().numpy() for answer in answers]

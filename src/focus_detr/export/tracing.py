@@ -18,6 +18,7 @@ from focus_detr.export.metadata import LARGEST_SIDE, SIZE_STEP, SMALLEST_SIDE
 from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.ops.dispatch import use_backend
 from focus_detr.structures.budget import LayerCounts
+from focus_detr.structures.pixel_masks import HEAD
 from focus_detr.structures.rows import sorted_by_top_k
 
 # Two that save and restore the process's warning filters must not overlap, or one leaves the other's behind.
@@ -28,7 +29,7 @@ _EXAMPLE_SIZE = (192, 256)  # unlike in both sides, or they would be taken for o
 
 
 class _Graph(nn.Module):
-    """Unpadded images of one size in, predictions out."""
+    """Unpadded images of one size in, predictions out, what masks are computed from among them."""
 
     def __init__(self, model: FocusDetrForObjectDetection) -> None:
         super().__init__()
@@ -36,7 +37,9 @@ class _Graph(nn.Module):
 
     def forward(self, pixel_values: Tensor, rows: list[Tensor] | None = None) -> tuple[Tensor, ...]:
         output = self.model(pixel_values, budget=_counts(rows))
-        return output.logits, output.pred_boxes
+        extra = output.extra or {}
+        masks = [extra[f"{HEAD}_{name}"] for name in ("kernels", "pixels") if f"{HEAD}_{name}" in extra]
+        return output.logits, output.pred_boxes, *masks
 
 
 class _TellingGraph(_Graph):
@@ -80,7 +83,8 @@ def trace(
     telling: bool = False,
     free_counts: bool = False,
 ) -> ExportedProgram:
-    """The graph of pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh.
+    """The graph of pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh; of a model with
+    masks, their kernels (B,Q,E+6) and pixels (B,E,H,W), too.
 
     Args:
         model: in evaluation mode, float32, on the CPU.

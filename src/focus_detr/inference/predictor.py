@@ -45,8 +45,9 @@ DEFAULT_MAX_DETECTIONS = 300
 class Detector(Protocol):
     """Anything that answers a batch: an exported file is a model like any other."""
 
-    def infer(self, pixel_values: Tensor, pixel_mask: Tensor) -> tuple[Tensor, Tensor]:
-        """pixel_values (B,3,H,W), pixel_mask (B,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh."""
+    def infer(self, pixel_values: Tensor, pixel_mask: Tensor) -> tuple[Any, ...]:
+        """pixel_values (B,3,H,W), pixel_mask (B,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh, and
+        a dict of what else it says, as the model's own ``extra``, where it says anything."""
         ...
 
 
@@ -56,6 +57,7 @@ class RawOutput(ModelOutput):
 
     logits: Tensor | None = None
     pred_boxes: Tensor | None = None
+    extra: dict[str, Tensor] | None = None
 
 
 class Predictor:

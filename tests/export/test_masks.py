@@ -1,0 +1,72 @@
+"""Exported files give the masks of the model that they were made from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from focus_detr.deploy.deploy import deploy
+from focus_detr.export import export, load_exported
+from focus_detr.images.processor import FocusDetrImageProcessor
+from focus_detr.inference import Predictor
+from helpers.small_models import small_model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return small_model(heads=["masks"], dtype=torch.float32, num_labels=3)
+
+
+PROCESSOR = FocusDetrImageProcessor(size={"height": 64, "width": 96})
+
+
+def pictures(count: int = 2) -> list[Image.Image]:
+    rng = np.random.default_rng(0)
+    return [
+        Image.fromarray(rng.integers(0, 255, (80, 120 + 10 * i, 3), dtype=np.uint8)) for i in range(count)
+    ]
+
+
+def check_same_masks(model, other: Predictor, atol: float = 1e-3) -> None:
+    own = Predictor(model, PROCESSOR)
+    assert other.gives_masks
+    expected, found = own.run(pictures()), other.run(pictures())
+    for name in ("masks_kernels", "masks_pixels"):
+        torch.testing.assert_close(found.extra[name], expected.extra[name], rtol=1e-3, atol=atol)
+    assert found.extra["masks_sizes"].tolist() == expected.extra["masks_sizes"].tolist() == [[16, 24]] * 2
+    differing = total = 0
+    for a, b in zip(
+        own.detect(pictures(), threshold=0.0), other.detect(pictures(), threshold=0.0), strict=True
+    ):
+        assert a.masks is not None and b.masks is not None
+        pairs = zip(a.masks[:5], b.masks[:5], strict=True)
+        maps = [(one.decode(a.image_size), two.decode(a.image_size)) for one, two in pairs]
+        differing += sum(int((one != two).sum()) for one, two in maps)
+        total += sum(int(one.sum()) for one, _ in maps)
+    assert total and differing <= 0.01 * total
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+@pytest.mark.parametrize("size", [None, (64, 96)], ids=["any size", "one size"])
+def test_exported_masks_are_the_model_s(model, tmp_path: Path, format: str, size) -> None:
+    pytest.importorskip("openvino" if format == "openvino" else "onnxruntime")
+    suffix = {"onnx": ".onnx", "openvino": ".xml"}[format]
+    path = export(model, tmp_path / f"model{suffix}", format, image_size=size, processor=PROCESSOR)
+    detector = load_exported(path)
+    assert detector.config.heads == ("masks",)
+    check_same_masks(model, Predictor(detector, detector.processor))
+
+
+def test_a_program_of_torch_has_masks_too(model, tmp_path: Path) -> None:
+    path = export(model, tmp_path / "model.pt2", "torch-export", image_size=(64, 96), processor=PROCESSOR)
+    detector = load_exported(path)
+    check_same_masks(model, Predictor(detector, detector.processor))
+
+
+def test_a_deployed_model_has_masks_too(model) -> None:
+    check_same_masks(model, Predictor(deploy(model), PROCESSOR))
