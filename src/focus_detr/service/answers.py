@@ -83,7 +83,7 @@ class Found:
 
     def _objects(self) -> list[dict[str, Any]]:
         found = self.detections
-        objects = [
+        objects: list[dict[str, Any]] = [
             {
                 "class": name,
                 "label": int(label),
@@ -94,6 +94,9 @@ class Found:
                 found.class_names, found.labels, found.scores, found.boxes_xyxy.tolist(), strict=True
             )
         ]
+        if found.masks is not None:
+            for each, mask in zip(objects, found.masks, strict=True):
+                each["mask"] = mask.to_coco(found.image_size)
         if self.places is not None:
             for each, places in zip(objects, self.places, strict=True):
                 # The most looked at come first; those beyond the picture saw nothing.

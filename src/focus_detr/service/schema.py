@@ -87,6 +87,13 @@ class Milliseconds(BaseModel):
     total: float
 
 
+class RunLengths(BaseModel):
+    """A bitmap as COCO's compressed run lengths, of a picture of `size`, height and width."""
+
+    size: list[int]
+    counts: str
+
+
 class Detection(BaseModel):
     """An object; `box` is left, top, right, bottom in pixels of the upright picture."""
 
@@ -96,6 +103,7 @@ class Detection(BaseModel):
     label: int
     score: float
     box: list[float]
+    mask: Annotated[RunLengths | None, Field(description="Of models that give masks.")] = None
     where: list[list[float]] | None = None
 
 
