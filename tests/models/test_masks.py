@@ -281,9 +281,14 @@ def test_it_starts_from_a_detector_and_is_saved_whole(tmp_path):
     assert model.config.heads == ["masks"] and detector.config.heads == []
     for name, parameter in detector.state_dict().items():
         assert torch.equal(model.state_dict()[name], parameter)
+    with torch.no_grad():  # as training would
+        for parameter in model.heads.parameters():
+            parameter.add_(torch.randn_like(parameter))
     model.save_pretrained(tmp_path / "model")
     again = FocusDetrForObjectDetection.from_pretrained(tmp_path / "model").eval()
     assert FocusDetrConfig.from_pretrained(tmp_path / "model").architectures == [type(model).__name__]
+    for name, parameter in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], parameter), name
     pixels = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         one, other = model.eval()(pixels), again(pixels)

@@ -1,7 +1,7 @@
 """The detector: its forward pass reads like the paper's figure 2."""
 
 # Shapes: B images, L levels, H W height and width, N tokens of all levels, C channels, Q queries, k classes,
-# T objects, F fine-grained, h heads, P points.
+# T objects, M cells of a grid's side, F fine-grained, h heads, P points.
 
 from __future__ import annotations
 
@@ -157,7 +157,9 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             pixel_values: (B,3,H,W) normalised images, padded right and below.
             pixel_mask: (B,H,W), 1 where a pixel is image; None when nothing is padded.
             labels: one dict an image: ``class_labels`` (T,), ``boxes`` (T,4) boxes_cxcywh of the unpadded
-                image, ``size`` (2,) its height and width in pixels.
+                image, ``size`` (2,) its height and width in pixels. With the head "masks" also ``masks``
+                (T,M,M) uint8, how much, of 255, of each cell of a grid over its box an object covers, and
+                ``masks_known`` (T,), where some are not.
             denoising: the denoising queries to use instead of drawing them.
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]; 1 is all of them, None
                 what the configuration says (see `Budget`). "auto" chooses one for each image, by the

@@ -86,8 +86,11 @@ class MaskHead(Head):
 
     def start(self) -> None:
         last = cast(nn.Linear, self.kernels.layers[-1])
-        init.zeros_(last.weight[-FORM:])
-        init.copy_(last.bias[-FORM:], torch.tensor(_ELLIPSE))
+        # Whole tensors: parts of them would not be known as loaded, and be set again.
+        weight, bias = last.weight.detach().clone(), last.bias.detach().clone()
+        weight[-FORM:], bias[-FORM:] = 0.0, torch.tensor(_ELLIPSE)
+        init.copy_(last.weight, weight)
+        init.copy_(last.bias, bias)
 
     def forward(self, decoded: DecoderOutput, memory: Memory) -> dict[str, Tensor]:
         fine = memory.fine_map
