@@ -10,18 +10,19 @@ OLDEST_TESTS := tests/test_package.py tests/test_hub.py tests/images/test_proces
 	tests/training/test_run.py tests/evaluation/test_coco.py $(EXPORT)::test_it_detects_what_the_model_detects \
 	$(EXPORT)::test_int8_keeps_its_tokens_and_finds_the_objects
 
-.PHONY: help demo test test-all test-oldest fuzz service-proof gpu gpu-dry-run lint types format docs site clean
+.PHONY: help demo test test-all test-oldest fuzz service-proof gpu gpu-dry-run lint types format docs site sbom audit clean
 
 help:
 	@echo "make demo    detect everyday things and blood cells in the example pictures; writes outputs/demo"
 	@echo "make test    run the tests, but for the long ones     make test-all   with them"
 	@echo "make test-oldest     run those that dependencies matter to, with the oldest versions declared"
 	@echo "make gpu     all that only a GPU can show    make gpu-dry-run   the same code, tiny, on a CPU"
-	@echo "make fuzz    break data sets at random and read them, MINUTES=30"
+	@echo "make fuzz    break data sets, pictures and archives at random and read them, MINUTES=30"
 	@echo "make service-proof   5,000 broken requests, then 10 minutes of load"
 	@echo "make lint    check style and formatting        make format   apply them"
 	@echo "make types   check types                       make docs     write docs/cli.md anew"
 	@echo "make site    build the site into outputs/site and check it; $(BIN)/zensical serve shows it as you write"
+	@echo "make sbom    write the wheel's bill of materials       make audit    look for advisories of what is pinned"
 	@echo "make clean   remove .venv, .venv-oldest, build products and caches"
 
 .venv/.installed: $(SETUP)
@@ -83,6 +84,16 @@ docs: .venv/.installed-dev
 
 site: .venv/.installed-dev
 	$(BIN)/python scripts/build_site.py
+
+# What the wheel brings along, as CycloneDX in dist.
+sbom: .venv/.installed-dev
+	rm -rf dist
+	$(BIN)/python -m build --wheel
+	$(BIN)/python scripts/write_sbom.py dist/*.whl
+
+# Advisories of the pinned versions; says so where no network gives them.
+audit: .venv/.installed-dev
+	$(BIN)/python scripts/audit.py
 
 clean:
 	rm -rf .venv $(OLDEST) .cache build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

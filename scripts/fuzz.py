@@ -1,7 +1,7 @@
-"""Breaks small data sets and pictures at random and reads them: `python scripts/fuzz.py --minutes 30`.
+"""Breaks small data sets, pictures and archives at random and reads them, as `make fuzz` does.
 
 Ends with 1 and the seed where reading raises anything but `FocusDetrError`, or hangs;
-`--seed N --rounds 1 --keep DIR` makes that data set again, `--picture N` reads that picture again.
+`--seed N --rounds 1 --keep DIR` makes that data set again; `--picture N`, `--archive N` read that again.
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers.fuzzing import fuzz, fuzz_round
+from helpers.fuzzing_archives import archive_round
 from helpers.fuzzing_pictures import picture_round
 
-PICTURES_A_ROUND = 20
+FILES_A_ROUND = 20
 
 
 def main() -> int:
@@ -32,7 +33,11 @@ def main() -> int:
     )
     parser.add_argument("--keep", type=Path, default=None, help="an empty folder for the data set of --seed")
     parser.add_argument("--picture", type=int, default=None, help="only the picture of this seed")
+    parser.add_argument("--archive", type=int, default=None, help="only the archive of this seed")
     options = parser.parse_args()
+    if options.archive is not None:
+        print(archive_round(options.archive) or "read or refused as it should be")
+        return 0
     if options.picture is not None:
         print(picture_round(options.picture) or "read or refused as it should be")
         return 0
@@ -49,13 +54,16 @@ def main() -> int:
         if failure is not None:
             failures += 1
             print(f"seed {number}:\n{failure}", flush=True)
-        for picture in range(number * PICTURES_A_ROUND, (number + 1) * PICTURES_A_ROUND):
-            failure = picture_round(picture)
-            if failure is not None:
-                failures += 1
-                print(f"picture {picture}:\n{failure}", flush=True)
-    pictures = rounds * PICTURES_A_ROUND
-    print(f"from seed {seed}, {rounds} broken data sets and {pictures} pictures: {failures} failures")
+        for kind, read in (("picture", picture_round), ("archive", archive_round)):
+            for each in range(number * FILES_A_ROUND, (number + 1) * FILES_A_ROUND):
+                failure = read(each)
+                if failure is not None:
+                    failures += 1
+                    print(f"{kind} {each}:\n{failure}", flush=True)
+    files = rounds * FILES_A_ROUND
+    print(
+        f"from seed {seed}, {rounds} broken data sets, {files} pictures, as many archives: {failures} failed"
+    )
     return 1 if failures else 0
 
 

@@ -5,22 +5,18 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from pathlib import Path
 
 from helpers.fuzzing import fuzz, fuzz_round
 
-SECONDS = 15
+ROUNDS = 60
+"""The same ones on every machine, in some seconds."""
 
 
 def test_broken_data_sets_are_read_or_refused() -> None:
-    end = time.monotonic() + SECONDS
-    rounds = 0
-    for seed, failure in fuzz(itertools.count(), lambda: time.monotonic() < end):
+    for seed, failure in fuzz(iter(range(ROUNDS)), lambda: True):
         assert failure is None, f"seed {seed}:\n{failure}"
-        rounds += 1
-    assert rounds > 20
 
 
 def test_a_fault_is_reported_with_its_seed(tmp_path: Path, monkeypatch) -> None:

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import itertools
-import time
-
 import pytest
 
 from helpers.fuzzing_pictures import picture_round
 
-SECONDS = 10
+ROUNDS = 600
+"""The same ones on every machine, in some seconds."""
 
 
 def test_broken_pictures_are_read_or_refused() -> None:
-    end = time.monotonic() + SECONDS
-    for seed in itertools.takewhile(lambda _: time.monotonic() < end, itertools.count()):
+    for seed in range(ROUNDS):
         failure = picture_round(seed)
         assert failure is None, f"seed {seed}:\n{failure}"
-    assert seed > 100
 
 
 @pytest.mark.parametrize(("fault", "said"), [(KeyError("x"), "KeyError"), (MemoryError(), "MemoryError")])

@@ -10,6 +10,7 @@ from PIL import Image
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference import BadImage, expand_sources
+from helpers.fuzzing_archives import archive_round
 from helpers.videos import write_video
 
 
@@ -174,3 +175,10 @@ def test_an_archive_without_pictures_is_said(tmp_path):
     write(tmp_path / "a.zip", {"notes.txt": b"words"})
     with pytest.raises(FocusDetrError, match="a.zip: .*holds no image"):
         expand_sources(tmp_path / "a.zip")
+
+
+def test_broken_archives_are_read_or_refused():
+    """`make fuzz MINUTES=30` looks longer, at others each time."""
+    for seed in range(300):
+        failure = archive_round(seed)
+        assert failure is None, f"seed {seed}:\n{failure}"

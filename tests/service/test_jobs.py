@@ -163,6 +163,17 @@ def test_finished_jobs_are_removed_after_their_time(tmp_path):
     assert {each.id for each in journal.jobs()} == {jobs[0].id, jobs[2].id}  # unfinished, and young
 
 
+@pytest.mark.parametrize("years", [-50, 50])
+def test_a_clock_that_is_set_does_not_age_what_is_kept(tmp_path, monkeypatch, years):
+    journal = Journal(tmp_path, hours=1)
+    job = journal.accept({"model": "fake", "wanted": {}}, [("a", PICTURES[0])])
+    job.done.touch()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + years * 365 * 86400)
+    journal.tidy()
+    assert [each.id for each in journal.jobs()] == [job.id]
+
+
 class Process:
     """`focus-detr serve` in a process of its own."""
 

@@ -6,6 +6,7 @@ import io
 import lzma
 import os
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -46,6 +47,9 @@ _DAMAGE = (
     OSError,
     ValueError,
     RuntimeError,
+    TypeError,  # of `tarfile`, where the header of gzip ends
+    IndexError,
+    struct.error,
 )
 
 

@@ -112,6 +112,8 @@ class Journal:
         self.folder = Path(writable_folder(folder, "jobs"))
         self.folder.mkdir(parents=True, exist_ok=True)
         self.most, self.hours = most, hours
+        # The time of day, counted on from here: a clock that is set forward must not age what is kept.
+        self._clock = time.time() - time.monotonic()
 
     def accept(self, parameters: Mapping[str, Any], pictures: Sequence[tuple[str, bytes]]) -> Job:
         """A new job, which is on the disk when this returns.
@@ -170,16 +172,15 @@ class Journal:
     def tidy(self) -> None:
         """Remove jobs that were finished long ago, and what is left of drafts and removed ones."""
         for each in self.folder.glob(".*"):
-            if _age(each) > _HOUR:
+            if self._age(each) > _HOUR:
                 shutil.rmtree(each, ignore_errors=True)
         for job in self.jobs():
-            if job.done.exists() and _age(job.done) > self.hours * _HOUR:
+            if job.done.exists() and self._age(job.done) > self.hours * _HOUR:
                 self.remove(job)
 
-
-def _age(file: Path) -> float:
-    """Seconds since it was last written."""
-    return time.time() - file.stat().st_mtime
+    def _age(self, file: Path) -> float:
+        """Seconds since it was last written."""
+        return self._clock + time.monotonic() - file.stat().st_mtime
 
 
 def _write(file: Path, content: bytes) -> None:
