@@ -18,7 +18,7 @@ def rows(document: str) -> list[str]:
     return [line for line in table if not re.match(r"\| (---|Promise|When)", line)]
 
 
-def tests_of(file: str) -> set[str]:
+def named_tests(file: str) -> set[str]:
     nodes = ast.walk(ast.parse((ROOT / file).read_text(encoding="utf-8")))
     return {
         node.name for node in nodes if isinstance(node, ast.FunctionDef) and node.name.startswith("test_")
@@ -32,7 +32,7 @@ def test_every_promise_names_a_test_that_is_there(document: str) -> None:
     for promise in promises:
         named = re.search(r"`(tests/[\w/]+\.py)(?:::(test_\w+))?` \|$", promise)
         assert named, f"no test: {promise}"
-        known = tests_of(named[1])
+        known = named_tests(named[1])
         assert named[2] in known if named[2] else known, promise
 
 
