@@ -73,7 +73,9 @@ def test_every_form_of_a_coco_segmentation_is_decoded_as_pycocotools_does() -> N
 @pytest.mark.parametrize(
     "segmentation",
     [[], [[1, 2, 3, 4]], [["a"] * 6], [[1.0, float("nan")] * 3], {"size": [4, 4], "counts": [3, 2]},
-     {"size": [4, 4], "counts": "zzzzqq"}],
+     {"size": [4, 4], "counts": "zzzzqq"}, {"size": [0, 0], "counts": []}, {"size": [5, 0], "counts": "0"},
+     {"size": [-1, -1], "counts": [1]}, {"size": [4, 4], "counts": [20, -4]},
+     {"size": [4, 4], "counts": [15.5, 0.5]}, {"size": [10**5, 10**5], "counts": [10**10]}],
 )  # fmt: skip
 def test_what_is_no_segmentation_is_refused(segmentation: object) -> None:
     with pytest.raises(FocusDetrError):

@@ -20,6 +20,7 @@ from focus_detr.errors import FocusDetrError
 GRID = 64
 """Cells a side of the grid in its box that an object's mask is learned from."""
 _SAMPLES = 2  # a side, of each cell of a grid
+_MOST_PIXELS = 2**30  # of a bitmap, which is a byte for each while it is decoded
 _FARTHEST = 1e6  # pixels; further out, the rasteriser's whole numbers would overflow
 
 Rectangle = tuple[float, float, float, float]
@@ -104,8 +105,13 @@ class Mask:
             nested = all(isinstance(ring, Sequence | np.ndarray) for ring in rings)
             return cls.of_rings(rings if nested else [rings])
         height, width = (int(side) for side in segmentation["size"])
+        if not 0 < min(height, width) <= height * width <= _MOST_PIXELS:
+            # Of no pixels, the decoder divides by zero, which nothing in Python can catch.
+            raise FocusDetrError(f"runs: of {height}x{width} pixels")
         counts = segmentation["counts"]
         if isinstance(counts, list):
+            if any(not isinstance(count, int) or count < 0 for count in counts):
+                raise FocusDetrError("runs: whole numbers of pixels, none below zero, are needed")
             if sum(counts) != height * width:
                 raise FocusDetrError(f"runs: they are {sum(counts)} pixels, not {height}x{width}")
             return cls(_compressed(counts, (height, width)))
