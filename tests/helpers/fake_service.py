@@ -16,7 +16,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from focus_detr.structures.masks import Mask
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "src" / "focus_detr" / "service" / "page"
@@ -110,6 +113,10 @@ def answer(size: tuple[int, int], query: dict[str, str]) -> dict[str, Any]:
             continue
         box = [left * width, top * height, right * width, bottom * height]
         one: dict[str, Any] = {"class": CLASSES[label], "label": label, "score": score, "box": box}
+        if query.get("model") == "masked":
+            corner, opposite = ((round(box[i]), round(box[i + 1])) for i in (0, 2))
+            half = np.ones(((opposite[1] - corner[1]) // 2, opposite[0] - corner[0]), dtype=bool)
+            one["mask"] = Mask.of_bitmap(half, (height, width), corner).to_coco((height, width))
         if query.get("where") == "true":
             x, y = (left + right) / 2 * width, (top + bottom) / 2 * height
             one["where"] = [[x, y, 0.6], [left * width, y, 0.3], [x, top * height, 0.1]]

@@ -9,9 +9,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from focus_detr.pictures.palette import class_color
+from focus_detr.structures.masks import Mask
 from helpers.fake_service import EXAMPLES, PAGE, FakeService, fake_service, model
 
 PICTURE = EXAMPLES / "BloodImage_00007.jpg"
@@ -245,6 +248,42 @@ def test_a_model_without_heat_maps_offers_none(browser: Any) -> None:
             choose(tab)
             expect_boxes(tab, 5)
             assert tab.locator("#heat-row").is_hidden() and tab.locator(".pane-budget").is_hidden()
+
+
+def test_masks_are_drawn_in_their_objects_and_follow_the_threshold(browser: Any) -> None:
+    with fake_service() as service:
+        service.models = [model("masked", default=True)]
+        with browser.new_context() as context:
+            tab = context.new_page()
+            tab.goto(service.address)
+            choose(tab)
+            expect_boxes(tab, 5)
+            tab.wait_for_selector(".masks:not([hidden])")
+            at = (
+                "(canvas, places) => places.map(([x, y]) => [...canvas.getContext('2d').getImageData("
+                "Math.round(x * canvas.width), Math.round(y * canvas.height), 1, 1).data])"
+            )
+            # The upper half of the first object, the lower one, outside, and the faintest object.
+            places = [[0.4, 0.4], [0.4, 0.55], [0.95, 0.95], [0.12, 0.73]]
+            upper, lower, outside, faint = tab.eval_on_selector(".masks", at, places)
+            # Canvases keep colors times their opacity, in whole numbers.
+            np.testing.assert_allclose(upper[:3], class_color(2), atol=2)
+            assert 0 < upper[3] < 255
+            assert not any(lower) and not any(outside) and faint[3]
+            slide(tab, "#threshold", 0.6)
+            expect_boxes(tab, 4)
+            assert not any(tab.eval_on_selector(".masks", at, places)[3])
+
+
+def test_run_lengths_are_read_as_they_were_written(page: Any) -> None:
+    rng = np.random.default_rng(0)
+    for share in (0.0, 0.02, 0.5, 1.0):
+        bitmap = rng.random((70, 90)) < share
+        mask = Mask.of_bitmap(bitmap).to_coco(bitmap.shape)
+        script = "async (counts) => (await import('./masks.js')).runLengths(counts)"
+        lengths = page.evaluate(script, mask["counts"])
+        turns = np.repeat(np.arange(len(lengths)) % 2, lengths).astype(bool)
+        np.testing.assert_array_equal(turns.reshape(90, 70).T, bitmap)
 
 
 def painted(page: Any) -> int:
@@ -595,8 +634,6 @@ def test_the_first_view_is_small(page: Any, service: FakeService) -> None:
 
 
 def test_classes_have_the_colors_that_drawn_pictures_have(page: Any) -> None:
-    from focus_detr.pictures.palette import class_color
-
     labels = list(range(90))
     colors = page.evaluate(
         "async (labels) => labels.map((await import('./palette.js')).classColor)",

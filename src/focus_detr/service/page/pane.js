@@ -3,6 +3,7 @@
 import * as engine from "./engine.js";
 import { Boxes } from "./boxes.js";
 import { drawHeat, drawLooked } from "./drawing.js";
+import { drawMasks } from "./masks.js";
 import { pairs } from "./matching.js";
 import { Notice } from "./notice.js";
 import { classColor } from "./palette.js";
@@ -31,7 +32,7 @@ export class Pane extends EventTarget {
       letter: part(".pane-letter"), model: part("select"), modelLabel: part(".pane-model"),
       budgetRow: part(".pane-budget"), budget: part("input"), budgetSaid: part("output"),
       auto: part(".auto"), reset: part(".reset"),
-      frame: part(".picture"), photo: part(".photo"), heat: part(".heat"), looked: part(".looked"), busy: part(".busy"),
+      frame: part(".picture"), photo: part(".photo"), heat: part(".heat"), looked: part(".looked"), masks: part(".masks"), busy: part(".busy"),
       meter: part(".meter span"),
     };
     this.boxes = new Boxes(part(".boxes"), (detection) => this.look(detection));
@@ -111,6 +112,7 @@ export class Pane extends EventTarget {
   render(view, alone = null) {
     const shown = this.shown(view);
     this.boxes.filter(new Set(shown), { labels: view.labels, alone });
+    this.#showMasks(shown);
     if (this.looking && !shown.includes(this.looking)) this.look(null);
     this.element.querySelector('[data-figure="boxes"]').textContent = this.answer ? shown.length : "–";
   }
@@ -183,6 +185,12 @@ export class Pane extends EventTarget {
     this.boxes.show(this.answer.detections, this.picture);
     this.#figures();
     await this.#showHeat();
+  }
+
+  #showMasks(shown) {
+    const { masks } = this.parts;
+    masks.hidden = !shown.some(({ mask }) => mask);
+    if (!masks.hidden) drawMasks(masks, shown, this.answer.image);
   }
 
   async #showHeat() {
