@@ -54,6 +54,20 @@ def test_a_cleaned_copy_passes(tmp_path: Path) -> None:
         run("doctor", tmp_path / "data", "--fix", tmp_path / "copy")
 
 
+def test_a_report_is_written_and_its_place_is_checked_first(tmp_path: Path) -> None:
+    root = Healthy(tmp_path / "data").write()
+    report = tmp_path / "reports" / "data.html"
+    result = run("doctor", root, "--report", report, "--size", "90x120", "--json")
+    assert "<details" not in report.read_text() and "Nothing wrong" in report.read_text()
+    assert json.loads(result.stdout)["tokens"]["splits"].keys() == {"train", "val"}
+    with pytest.raises(FocusDetrError, match=r"ends in \.html"):
+        run("doctor", root, "--report", tmp_path / "reports")
+    with pytest.raises(FocusDetrError, match="HEIGHTxWIDTH"):
+        run("doctor", root, "--size", "big")
+    with pytest.raises(FocusDetrError, match="no-such-model"):
+        run("doctor", root, "--model", "no-such-model")
+
+
 def test_without_data_the_environment_is_examined(tmp_path: Path) -> None:
     result = run("doctor", "--json")
     found = json.loads(result.stdout)

@@ -13,7 +13,7 @@ from focus_detr.evaluation.plots import new_figure, outer_legend, save_figure
 from focus_detr.explaining.recall import DataExplanation, DataObject, Group
 from focus_detr.images.reading import read_image
 from focus_detr.pictures.boxes import contact_sheet
-from focus_detr.pictures.palette import CURVES, class_color
+from focus_detr.pictures.palette import CURVES, Color, class_color
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,12 +61,13 @@ def crops(explanation: DataExplanation, objects: Sequence[DataObject]) -> list[I
         image = read_image(explanation.dataset.records[index].path)
         for each in objects:
             if each.index == index:
-                drawn[each] = _crop(image, each)
+                drawn[each] = square_crop(image, each.box_xyxy, class_color(each.label))
     return [drawn[each] for each in objects]
 
 
-def _crop(image: Image.Image, found: DataObject) -> Image.Image:
-    left, top, right, bottom = found.box_xyxy
+def square_crop(image: Image.Image, box_xyxy: tuple[float, float, float, float], color: Color) -> Image.Image:
+    """A box in its surroundings, drawn, as a square of 240 pixels."""
+    left, top, right, bottom = box_xyxy
     # Three times the box, or enough of the picture to tell where it is.
     side = max(3 * max(right - left, bottom - top), 64.0)
     x, y = (left + right - side) / 2, (top + bottom - side) / 2
@@ -74,7 +75,7 @@ def _crop(image: Image.Image, found: DataObject) -> Image.Image:
     crop = window.resize((_CELL, _CELL), Image.Resampling.BICUBIC)
     zoom = _CELL / side
     edges = ((left - x) * zoom, (top - y) * zoom, (right - x) * zoom, (bottom - y) * zoom)
-    ImageDraw.Draw(crop).rectangle(edges, outline=class_color(found.label), width=3)
+    ImageDraw.Draw(crop).rectangle(edges, outline=color, width=3)
     return crop
 
 
