@@ -12,8 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from focus_detr import FocusDetr, FocusDetrError
+from focus_detr.cli import app
+from focus_detr.data import load_dataset
+from focus_detr.data.writing import write_dataset
 from focus_detr.disk import explained_disk, only_run, refusal
 from focus_detr.errors import NotWrittenError
 from focus_detr.export import export
@@ -22,6 +26,7 @@ from focus_detr.inference.results import Detections
 from focus_detr.inference.writers import CocoWriter, CsvWriter, JsonLinesWriter
 from focus_detr.structures.instances import Instances
 from helpers.full_disk import room_for
+from helpers.tiny_datasets import write_coco, write_image
 
 FULL = "cannot be written to .File too large.; make room there or allow writing"
 
@@ -165,3 +170,30 @@ def test_what_is_printed_to_a_full_disk_ends_in_a_line():
         )  # fmt: skip
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert done.stderr.startswith("error: output cannot be written (No space left on device)")
+
+
+def test_two_copies_of_a_data_set_into_one_folder_do_not_mix(tmp_path):
+    write_coco(tmp_path / "data" / "instances_train.json", tmp_path / "data" / "train")
+    data, target = load_dataset(tmp_path / "data"), tmp_path / "copy"
+    (tmp_path / ".copy.part" / "left").mkdir(parents=True)  # by a run that was killed
+    with only_run(tmp_path / ".copy.part"):
+        with pytest.raises(FocusDetrError, match="another run writes there"):
+            write_dataset({"train": data}, target, "coco")
+        assert (tmp_path / ".copy.part" / "left").is_dir()
+    write_dataset({"train": data}, target, "coco")
+    assert len(load_dataset(target)) == len(data) and not (target / "left").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {"data", "copy"}
+
+
+def test_two_predictions_into_one_folder_do_not_mix(tiny_model, tmp_path):
+    write_image(tmp_path / "a.png")
+    (tmp_path / "out").mkdir()
+    words = ["predict", str(tiny_model), str(tmp_path / "a.png"), "--output", str(tmp_path / "out")]
+    with (
+        only_run(tmp_path / "out"),
+        pytest.raises(FocusDetrError, match="--output.*another run writes there"),
+    ):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    assert names(tmp_path / "out") == set()
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    assert names(tmp_path / "out")

@@ -16,6 +16,16 @@ def cut(path):
     path.write_bytes(content[: len(content) // 2])
 
 
+def empty(path):
+    path.write_bytes(b"")
+
+
+def swapped(path):
+    """Another file of the same folder in its place."""
+    other = "config.json" if path.name != "config.json" else "preprocessor_config.json"
+    shutil.copyfile(path.with_name(other), path)
+
+
 def lack_a_tensor(path):
     state = load_file(path)
     del state[sorted(state)[5]]
@@ -53,6 +63,12 @@ def unknown_key(path):
         ("config.json", another_kind, "describes a 'detr' model"),
         ("config.json", unknown_key, "nonsense"),
         ("config.json", another_type, "'num_queries' expected int, got list"),
+        ("model.safetensors", empty, "cannot be read"),
+        ("config.json", empty, "config.json cannot be read"),
+        ("preprocessor_config.json", empty, "preprocessor_config.json cannot be read"),
+        ("model.safetensors", swapped, "cannot be read"),
+        ("config.json", swapped, "config.json cannot be read"),
+        ("preprocessor_config.json", swapped, "preprocessor_config.json cannot be read|unknown option"),
         ("preprocessor_config.json", cut, "preprocessor_config.json cannot be read"),
         ("preprocessor_config.json", lambda path: path.unlink(), "has no preprocessor_config.json"),
     ],

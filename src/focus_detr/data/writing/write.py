@@ -12,6 +12,7 @@ from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.naming import portable
 from focus_detr.data.writing import coco, voc, yolo
 from focus_detr.data.writing.changes import Changes
+from focus_detr.disk import only_run
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import unused_folder
 
@@ -46,19 +47,19 @@ def write_dataset(
     target = unused_folder(folder).absolute()
     _outside(target, [*(dataset.name for dataset in splits.values()), *originals])
     changes = Changes() if changes is None else changes
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    try:
-        named = {portable(split).replace("+", "_") or "all": data for split, data in splits.items()}
-        _WRITERS[format]({split: _readable(data) for split, data in named.items()}, part, changes)
-        (part / LIST).write_text(changes.text(title or f"Written as {format}."), encoding="utf-8")
-        os.replace(part, target)
-    except OSError as error:
-        raise FocusDetrError(f"{target}: cannot be written ({error.strerror or error})") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with only_run(part):
+        try:
+            for left in part.iterdir():  # by a run that was killed
+                shutil.rmtree(left) if left.is_dir() else left.unlink()
+            named = {portable(split).replace("+", "_") or "all": data for split, data in splits.items()}
+            _WRITERS[format]({split: _readable(data) for split, data in named.items()}, part, changes)
+            (part / LIST).write_text(changes.text(title or f"Written as {format}."), encoding="utf-8")
+            os.replace(part, target)
+        except OSError as error:
+            raise FocusDetrError(f"{target}: cannot be written ({error.strerror or error})") from error
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
     return changes
 
 
