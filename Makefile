@@ -71,6 +71,8 @@ lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/hadolint operations/Dockerfile
+	$(BIN)/shellcheck operations/slurm/train.sbatch
+	$(BIN)/kubernetes-validate --strict operations/kubernetes/train.yaml
 
 format: .venv/.installed-dev
 	$(BIN)/ruff check --fix .

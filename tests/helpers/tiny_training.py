@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ import socket
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -97,7 +99,9 @@ def tiny_detector(noise: float = 0.1, classes: list[str] = CLASSES, seed: int = 
     return TinyDetector(TinyConfig(noise=noise, id2label=dict(enumerate(classes)), label2id=None))
 
 
-def small_focus_detr(denoising_queries: int = 0, classes: list[str] = CLASSES) -> PreTrainedModel:
+def small_focus_detr(
+    denoising_queries: int = 0, classes: list[str] = CLASSES, **fields: Any
+) -> PreTrainedModel:
     """The real thing, as small as it gets."""
     from transformers import ResNetConfig
 
@@ -112,22 +116,20 @@ def small_focus_detr(denoising_queries: int = 0, classes: list[str] = CLASSES) -
         out_features=["stage2", "stage3", "stage4"],
     )
     torch.manual_seed(0)
-    return FocusDetrForObjectDetection(
-        FocusDetrConfig(
-            backbone_config=backbone,
-            d_model=16,
-            attention_heads=2,
-            encoder_layers=2,
-            decoder_layers=2,
-            encoder_ffn_dim=16,
-            decoder_ffn_dim=16,
-            policy_options={"cascade": [1.0, 0.5], "num_fine_tokens": 4},
-            num_queries=6,
-            host_options={"denoising_queries": denoising_queries},
-            id2label=dict(enumerate(classes)),
-            label2id={name: label for label, name in enumerate(classes)},
-        )
-    )
+    settings = {
+        "d_model": 16,
+        "attention_heads": 2,
+        "encoder_layers": 2,
+        "decoder_layers": 2,
+        "encoder_ffn_dim": 16,
+        "decoder_ffn_dim": 16,
+        "policy_options": {"cascade": [1.0, 0.5], "num_fine_tokens": 4},
+        "num_queries": 6,
+        "host_options": {"denoising_queries": denoising_queries},
+        "id2label": dict(enumerate(classes)),
+        "label2id": {name: label for label, name in enumerate(classes)},
+    }
+    return FocusDetrForObjectDetection(FocusDetrConfig(backbone_config=backbone, **settings | fields))
 
 
 def write_dataset(folder: Path, images: int = 10) -> Path:
@@ -161,21 +163,39 @@ def losses(output: Path) -> dict[int, str]:
     return {int(row["step"]): " ".join(row[name] for name in row if name.startswith("loss")) for row in rows}
 
 
+def _collate_in_double() -> None:
+    from focus_detr.data import Collator
+
+    collate = Collator.__call__
+
+    def in_double(self, samples):
+        batch = collate(self, samples)
+        return {**batch, "pixel_values": batch["pixel_values"].double()}
+
+    Collator.__call__ = in_double
+
+
 def main(data: str, output: str, options: str) -> None:
-    """Train; ``die_at`` kills this process for good at that step, ``die_saving`` while it is being saved."""
+    """Train; ``die_at`` kills this process for good at that step (``die_alone``: the one of that rank),
+    ``die_saving`` while it is being saved."""
     from focus_detr.training import saving, train
     from focus_detr.training.loop import TrainingLoop
 
     settings = json.loads(options)
+    die_alone = settings.pop("die_alone", None)
+    if settings.pop("clock", False):  # a second passes whenever it is looked at
+        from focus_detr.training import fitting
+
+        fitting.perf_counter = itertools.count().__next__
     environment = settings.pop("environment", {})
     os.environ.update(environment)
-    in_shards = "ACCELERATE_USE_FSDP" in environment
+    in_shards = "ACCELERATE_USE_FSDP" in os.environ
     die_at, die_saving = settings.pop("die_at", None), settings.pop("die_saving", None)
     die_of, tell = settings.pop("die_of", signal.SIGKILL), settings.pop("evaluator", True)
     step, save_model = TrainingLoop._step, saving.save_model
 
     def dying_step(self, *args):
-        if self.state.step == die_at:
+        if self.state.step == die_at and die_alone in (None, self.accelerator.process_index):
             os.kill(os.getpid(), die_of)
         assert all(isinstance(each, DTensor) == in_shards for each in self.model.trained.parameters())
         return step(self, *args)
@@ -186,14 +206,19 @@ def main(data: str, output: str, options: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     TrainingLoop._step, saving.save_model = dying_step, dying_save
+    double = settings.pop("double", False)
+    if double:
+        _collate_in_double()
     denoising = settings.pop("focus_detr", None)
     # The weights of the first process count.
     model = settings.pop("model", None) or tiny_detector(
         noise=settings.pop("noise", 0.1), seed=int(os.environ.get("RANK", 0))
     )
+    if denoising is not None:
+        model = small_focus_detr(denoising, **settings.pop("fields", {}))
     train(
         data,
-        model=model if denoising is None else small_focus_detr(denoising),
+        model=model.double() if double else model,
         recipe=RECIPE,
         output=output,
         device="cpu",
@@ -216,15 +241,21 @@ def start(data: Path, output: Path, **options):
     return process
 
 
-def start_two(data: Path, output: Path, environment: dict[str, str] | None = None, **options) -> list:
-    """Two processes that train together, started."""
+def start_many(
+    count: int, data: Path, output: Path, environment: dict[str, str] | None = None, **options
+) -> list:
+    """Processes that train together, started."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "LOCAL_WORLD_SIZE": "2"}
-    group |= environment or {}
-    ranks = [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(2)]
+    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    group |= {"WORLD_SIZE": str(count), "LOCAL_WORLD_SIZE": str(count)} | (environment or {})
+    ranks = [{**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(count)]
     return [start(data, output, environment=each, **options) for each in ranks]
+
+
+def start_two(data: Path, output: Path, environment: dict[str, str] | None = None, **options) -> list:
+    return start_many(2, data, output, environment, **options)
 
 
 def finish(*started, killed: bool = False, code: int = 0) -> None:

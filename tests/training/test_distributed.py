@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from focus_detr.data import Collator, TransformedDataset, build_transforms, load_dataset
 from focus_detr.errors import FocusDetrError
-from focus_detr.training.sampling import EpochBatchSampler
+from focus_detr.images.processor import FocusDetrImageProcessor
+from focus_detr.training.sampling import STANDS_IN, EpochBatchSampler, load_steps
 from helpers import tiny_training
 from helpers.tiny_training import finish, losses, start, start_two
 
@@ -87,17 +90,24 @@ def test_focus_detr_with_denoising_trains_in_two_processes_as_in_one(tiny_data, 
     np.testing.assert_allclose(two, one, rtol=1e-3)
 
 
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+ACCELERATE = ["accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
+ACCELERATE += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+IN_SHARDS = ["--use_fsdp", "--fsdp_version", "2"]
+
+
 @pytest.mark.slow
-def test_torchrun(tiny_data, alone, tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+@pytest.mark.parametrize(
+    "launcher",
+    [TORCHRUN, [*ACCELERATE, "--cpu"], ACCELERATE + IN_SHARDS],
+    ids=["torchrun", "accelerate", "FSDP"],
+)
+def test_launchers_of_processes(launcher, tiny_data, alone, tmp_path):
+    command = [sys.executable, "-m", *launcher]
     command += [tiny_training.__file__, str(tiny_data), str(tmp_path / "run"), json.dumps(OPTIONS)]
-    source = Path(__file__).parents[2] / "src"
-    subprocess.run(
-        command,
-        env={**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
-        check=True,
-        timeout=300,
-    )
+    places = [Path(__file__).parents[2] / "src", Path(__file__).parents[1]]
+    environment = {"PYTHONPATH": os.pathsep.join(map(str, places)), "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, env=os.environ | environment, check=True, timeout=300)
     np.testing.assert_allclose(numbers(tmp_path / "run"), numbers(alone), rtol=2e-5)
 
 
@@ -107,7 +117,7 @@ def test_torchrun(tiny_data, alone, tmp_path):
 )
 def test_every_image_once_in_the_same_steps(images, batch, processes, epoch):
     dataset = range(images)
-    if batch < processes or images < processes:
+    if batch < processes:
         with pytest.raises(FocusDetrError, match="processes need"):
             EpochBatchSampler(dataset, batch, 7, 0, processes)
         return
@@ -115,12 +125,26 @@ def test_every_image_once_in_the_same_steps(images, batch, processes, epoch):
     one = EpochBatchSampler(dataset, batch, 7)
     for sampler in [*samplers, one]:
         sampler.set_epoch(epoch)
-    steps = [sum(shares, []) for shares in zip(*samplers, strict=True)]
-    assert len(steps) == len(samplers[0])
-    assert steps == list(one)[: len(steps)]
-    seen = [place.item for step in steps for place in step]
-    assert len(set(seen)) == len(seen) > images - processes
-    assert all(share for sampler in samplers for share in sampler)
+    shares = [list(sampler) for sampler in samplers]
+    # All have as many, and none is empty: an image stands in for those that a process lacks.
+    assert {len(each) for each in shares} == {len(one)} and all(map(all, shares))
+    for each, sampler in zip(shares, samplers, strict=True):
+        each[:] = [[] if sampler.stands_in(number) else share for number, share in enumerate(each)]
+    steps = [sum(parts, []) for parts in zip(*shares, strict=True)]
+    assert steps == list(one)
+    assert sorted(place.item for step in steps for place in step) == list(range(images))
+
+
+def test_an_image_that_stands_in_has_no_objects_and_says_so(tiny_data):
+    dataset = TransformedDataset(load_dataset(tiny_data, "train"), build_transforms("none"))  # of ten images
+    collator = Collator(FocusDetrImageProcessor())
+    counts = []
+    for rank in range(3):
+        sampler = EpochBatchSampler(dataset, 9, 7, rank, 3)
+        *_, (last,) = load_steps(sampler, 0, collator, 0, torch.device("cpu"))
+        counts.append((last.get(STANDS_IN, False), sum(len(each["boxes"]) for each in last["labels"])))
+    assert [stands_in for stands_in, _ in counts] == [False, True, True]
+    assert [count for _, count in counts[1:]] == [0, 0]
 
 
 def test_images_of_one_shape_come_together_and_each_batch_has_a_number_of_its_own():

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from focus_detr.training.interruption import in_worker, interruptions
-from helpers.tiny_training import finish, losses, start
+from helpers.tiny_training import finish, losses, start, start_two
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 1)])
@@ -17,6 +17,19 @@ def test_an_interrupted_run_has_a_checkpoint_and_resumes_exactly(number, code, t
     assert names == {"checkpoint-3", "checkpoint-5"}  # an epoch's end, and the step under way
     finish(start(tiny_data, tmp_path / "run", resume=True, **options))
     finish(start(tiny_data, tmp_path / "undisturbed", **options))
+    assert losses(tmp_path / "run") == losses(tmp_path / "undisturbed")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("alone", [None, 0, 1], ids=["both", "the first", "the second"])
+def test_a_signal_to_any_process_has_all_of_them_write_one_checkpoint_and_end(alone, tiny_data, tmp_path):
+    options = {"noise": 0.0, "overrides": {"checkpoint_steps": None}}
+    dying = {"die_at": 4, "die_of": signal.SIGTERM, "die_alone": alone}
+    finish(*start_two(tiny_data, tmp_path / "run", **dying, **options), code=128 + signal.SIGTERM)
+    names = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert names == {"checkpoint-3", "checkpoint-5"}
+    finish(*start_two(tiny_data, tmp_path / "run", resume=True, **options))
+    finish(*start_two(tiny_data, tmp_path / "undisturbed", **options))
     assert losses(tmp_path / "run") == losses(tmp_path / "undisturbed")
 
 

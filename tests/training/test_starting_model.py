@@ -16,7 +16,11 @@ from focus_detr.models.backbones.catalogue import BACKBONES, backbone_config
 from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
 from focus_detr.training import train
 from focus_detr.training.recipe import list_recipes, load_recipe, recipe_for
-from focus_detr.training.starting_model import build_image_processor, build_model, new_model
+from focus_detr.training.starting_model import (
+    build_image_processor,
+    new_model,
+    warn_of_start,
+)
 from focus_detr.zoo.presets import preset_weights
 from helpers.tiny_datasets import write_coco
 from helpers.tiny_training import small_focus_detr
@@ -101,7 +105,9 @@ def test_the_blood_cells_recipe_freezes_pretrained_stages_alone(dataset):
 def test_insisting_on_random_numbers_freezes_nothing_and_keeps_activations_in_bounds(name, dataset, caplog):
     fields = {**SMALL, "freeze_stages": 2, "freeze_stem": True}
     torch.manual_seed(0)
-    model = new_model(name, recipe(backbone_weights=None, model=fields), dataset)
+    chosen = recipe(backbone_weights=None, model=fields)
+    model = new_model(name, chosen, dataset)
+    warn_of_start(name, chosen)
     assert "random numbers" in caplog.text
     assert all(parameter.requires_grad for parameter in model.backbone.parameters())
     assert norms(model) and all(
@@ -159,11 +165,11 @@ def test_a_model_of_one_s_own_making_gets_the_pixels_of_its_architecture():
 def test_a_model_of_one_s_own_making_with_a_random_backbone_is_warned_of(dataset, caplog):
     said = {"id2label": dict(enumerate(dataset.class_names)), "category_ids": dataset.category_ids}
     model = FocusDetrForObjectDetection(FocusDetrConfig.from_preset("focus-detr-lite0", **SMALL, **said))
-    build_model(model, None, recipe(), dataset)
+    warn_of_start(model, recipe())
     assert "backbone has random numbers" in caplog.text
     caplog.clear()
     weights.load_pretrained_backbone(model.backbone, "efficientnet-lite0")
-    build_model(model, None, recipe(), dataset)
+    warn_of_start(model, recipe())
     assert not caplog.text
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import signal
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.training import Recipe, fitting, load_recipe, train
 from focus_detr.training.evaluating import CocoEvaluator
 from focus_detr.training.time_budget import Costs, count_evaluations, fitted, in_words, seconds_of
-from helpers.tiny_training import RECIPE, losses, tiny_detector
+from helpers.tiny_training import RECIPE, finish, losses, small_focus_detr, start_two, tiny_detector
 
 QUICK = {**RECIPE, "checkpoint_steps": None, "log_steps": 50, "batch_size": 1}
 
@@ -122,6 +123,44 @@ def test_a_run_of_a_budget_resumes_with_the_length_it_chose(tiny_data, tmp_path,
     plain = run(tiny_data, tmp_path / "plain", overrides={"max_steps": 1})
     with pytest.raises(FocusDetrError, match="not fitted to a budget of time"):
         run(tiny_data, plain.output, resume=True, time="5m")
+
+
+def test_what_is_interrupted_while_it_is_measured_names_nothing_to_go_on_from(
+    tiny_data, tmp_path, clock, caplog, monkeypatch
+):
+    from focus_detr.training.loop import TrainingLoop
+
+    step = TrainingLoop._step
+
+    def interrupted(self, *arguments):
+        if self.state.step == 3:
+            signal.raise_signal(signal.SIGINT)
+        step(self, *arguments)
+
+    monkeypatch.setattr(TrainingLoop, "_step", interrupted)
+    with caplog.at_level(logging.INFO, "focus_detr"), pytest.raises(KeyboardInterrupt):
+        run(tiny_data, tmp_path / "run", clock, time="200s")
+    assert "the run had not begun" in caplog.text and "goes on from there" not in caplog.text
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_start_from_random_numbers_is_said_once(tiny_data, tmp_path, clock, caplog):
+    recipe = {**QUICK, "eval_split": None}
+    model, options = small_focus_detr(), {"output": tmp_path / "run", "device": "cpu", "time": "150s"}
+    train(tiny_data, model=model, recipe=recipe, **options)
+    assert caplog.text.count("backbone has random numbers") == 1
+
+
+@pytest.mark.slow
+def test_two_processes_fit_to_a_budget_together(tiny_data, tmp_path):
+    options = {"noise": 0.0, "overrides": {"epochs": 3, "checkpoint_steps": None}}
+    finish(*start_two(tiny_data, tmp_path / "two", time="5m", clock=True, **options))
+    recipe = load_recipe(tmp_path / "two" / "recipe.yaml")
+    assert recipe.fitted_to == "5m" and recipe.max_steps >= 100
+    assert max(losses(tmp_path / "two")) == recipe.max_steps
+    by_hand = {"max_steps": recipe.max_steps, "eval_interval": recipe.eval_interval}
+    finish(*start_two(tiny_data, tmp_path / "hand", noise=0.0, overrides=options["overrides"] | by_hand))
+    assert losses(tmp_path / "hand") == losses(tmp_path / "two")
 
 
 def test_too_small_a_budget_names_the_smallest(tiny_data, tmp_path, clock):

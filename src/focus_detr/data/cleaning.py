@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,6 +13,7 @@ from focus_detr.data.formats.source import ProblemLog, RawBox, RawImage, Source
 from focus_detr.data.headers import read_headers
 from focus_detr.data.records import UNNUMBERED, Record, Severity
 from focus_detr.errors import FocusDetrError
+from focus_detr.images.archives import is_file
 from focus_detr.images.reading import ImageHeader
 from focus_detr.printable import in_line
 from focus_detr.structures.instances import Instances, clip_to
@@ -75,7 +75,7 @@ def clean_records(
 
 
 def _is_there(image: RawImage, log: ProblemLog) -> bool:
-    if os.path.isfile(image.path):
+    if is_file(image.path):
         return True
     log.add(
         "missing-image",

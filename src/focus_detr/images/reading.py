@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.images.archives import open_member
 from focus_detr.printable import printable
 
 ImageSource = str | os.PathLike[str] | IO[bytes]
@@ -218,11 +219,13 @@ def _opened(source: ImageSource) -> Iterator[Image.Image]:
     """The image of a file that is open while in use, its pixels not yet read."""
     with ExitStack() as files:
         try:
-            if isinstance(source, str | os.PathLike):
+            if isinstance(source, str | os.PathLike) and (member := open_member(source)) is not None:
+                stream: IO[bytes] = member
+            elif isinstance(source, str | os.PathLike):
                 # A pipe or a device may never end, and opening one may wait for ever.
                 if not stat.S_ISREG(os.stat(source).st_mode) and not os.path.isdir(source):
                     raise FocusDetrError(f"{_name(source)}: is a pipe or a device, not an image file.")
-                stream: IO[bytes] = files.enter_context(open(source, "rb"))
+                stream = files.enter_context(open(source, "rb"))
             else:
                 stream = cast(IO[bytes], _Lent(source))
             image = _recognised(stream)

@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from focus_detr.losses.focal import sigmoid_focal_loss
 from focus_detr.losses.matcher import HungarianMatcher
 from focus_detr.losses.targets import Labels, Matches, Predictions
+from focus_detr.losses.whole_step import mean_of_processes
 from focus_detr.structures.boxes import cxcywh_to_xyxy, generalized_iou, intersection_over_union
 
 
@@ -102,12 +102,3 @@ def num_boxes(labels: Labels, device: torch.device) -> Tensor:
     """Objects of a step, at least 1, averaged over the processes."""
     count = sum(len(label["class_labels"]) for label in labels)
     return mean_of_processes(torch.full((), float(count), device=device))
-
-
-def mean_of_processes(count: Tensor, least: float = 1.0) -> Tensor:
-    """A count that sums of a step are divided by, at least ``least``, averaged over the processes."""
-    if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-        dist.all_reduce(count)
-        # At least one object in all processes together, not in each: several then train as one does.
-        return count.clamp(min=least) / dist.get_world_size()
-    return count.clamp(min=least)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from focus_detr.losses.focal import naive_focal_loss, sigmoid_focal_loss
 from focus_detr.losses.targets import Labels, Targets
+from focus_detr.losses.whole_step import mean_of_images
 from focus_detr.structures.boxes import cxcywh_to_xyxy
 from focus_detr.structures.geometry import Geometry
 
@@ -124,4 +125,4 @@ def foreground_loss(
     if valid is not None:
         loss = loss.masked_fill(~valid, 0.0)
         targets = targets & valid
-    return (loss.sum(1) / targets.sum(1).clamp(min=1)).mean()
+    return mean_of_images(loss.sum(1) / targets.sum(1).clamp(min=1))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from focus_detr.losses.criterion import SetCriterion, Weights, mean_of_processes, num_boxes
+from focus_detr.losses.criterion import SetCriterion, Weights, num_boxes
 from focus_detr.losses.matcher import CLASS_EPS, HungarianMatcher
 from focus_detr.losses.quality import MatchabilityCriterion, VarifocalCriterion
 from focus_detr.losses.softmax import SoftmaxCriterion, SoftmaxMatcher
@@ -21,6 +21,7 @@ from focus_detr.losses.targets import (
     denoising_matches,
     repeated_matches,
 )
+from focus_detr.losses.whole_step import mean_of_processes
 from focus_detr.structures.boxes import EPS
 
 if TYPE_CHECKING:

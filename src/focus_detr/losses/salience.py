@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focus_detr.losses.criterion import mean_of_processes
 from focus_detr.losses.foreground import Sides, answered, boxes_in_pixels, ranges_of, sizes_of
 from focus_detr.losses.targets import Labels
+from focus_detr.losses.whole_step import mean_of_processes
 from focus_detr.structures.geometry import Geometry
 
 # Of tokens and boxes together; a crowd's boxes are looked at some at a time.

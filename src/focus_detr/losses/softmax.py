@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focus_detr.losses.criterion import SetCriterion, Weights, mean_of_processes
+from focus_detr.losses.criterion import SetCriterion, Weights
 from focus_detr.losses.matcher import HungarianMatcher, of_classes
+from focus_detr.losses.whole_step import mean_of_processes
 
 
 class SoftmaxMatcher(HungarianMatcher):

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -70,6 +71,8 @@ class CrossAttention(Attention):
 
 class DeformableAttention(nn.Module):
     """Multi-scale deformable attention (Deformable DETR, eq. 3; spec 1.6, last item)."""
+
+    called_besides_forward: ClassVar = ("project", "attend")  # see `training.sharding.shard`
 
     def __init__(self, channels: int, heads: int, levels: int, points: int) -> None:
         super().__init__()

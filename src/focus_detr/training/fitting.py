@@ -109,6 +109,7 @@ def _set_aside(folder: Path, accelerator: Accelerator) -> Iterator[Path]:
 def _measure(loop: TrainingLoop, stopwatch: Stopwatch) -> Costs:
     """Run a loop that is there for it alone, told to ``stopwatch``, and a part of an evaluation."""
     start = perf_counter()
+    loop.measuring = True
     evaluator, loop.evaluator = loop.evaluator, None
     loop.run()
     loop.evaluating = True  # of which an error tells, if memory runs out

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
@@ -22,6 +22,11 @@ class Interruption:
         if self.signal is not None:  # asked twice: at once, as Python does it
             self.end()
         self.signal = number
+
+    def end_all(self, received: Sequence[bool]) -> NoReturn:
+        """End as the signal would have that any process got, of `SIGNALS`; a second one ends at once."""
+        self.signal = next((number for number, by in zip(SIGNALS, received, strict=True) if by), None)
+        self.end()
 
     def end(self) -> NoReturn:
         """End as the signal would have, had nobody waited for the step's end."""

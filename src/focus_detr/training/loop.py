@@ -14,16 +14,17 @@ from accelerate.utils import send_to_device
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.losses.whole_step import standing_in
 from focus_detr.training.checkpoints import replaced_folder
 from focus_detr.training.distributed_model import DistributedModel
 from focus_detr.training.evaluating import Evaluator, evaluate_together
 from focus_detr.training.failures import MicroBatch, not_finite
-from focus_detr.training.interruption import Interruption, interruptions
+from focus_detr.training.interruption import SIGNALS, Interruption, interruptions
 from focus_detr.training.means import Means
 from focus_detr.training.monitoring import Callback
 from focus_detr.training.processes import anywhere, mean_of_all
 from focus_detr.training.recipe import Recipe
-from focus_detr.training.sampling import EpochBatchSampler, load_steps
+from focus_detr.training.sampling import STANDS_IN, EpochBatchSampler, load_steps
 from focus_detr.training.saving import Checkpointer, save_model
 from focus_detr.training.state import TrainingState
 from focus_detr.training.tasks import Step, Task
@@ -69,6 +70,7 @@ class TrainingLoop:
         self.device, self.first = accelerator.device, accelerator.is_main_process
         self.callbacks = list(callbacks) if self.first else []
         self.evaluating = False
+        self.measuring = False  # what it writes is thrown away
 
         self.sampler = EpochBatchSampler(
             dataset,
@@ -135,12 +137,15 @@ class TrainingLoop:
         step = Step(state.step, state.total_steps, self._generator(state.step))
         micro_batches: list[MicroBatch] = []
         for number, batch in enumerate(batches, 1):
+            stands_in = batch.pop(STANDS_IN, False)
             image_ids = [int(label["image_id"]) for label in batch["labels"]]
             batch = self._on_device(batch)
             # Processes exchange gradients once a step.
-            with self.model.gradients_kept(number < len(batches)):
+            with self.model.gradients_kept(number < len(batches)), standing_in(stands_in):
                 with self.updater.autocast():
                     loss, parts = self.task(self.model.called, batch, step)
+                if stands_in:
+                    loss, parts = loss * 0, {name: part * 0 for name, part in parts.items()}
                 self.updater.backward(loss / len(batches))
             parts = {name: part.detach() for name, part in parts.items()}
             micro_batches.append(MicroBatch(image_ids, loss.detach(), parts))
@@ -150,8 +155,9 @@ class TrainingLoop:
         good_loss = torch.stack([each.loss.isfinite().all() for each in micro_batches]).all()
         # The step's one wait for the device.
         losses_good, gradient_good = torch.stack([good_loss, good_norm.to(good_loss.device)]).tolist()
-        bad_loss, bad_gradient, stopping = anywhere(
-            self.accelerator, not losses_good, not gradient_good, interruption.signal is not None
+        signals = (interruption.signal == number for number in SIGNALS)
+        bad_loss, bad_gradient, *stopping = anywhere(
+            self.accelerator, not losses_good, not gradient_good, *signals
         )
         if bad_loss or bad_gradient:
             self._stop("the loss" if bad_loss else "the gradient", micro_batches)
@@ -162,11 +168,19 @@ class TrainingLoop:
         self.model.update_average()
         state.step += 1
         self._tell("on_step")
-        if stopping:
+        if any(stopping):
+            self._save_interrupted()
+            interruption.end_all(stopping)
+
+    def _save_interrupted(self) -> None:
+        if self.measuring:
+            said = "interrupted while steps were measured: the run had not begun, and nothing is kept of it"
+        else:
             self._log_losses()
             self.save_checkpoint()
-            logger.info("interrupted after step %s; resume goes on from there", state.step)
-            interruption.end()
+            said = f"interrupted after step {self.state.step}; resume goes on from there"
+        if self.first:
+            logger.info("%s", said)
 
     def _on_device(self, batch: dict[str, Any]) -> dict[str, Any]:
         batch = send_to_device(batch, self.device, non_blocking=True)
@@ -181,7 +195,8 @@ class TrainingLoop:
     def _stop(self, what: str, micro_batches: list[MicroBatch]) -> NoReturn:
         """Save what can be saved, and say which images and loss parts were at fault."""
         saved = None
-        if not any(anywhere(self.accelerator, not self.model.is_finite())):
+        lost = self.measuring or not self.model.is_finite()
+        if not any(anywhere(self.accelerator, lost)):
             self.save_checkpoint()
             saved = self.checkpointer.folder(self.state)
         raise FocusDetrError(not_finite(what, self.state.step, micro_batches, self.image_paths, saved))

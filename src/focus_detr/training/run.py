@@ -37,6 +37,7 @@ from focus_detr.training.setup import (
     write_recipe,
 )
 from focus_detr.training.sharding import sharding_advice
+from focus_detr.training.starting_model import warn_of_start
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -153,6 +154,8 @@ def _train(
         refuse_other_data(output, (dataset, eval_dataset))
 
     assembly = Assembly(accelerator, dataset, eval_dataset, checkpoint, evaluator, trust_plugins)
+    if accelerator.is_main_process and checkpoint is None:
+        warn_of_start(model, recipe)
     if time is not None and recipe.fitted_to is None:
         recipe = fit_to_time(assembly, model, recipe, output, time)
     loop, report = assembly.loop(model, recipe, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -14,6 +15,9 @@ from focus_detr.data.transforms.dataset import Place
 from focus_detr.errors import FocusDetrError
 from focus_detr.training.interruption import in_worker
 
+STANDS_IN = "stands_in"
+# Labels that an image has; all others are its objects', one a row.
+_OF_IMAGES = {"size", "orig_size", "image_id", "noise_seed"}
 # Steps whose images are sorted by shape together: enough to find each its like, too few to order an epoch.
 _SORTED = 16
 
@@ -23,8 +27,9 @@ class EpochBatchSampler(Sampler[list[Place]]):
 
     The shuffled images are cut into steps, those into ``accumulation`` micro-batches of ``batch_size``, and
     each of those into one share per process; so every image is seen once an epoch and a step sees the same
-    images however many processes and micro-batches share it. Images left over that cannot give every process
-    one are left out of that epoch.
+    images however many processes and micro-batches share it. Where the last images of an epoch cannot give
+    every process one, those without have an image of the batch to stand in (`stands_in`): it keeps them in
+    step with the others, and counts for nothing.
 
     Where the data set knows the ``shapes`` of its images, those of one shape come together: a few batches'
     worth of shuffled images at a time are sorted by shape, and the steps shuffled again. A step draws one
@@ -45,10 +50,10 @@ class EpochBatchSampler(Sampler[list[Place]]):
         world_size: int = 1,
         accumulation: int = 1,
     ) -> None:
-        if batch_size < world_size or len(dataset) < world_size:
+        if batch_size < world_size:
             raise FocusDetrError(
-                f"{world_size} processes need a micro-batch and a data set of as many images at least, "
-                f"not {batch_size} and {len(dataset)}; raise batch_size or start fewer processes"
+                f"{world_size} processes need a micro-batch of as many images at least, not {batch_size}; "
+                "raise batch_size or start fewer processes"
             )
         self.dataset = dataset
         self.batch_size = batch_size
@@ -64,8 +69,11 @@ class EpochBatchSampler(Sampler[list[Place]]):
             self.dataset.set_epoch(epoch)
 
     def __len__(self) -> int:
-        whole, rest = divmod(len(self.dataset), self.batch_size)
-        return whole + (rest >= self.world_size)
+        return math.ceil(len(self.dataset) / self.batch_size)
+
+    def stands_in(self, number: int) -> bool:
+        """Whether the epoch's micro-batch of that number has no image for this process."""
+        return len(self.dataset) - number * self.batch_size <= self.rank
 
     def __iter__(self) -> Iterator[list[Place]]:
         rng = np.random.default_rng([self.seed, self.epoch])
@@ -83,6 +91,8 @@ class EpochBatchSampler(Sampler[list[Place]]):
         for number in range(len(self)):
             batch = order[number * self.batch_size : (number + 1) * self.batch_size]
             share = np.array_split(batch, self.world_size)[self.rank]
+            if self.stands_in(number):
+                share = batch[:1]
             yield [Place(int(index), number // self.accumulation) for index in share]
 
 
@@ -101,7 +111,10 @@ def load_steps(
     workers: int,
     device: torch.device,
 ) -> Iterator[list[dict[str, Any]]]:
-    """What is left of the sampler's epoch after ``done`` steps: the micro-batches of each."""
+    """What is left of the sampler's epoch after ``done`` steps: the micro-batches of each.
+
+    One that stands in has no objects, and says so by the key `STANDS_IN`.
+    """
     loader = PlainDataLoader(
         sampler.dataset,
         batch_sampler=list(sampler)[done * sampler.accumulation :],
@@ -112,6 +125,18 @@ def load_steps(
         # Of its own: a resumed run must not draw a seed for its workers from the model's generator.
         generator=torch.Generator().manual_seed(sampler.seed),
     )
-    batches = iter(loader)
+    first = done * sampler.accumulation
+    batches = (
+        _without_objects(batch) if sampler.stands_in(number) else batch
+        for number, batch in enumerate(loader, first)
+    )
     while step := list(islice(batches, sampler.accumulation)):
         yield step
+
+
+def _without_objects(batch: dict[str, Any]) -> dict[str, Any]:
+    labels = [
+        {name: value if name in _OF_IMAGES else value[:0] for name, value in label.items()}
+        for label in batch["labels"]
+    ]
+    return {**batch, "labels": labels, STANDS_IN: True}

@@ -7,6 +7,7 @@ CPUs without a word; torch's `fully_shard` does the same on both, so that what G
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -15,8 +16,13 @@ import torch
 from accelerate import Accelerator, FullyShardedDataParallelPlugin
 from accelerate.utils import parse_flag_from_env, recursively_apply
 from torch import Tensor, nn
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import CPUOffloadPolicy, fully_shard
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    fully_shard,
+    register_fsdp_forward_method,
+)
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import PreTrainedModel
 
@@ -68,17 +74,41 @@ def shard(model: nn.Module, plugin: FullyShardedDataParallelPlugin, accelerator:
     classes = {type(module).__name__ for module in model.modules()}
     if unknown := [name for name in names if name not in classes]:
         raise FocusDetrError(f"{_NAMES} {','.join(unknown)}: not of this model, which has {listed(classes)}")
-    for module in list(model.modules()):
+    for module in reversed(list(model.modules())):  # what is inside, first
         if type(module).__name__ in names:
-            fully_shard(module, mesh=mesh, reshard_after_forward=plugin.reshard_after_forward)
+            for part in _parts_of(module):
+                _make_unit(part, mesh, plugin)
     fully_shard(model, mesh=mesh)
+
+
+def _parts_of(module: nn.Module) -> list[nn.Module]:
+    """A module, and before it those in it that are called from elsewhere, too: an attention whose values are
+    projected before its layer is called. Together they are its weights."""
+    inner = [each for each in module.modules() if each is not module and _called_besides(each)]
+    return [*inner, module]
+
+
+def _called_besides(module: nn.Module) -> tuple[str, ...]:
+    return getattr(module, "called_besides_forward", ())
+
+
+def _make_unit(module: nn.Module, mesh: DeviceMesh, plugin: FullyShardedDataParallelPlugin) -> None:
+    if isinstance(module, FSDPModule):  # of a class that is named, in one that is
+        return
+    methods = _called_besides(module)
+    fully_shard(module, mesh=mesh, reshard_after_forward=plugin.reshard_after_forward)
+    for name in methods:
+        register_fsdp_forward_method(module, name)
 
 
 @contextmanager
 def sharding_advice() -> Iterator[None]:
     """Where weights that are not together are used within it, say which class not to name."""
     try:
-        yield
+        with warnings.catch_warnings():
+            # Nothing changes in place what a module of ours gives, where gradients would go wrong.
+            warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+            yield
     except RuntimeError as error:
         plugin = sharding_plugin()
         if plugin is None or "mixed torch.Tensor and DTensor" not in str(error):

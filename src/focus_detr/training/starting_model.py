@@ -36,7 +36,6 @@ def build_model(
     report = None
     if isinstance(model, PreTrainedModel):
         detector = model
-        _warn_of_random_parts(detector)
     elif checkpoint is not None:
         from focus_detr.zoo.loading import load_model
 
@@ -90,9 +89,6 @@ def new_model(name: str, recipe: Recipe, dataset: DetectionDataset) -> FocusDetr
     source = _weights(name, recipe)
     fields = dict(recipe.model)
     if source is None:
-        kept = {field: fields[field] for field in ("freeze_stem", "freeze_stages") if fields.get(field)}
-        if kept:
-            logger.info("left out, as nothing random is frozen: %s", kept)
         fields |= {"freeze_stem": False, "freeze_stages": 0, "train_norm_affine": True}
     config = preset(
         name,
@@ -105,10 +101,6 @@ def new_model(name: str, recipe: Recipe, dataset: DetectionDataset) -> FocusDetr
     if source is not None:
         load_pretrained_backbone(detector.backbone, source)
         return detector
-    logger.warning(
-        "the backbone starts from random numbers, as the recipe says (backbone_weights: null), which needs "
-        "far more data and time than pretrained weights"
-    )
     _measure_norms(detector, build_image_processor(name, recipe), dataset)
     return detector
 
@@ -134,15 +126,6 @@ def _measure_norms(
     measure_statistics(detector.backbone, pixels)
 
 
-def _warn_of_random_parts(detector: PreTrainedModel) -> None:
-    """A model that the caller made is trained as it is; that of its backbone may have been overlooked."""
-    if _has_unset_norms(detector):
-        logger.warning(
-            "the model's backbone has random numbers, and what is frozen of it stays so: load weights "
-            "(load_pretrained_backbone), or train a preset, which comes with them"
-        )
-
-
 def _has_unset_norms(detector: PreTrainedModel) -> bool:
     from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
 
@@ -157,6 +140,25 @@ def starts_without_weights(model: str | Path | PreTrainedModel, recipe: Recipe) 
     if isinstance(model, PreTrainedModel):
         return _has_unset_norms(model)
     return is_preset(str(model)) and _weights(str(model), recipe) is None
+
+
+def warn_of_start(model: str | Path | PreTrainedModel, recipe: Recipe) -> None:
+    """Say where a run starts from random numbers: once, however often a model is built for it."""
+    if not starts_without_weights(model, recipe):
+        return
+    if isinstance(model, PreTrainedModel):  # trained as it is; that of its backbone may have been overlooked
+        logger.warning(
+            "the model's backbone has random numbers, and what is frozen of it stays so: load weights "
+            "(load_pretrained_backbone), or train a preset, which comes with them"
+        )
+        return
+    logger.warning(
+        "the backbone starts from random numbers, as the recipe says (backbone_weights: null), which needs "
+        "far more data and time than pretrained weights"
+    )
+    fields = ("freeze_stem", "freeze_stages")
+    if kept := {field: recipe.model[field] for field in fields if recipe.model.get(field)}:
+        logger.info("left out, as nothing random is frozen: %s", kept)
 
 
 def _aligned(detector: PreTrainedModel) -> None:

@@ -94,7 +94,7 @@ def read_split(split: CocoSplit, log: ProblemLog, masks: bool = False) -> Source
     """Raises `FocusDetrError` when the file is not COCO detection json or none of its images can be found."""
     content = _load(split.file)
     used = {id_key(entry.get("category_id")) for entry in content["annotations"] if isinstance(entry, dict)}
-    categories, stands_for = _categories(content["categories"], used, split.file, log)
+    categories, stands_for = read_categories(content["categories"], used, split.file, log)
     images = _images(content["images"], split, log)
     attach_objects(content["annotations"], images, stands_for, split.file, log, masks)
     return Source(categories, list({id(image): image for image in images.values()}.values()))
@@ -133,7 +133,7 @@ def _has_list(content: Any, key: str) -> bool:
     return isinstance(content, dict) and isinstance(content.get(key), list)
 
 
-def _categories(
+def read_categories(
     entries: list[Any], used: set[str | None], file: Path, log: ProblemLog
 ) -> tuple[dict[int, str], dict[str, int]]:
     """Names by id in order of id, and every id of the file (as `id_key`) with the one that stands for it."""

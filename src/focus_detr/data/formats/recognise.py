@@ -1,4 +1,4 @@
-"""load_dataset: a folder (or its json or yaml file) in one of three formats -> DetectionDataset."""
+"""load_dataset: a folder (or its json or yaml file) in one of four formats -> DetectionDataset."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 
 from focus_detr.data.cleaning import ImageCheck, clean_records
 from focus_detr.data.dataset import DetectionDataset
-from focus_detr.data.formats import coco, voc, yolo, yolo_plain
+from focus_detr.data.formats import coco, shards, voc, yolo, yolo_plain
 from focus_detr.data.formats.classes import (
     ClassNames,
     category_ids,
@@ -31,7 +31,7 @@ from focus_detr.printable import listed
 
 logger = logging.getLogger(__name__)
 
-Format = Literal["coco", "yolo", "voc"]
+Format = Literal["coco", "yolo", "voc", "shards"]
 OnProblem = Literal["warn", "ignore", "raise"] | Callable[[Problem], None]
 _CROWDS = ("regions", "objects")
 
@@ -40,6 +40,7 @@ _READERS: tuple[tuple[Format, Any], ...] = (
     ("yolo", yolo),
     ("coco", coco),
     ("voc", voc),
+    ("shards", shards),
     ("yolo", yolo_plain),
 )
 # Reading a header takes about half a millisecond: larger data sets are checked on request.
@@ -57,13 +58,13 @@ def load_dataset(
     crowds: str = "regions",
     masks: bool | Literal["where given"] = False,
 ) -> DetectionDataset:
-    """Load one split of a COCO, YOLO or Pascal VOC data set.
+    """Load one split of a COCO, YOLO or Pascal VOC data set, or of one in shards.
 
     Args:
-        path: the data set's folder, or a COCO json or YOLO yaml file.
+        path: the data set's folder, a COCO json or YOLO yaml file, or tar files (``train-{000..015}.tar``).
         split: a split's name; several joined by "+" ("train+val"); None for the only one there is. "val",
             "valid" and "validation" mean the same, "train" also finds "train2017".
-        format: "coco", "yolo" or "voc"; recognised when not given.
+        format: "coco", "yolo", "voc" or "shards"; recognised when not given.
         classes: names by label (a list, or a model's `id2label`). The data set's classes are matched to
             them by name, so that labels mean what the model means; boxes of other classes are left out, with
             a report.
@@ -135,10 +136,10 @@ def find_split(path: str | Path, split: str) -> str:
 
 
 def _check_arguments(root: Path, format: str | None, on_problem: OnProblem, check_images: str | None) -> None:
-    if not os.path.exists(root):
+    if not os.path.exists(root) and not shards.is_pattern(root):
         what = "a link to nothing" if os.path.islink(root) else "no such folder or file"
         raise FocusDetrError(f"{root}: {what}. Check the path of the data set.")
-    if not root.is_dir() and not root.is_file():
+    if not root.is_dir() and not root.is_file() and not shards.is_pattern(root):
         raise FocusDetrError(f"{root}: is a device, pipe or socket, not the folder or file of a data set.")
     refuse_system_folder(root)
     if format is not None and format not in get_args(Format):
@@ -158,7 +159,7 @@ def _find(root: Path, format: str | None) -> tuple[Format, Any, dict[str, Any]]:
     """
     readers = [(name, reader) for name, reader in _READERS if format in (None, name)]
     errors: list[UnreadableFileError] = []
-    for places in ([root], folders_in(root)):
+    for places in ([root], folders_in(root) if root.is_dir() else []):
         found: list[tuple[Format, Any, dict[str, Any]]] = []
         where: dict[Path, None] = {}
         for place in places:
@@ -184,6 +185,7 @@ def _find(root: Path, format: str | None) -> tuple[Format, Any, dict[str, Any]]:
         "coco": "COCO json (annotations/instances_train.json, train/_annotations.coco.json)",
         "yolo": "a YOLO data.yaml with 'names' and 'train' (or classes.txt, or obj.data)",
         "voc": "a VOC folder Annotations with xml files",
+        "shards": "tar files beside a categories.json",
     }
     wanted = dict.fromkeys(name for name, _ in readers)
     odd = [

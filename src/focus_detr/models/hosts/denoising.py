@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from focus_detr.losses.targets import Labels
+from focus_detr.losses.whole_step import most_of_processes
 from focus_detr.models.options import check_ranges
 from focus_detr.structures.boxes import cxcywh_to_xyxy, inverse_sigmoid, xyxy_to_cxcywh
 from focus_detr.structures.queries import DenoisingQueries
@@ -108,11 +108,7 @@ def plain_denoising(
 def _most_objects(labels: Labels, label_embedding: nn.Embedding) -> int:
     # The queries of a step are laid out alike in all processes.
     most = max((len(label["class_labels"]) for label in labels), default=0)
-    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
-        return most
-    largest = torch.full((), most, device=label_embedding.weight.device)
-    dist.all_reduce(largest, dist.ReduceOp.MAX)
-    return int(largest)
+    return most_of_processes(most, label_embedding.weight.device)
 
 
 def _objects(labels: Labels, label_embedding: nn.Embedding) -> tuple[Tensor, Tensor]:

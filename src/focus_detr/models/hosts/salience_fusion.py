@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from focus_detr.losses.whole_step import several_processes, sum_of_processes
 from focus_detr.models.layers import Layers
 from focus_detr.structures.geometry import Geometry, flatten_levels
 
@@ -134,17 +135,22 @@ class ConvNorm(nn.Module):
 
 
 class CellNorm(nn.BatchNorm2d):
-    """Batch normalisation whose statistics, in training, are those of the cells that are image."""
+    """Batch normalisation whose statistics, in training, are those of the cells that are image, in all
+    processes that share the step."""
 
     def forward(self, maps: Tensor, inside: Inside = None) -> Tensor:
-        if not self.training or (inside is None and maps[:, 0].numel() > 1):
+        plain = inside is None and maps[:, 0].numel() > 1 and not several_processes()
+        if not self.training or plain:
             return super().forward(maps)
         # One cell alone has a variance of 0, where the base class would refuse it.
         exact = maps.to(torch.promote_types(maps.dtype, torch.float32))
         counted = torch.ones_like(exact[:, :1]) if inside is None else inside.to(exact.dtype)
-        count = counted.sum()
-        mean = (exact * counted).sum((0, 2, 3)) / count
-        variance = ((exact - mean[:, None, None]).square() * counted).sum((0, 2, 3)) / count
+        sums = torch.cat([(exact * counted).sum((0, 2, 3)), counted.sum()[None]])
+        sums = sum_of_processes(sums)
+        count = sums[-1].detach()
+        mean = sums[:-1] / count
+        squares = ((exact - mean[:, None, None]).square() * counted).sum((0, 2, 3))
+        variance = sum_of_processes(squares) / count
         self._follow(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
         assert self.weight is not None
         scale = self.weight * (variance + self.eps).rsqrt()

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 class EncoderLayer(GradientCheckpointingLayer):
     """Self-attention among fine-grained tokens if ``dual``; deformable attention and feed-forward for all."""
+
+    called_besides_forward: ClassVar = ("attend_fine_tokens",)  # see `training.sharding.shard`
 
     def __init__(
         self, channels: int, heads: int, levels: int, points: int, hidden: int, dropout: float, dual: bool

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.losses.whole_step import mean_of_images
 from focus_detr.models.layers import Layers
 from focus_detr.models.options import check_keep_ratio
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
@@ -146,7 +147,7 @@ class PollAndPoolPolicy(TokenPolicy):
         assert plan is not None and plan.scores is not None
         chance, rows = plan.scores.gather(1, plan.indices).sigmoid(), plan.rows(0)
         if rows is None or self.quirks.batch_counts:
-            mean = chance.mean()
+            per_image = chance.mean(1)
         else:
-            mean = ((chance * rows).sum(1) / rows.sum(1)).mean()
-        return {"loss_token_scores": self.options.score_loss_coefficient * mean}
+            per_image = (chance * rows).sum(1) / rows.sum(1)
+        return {"loss_token_scores": self.options.score_loss_coefficient * mean_of_images(per_image)}

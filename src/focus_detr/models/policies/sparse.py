@@ -14,6 +14,7 @@ from torch import Tensor
 from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.losses.criterion import num_boxes
 from focus_detr.losses.targets import Predictions, Targets
+from focus_detr.losses.whole_step import mean_of_images
 from focus_detr.models.heads.boxes import BoxHead
 from focus_detr.models.heads.classes import ClassHead
 from focus_detr.models.layers import Layers
@@ -153,4 +154,4 @@ class SparsePolicy(TokenPolicy):
             per_image = (loss * valid).sum(1) / valid.sum(1)
         else:
             per_image = loss.mean(1)
-        return self.options.score_loss_coefficient * per_image.mean()
+        return self.options.score_loss_coefficient * mean_of_images(per_image)

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from focus_detr.losses.criterion import mean_of_processes
+from focus_detr.losses.whole_step import mean_of_processes
 from focus_detr.models.detector import FocusDetrForObjectDetection, FocusDetrOutput
 from focus_detr.models.options import check_ranges
 from focus_detr.models.precision import without_autocast
@@ -105,7 +105,7 @@ class AnyBudgetTask(Task):
         }
         if self.corresponding:
             apart, sure = _divergence(student.logits, teacher.logits, self.softmax)  # (B,Q) both
-            boxes, wanted = student.pred_boxes.float(), teacher.pred_boxes.detach().float()
+            boxes, wanted = _exact(student.pred_boxes), _exact(teacher.pred_boxes.detach())
             overlap = generalized_iou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(wanted))
             distance = c.bbox_loss_coefficient * (boxes - wanted).abs().sum(-1)
             distance = distance + c.giou_loss_coefficient * (1 - overlap)
@@ -120,7 +120,7 @@ def _divergence(student: Tensor, teacher: Tensor, softmax: bool) -> tuple[Tensor
 
     The Kullback-Leibler divergence (B,Q), of each class by itself unless ``softmax``.
     """
-    student, teacher = student.float(), teacher.detach().float()
+    student, teacher = _exact(student), _exact(teacher.detach())
     if softmax:
         log_wanted = teacher.log_softmax(-1)
         apart = F.kl_div(student.log_softmax(-1), log_wanted, reduction="none", log_target=True)
@@ -137,6 +137,11 @@ def _feature_loss(student: FocusDetrOutput, teacher: FocusDetrOutput) -> Tensor:
     if student.memory.shape != teacher.memory.shape:  # pooled tokens correspond to no others
         return student.memory.new_zeros(())
     indices, counted = student.plan.kept(0)
-    kept, wanted = (gather_rows(each.float(), indices) for each in (student.memory, teacher.memory.detach()))
+    kept, wanted = (gather_rows(_exact(each), indices) for each in (student.memory, teacher.memory.detach()))
     apart = (kept - wanted).square().mean(-1)  # (B,K)
     return (apart * counted).sum() / mean_of_processes(counted.sum().float())
+
+
+def _exact(values: Tensor) -> Tensor:
+    """In float32 at least."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
