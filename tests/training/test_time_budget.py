@@ -153,12 +153,12 @@ def test_a_start_from_random_numbers_is_said_once(tiny_data, tmp_path, clock, ca
 
 @pytest.mark.slow
 def test_two_processes_fit_to_a_budget_together(tiny_data, tmp_path):
-    options = {"noise": 0.0, "overrides": {"epochs": 3, "checkpoint_steps": None}}
-    finish(*start_two(tiny_data, tmp_path / "two", time="5m", clock=True, **options))
+    options = {"noise": 0.0, "overrides": {"checkpoint_steps": None, "batch_size": 2}}
+    finish(*start_two(tiny_data, tmp_path / "two", time="4m", clock=True, **options))
     recipe = load_recipe(tmp_path / "two" / "recipe.yaml")
-    assert recipe.fitted_to == "5m" and recipe.max_steps >= 100
+    assert recipe.fitted_to == "4m" and recipe.max_steps >= 100
     assert max(losses(tmp_path / "two")) == recipe.max_steps
-    by_hand = {"max_steps": recipe.max_steps, "eval_interval": recipe.eval_interval}
+    by_hand = {"epochs": None, "max_steps": recipe.max_steps, "eval_interval": recipe.eval_interval}
     finish(*start_two(tiny_data, tmp_path / "hand", noise=0.0, overrides=options["overrides"] | by_hand))
     assert losses(tmp_path / "hand") == losses(tmp_path / "two")
 
