@@ -3,8 +3,8 @@
     python benchmarks/value_share.py --data everyday=COCO_SUBSET:val --data blood-cells=BCCD:test
 
 Of the tokens with the best foreground scores a share has decoder values of its own, all others those of their
-mean (`host_options.value_share`). Operations and times are of a ResNet-50 with random weights, eager, the
-shares in turns. Average precision is that of bundled models, which were not trained for it: their difference
+mean (`host_options.value_share`). Operations and processor time are of a ResNet-50 with random weights, eager,
+the shares in turns. Average precision is that of bundled models, which were not trained for it: their difference
 to all tokens with its interval of 95 %, by a bootstrap over the pictures.
 """
 
@@ -41,8 +41,8 @@ def run(options: argparse.Namespace) -> None:
         pause=options.pause,
     )
     for share, row in rows.items():
-        row["model_ms"] = round(1e3 * timings[str(share)].median, 1)
-        row["of_time"] = round(timings[str(share)].median / timings["1.0"].median, 3)
+        row["cpu_ms"] = round(1e3 * timings[str(share)].cpu_median, 1)
+        row["of_cpu_time"] = round(timings[str(share)].cpu_median / timings["1.0"].cpu_median, 3)
     for each in options.data:
         name, _, place = each.partition("=")
         path, _, split = place.rpartition(":")
