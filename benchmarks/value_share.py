@@ -3,7 +3,7 @@
     python benchmarks/value_share.py --data everyday=COCO_SUBSET:val --data blood-cells=BCCD:test
 
 Of the tokens with the best foreground scores a share has decoder values of its own, all others those of their
-mean (`host_options.value_share`). Operations and processor time are of a ResNet-50 with random weights, eager,
+mean (`host_options.value_share`). Operations and processor time are of a ResNet-50 of random weights, eager,
 the shares in turns. Average precision is that of bundled models, which were not trained for it: how far it is
 from that with all tokens, with its interval of 95 % by a bootstrap over the pictures.
 """
