@@ -1,5 +1,6 @@
 """An exported file is a model like any other: the same detections, in any batch, and it knows its classes."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from focus_detr.cli.app import app
 from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation import evaluate
 from focus_detr.export import export, load_exported
+from focus_detr.export.metadata import FreeSizeError, Metadata
 from focus_detr.inference import Predictor
 from focus_detr.zoo.resolve import resolve_model
 from helpers.small_models import small_model
@@ -23,6 +25,8 @@ pytest.importorskip("openvino")
 
 SMEARS = sorted(Path(__file__).parents[2].glob("examples/blood-cells/*.jpg"))
 SIZE = (192, 256)
+exporting = importlib.import_module("focus_detr.export.exporter")  # its package has a function of that name
+
 FORMATS = {"onnx": "model.onnx", "openvino": "model.xml", "torch-export": "model.pt2"}
 
 
@@ -127,18 +131,65 @@ def test_it_works_on_the_share_of_tokens_asked_for(format, tmp_path):
 @pytest.mark.slow
 def test_batch_and_size_may_stay_free(tmp_path):
     model = small_model(encoder_layers=1, cascade=[1.0], decoder_layers=1, dtype=torch.float32)
-    processor = FocusDetrImageProcessor(size={"shortest_edge": 64})
+    processor = FocusDetrImageProcessor(size={"shortest_edge": 70})
     path = export(model, tmp_path / "free.onnx", processor=processor)
     exported = load_exported(path)
-    for shape in ((1, 64, 96), (3, 160, 96), (2, 256, 320)):
+    assert exported.config.size_step == 1
+    for shape in ((1, 65, 97), (3, 160, 96), (2, 251, 321)):
         pixels = torch.randn(shape[0], 3, *shape[1:], generator=torch.Generator().manual_seed(1))
         logits, boxes = exported.infer(pixels)
         with torch.no_grad():
             expected = model(pixels)
         torch.testing.assert_close(logits, expected.logits, atol=2e-3, rtol=0)
         torch.testing.assert_close(boxes, expected.pred_boxes, atol=2e-3, rtol=0)
-    with pytest.raises(FocusDetrError, match="multiples of 32"):
-        exported.infer(torch.zeros(1, 3, 70, 96))
+    with pytest.raises(FocusDetrError, match="sides from 65 to 4096"):
+        exported.infer(torch.zeros(1, 3, 64, 96))
+    picture = Image.effect_noise((150, 101), 90).convert("RGB")  # seen at 104 x 70
+    (alone,) = Predictor(model, processor, threshold=0.0).predict(picture)
+    (found,) = Predictor.from_pretrained(path).predict(picture, threshold=0.0)
+    np.testing.assert_array_equal(found.labels, alone.labels)
+    np.testing.assert_allclose(found.boxes_xyxy, alone.boxes_xyxy, atol=0.5)
+
+
+@pytest.mark.parametrize(
+    ("size", "step"), [({"shortest_edge": 64}, 1), ({"shortest_edge": 64, "multiple": 32}, 32)]
+)
+def test_free_sizes_are_those_that_the_model_sees(tmp_path, monkeypatch, size, step):
+    written = []
+    monkeypatch.setattr(
+        exporting, "_writer", lambda format: lambda model, path, metadata: written.append(metadata)
+    )
+    options = {"processor": FocusDetrImageProcessor(size=size)}
+    export(small_model(dtype=torch.float32), tmp_path / "a.onnx", **options)
+    export(small_model(dtype=torch.float32), tmp_path / "a.xml", "openvino", **options)
+    assert [each.size_step for each in written] == [step, 32]
+    for metadata in written:
+        picture = Image.new("RGB", (230, 111))
+        image = metadata.processor().preprocess(picture, return_tensors="pt")["pixel_values"]
+        whole = FocusDetrImageProcessor(size=size).preprocess(picture, return_tensors="pt")["pixel_values"]
+        assert metadata.size_step == 32 or image.shape[3] == whole.shape[3]
+        assert all(side % metadata.size_step == 0 for side in image.shape[2:])
+
+
+def test_where_not_every_size_can_be_traced_there_is_a_step(tmp_path, monkeypatch):
+    tried = []
+
+    def write(model, path, metadata):
+        tried.append(metadata.size_step)
+        if metadata.size_step == 1:
+            raise FreeSizeError("cannot be exported with free image sizes")
+
+    monkeypatch.setattr(exporting, "_writer", lambda format: write)
+    processor = FocusDetrImageProcessor(size={"shortest_edge": 64})
+    export(small_model(dtype=torch.float32), tmp_path / "a.onnx", processor=processor)
+    assert tried == [1, 32]
+
+
+def test_files_from_before_have_sizes_in_multiples():
+    text = Metadata(("cat",), None, None, 10, {"do_resize": False}, None, None).to_json()
+    values = json.loads(text)
+    del values["size_step"], values["budgets"]
+    assert Metadata.from_json(json.dumps(values), Path("a.onnx")).size_step == 32
 
 
 @pytest.mark.slow

@@ -70,6 +70,7 @@ def test_pictures_are_resized_to_the_pixel_of_pillow(modules: Any, size: tuple[i
     )
 
 
+@pytest.mark.parametrize("step", [1, 32])
 @pytest.mark.parametrize(
     "settings",
     [
@@ -80,10 +81,13 @@ def test_pictures_are_resized_to_the_pixel_of_pillow(modules: Any, size: tuple[i
         {"do_resize": False},
     ],
 )
-def test_pictures_are_prepared_as_the_image_processor_does(modules: Any, settings: dict[str, Any]) -> None:
-    processor = SteppedImageProcessor(**settings)
+def test_pictures_are_prepared_as_the_image_processor_does(
+    modules: Any, settings: dict[str, Any], step: int
+) -> None:
+    processor = SteppedImageProcessor(step, **settings)
     names = ("do_resize", "size", "do_rescale", "rescale_factor", "do_normalize", "image_mean", "image_std")
-    metadata = {"image_size": None, "image_processor": {name: getattr(processor, name) for name in names}}
+    metadata = {"image_size": None, "size_step": step}
+    metadata["image_processor"] = {name: getattr(processor, name) for name in names}
     for width, height in [(90, 61), (61, 90), (113, 112), (200, 30)]:
         pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
         (expected,) = processor.preprocess(Image.fromarray(pixels), return_tensors="np")["pixel_values"]

@@ -97,6 +97,13 @@ class TakenBudgets:
         return self.keep_ratio, self.cascade
 
 
+def has_regular_levels(model: FocusDetrForObjectDetection) -> bool:
+    """Whether a level has ceil(side / stride) cells a side, whatever the image's size."""
+    height, width = 187, 251
+    regular = sum(math.ceil(height / stride) * math.ceil(width / stride) for stride in model.strides)
+    return _tokens(model, height, width) == regular
+
+
 def _tokens(model: FocusDetrForObjectDetection, height: int, width: int) -> int:
     import torch
 

@@ -174,18 +174,20 @@ class ExportedDetector:
         return [np.concatenate(each) for each in zip(*parts, strict=True)]
 
     def _check_size(self, height: int, width: int) -> None:
-        from focus_detr.export.metadata import SIZE_STEP, SMALLEST_SIDE
+        from focus_detr.export.metadata import LARGEST_SIDE, smallest_side, stepped
 
-        fixed = self.config.image_size
+        fixed, step = self.config.image_size, self.config.size_step
         if fixed is not None and (height, width) != fixed:
             raise FocusDetrError(
                 f"image of {height}x{width} pixels: the exported model takes {fixed[0]}x{fixed[1]}; "
                 "resize it by the exported model's own image processor"
             )
-        if fixed is None and (height % SIZE_STEP or width % SIZE_STEP or min(height, width) < SMALLEST_SIDE):
+        if fixed is None and (height, width) != (stepped(height, step), stepped(width, step)):
+            sides = f"multiples of {step}" if step > 1 else "sides"
             raise FocusDetrError(
-                f"image of {height}x{width} pixels: the exported model takes multiples of {SIZE_STEP}, "
-                f"{SMALLEST_SIDE} or more; resize it by the exported model's own image processor"
+                f"image of {height}x{width} pixels: the exported model takes {sides} from "
+                f"{smallest_side(step)} to {LARGEST_SIDE}; resize it by the exported model's own image "
+                "processor"
             )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from focus_detr.disk import explained_disk
 from focus_detr.errors import FocusDetrError
-from focus_detr.export.budgets import ANY, TakenBudgets
+from focus_detr.export.budgets import ANY, TakenBudgets, has_regular_levels
+from focus_detr.export.metadata import SIZE_STEP, FreeSizeError, Metadata
 from focus_detr.folders import from_home, unused_folder, whole_files, writable_folder
 from focus_detr.structures.budget import AUTO
 
@@ -24,6 +26,8 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FORMATS = ("onnx", "openvino", "torch-export", "tensorrt", "triton", "web")
 FOLDERS = ("triton", "web")
 """Formats that are a folder."""
+_ANY_SIZE = ("onnx", "torch-export", "web")
+"""Formats whose free sizes are tried without a step."""
 _SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "tensorrt": ".onnx"}
 
 
@@ -62,7 +66,7 @@ def export(
         format: one of `FORMATS`. "tensorrt" writes ONNX for TensorRT's parser and a script beside it that
             builds an engine where TensorRT is installed.
         image_size: (height, width) to fix in the graph; images are stretched to it. None leaves it free, in
-            multiples of 32, to which images are resized.
+            multiples of 32 to which images are resized where not every size is possible.
         batch_size: number of images to fix in the graph; None leaves it free.
         budget: mean share of tokens that an encoder layer works on; the model's own when not given. "any"
             makes it an input of the graph, of formats "onnx" and "openvino" (`focus_detr.export.budgets`).
@@ -115,17 +119,34 @@ def export(
     budgets = TakenBudgets.of(model, size) if budget == ANY else None
     _prepare(model, precision)
 
-    from focus_detr.export.metadata import Metadata
+    step = SIZE_STEP if size is not None or format not in _ANY_SIZE else _size_step(model, processor)
+    metadata = Metadata.of(model.config, processor, size, batch, budgets, step)
 
-    metadata = Metadata.of(model.config, processor, size, batch, budgets)
+    def written(target: Path) -> None:
+        try:
+            writer(model, target, metadata, **options)
+        except FreeSizeError:
+            if step == SIZE_STEP:
+                raise
+            # Some backbones pad by the size, which a graph of every size cannot.
+            writer(model, target, replace(metadata, size_step=SIZE_STEP), **options)
+
     with explained_disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if format in FOLDERS:  # which make theirs beside, too
-            writer(model, path, metadata, **options)
+            written(path)
         else:
             with whole_files(path.parent) as writing:
-                writer(model, writing / path.name, metadata, **options)
+                written(writing / path.name)
     return path
+
+
+def _size_step(model: FocusDetrForObjectDetection, processor: FocusDetrImageProcessor) -> int:
+    """What free sizes are multiples of: 1 where it makes a difference, and levels follow from strides."""
+    multiple = processor.size.get("multiple", 1) if processor.do_resize else 1
+    if multiple % SIZE_STEP == 0:
+        return SIZE_STEP  # as its images are, anyway
+    return 1 if has_regular_levels(model) else SIZE_STEP
 
 
 def _check_any(format: str, precision: str) -> None:

@@ -19,9 +19,12 @@ from focus_detr.structures.pixel_masks import HEAD
 KEY = "focus_detr"
 """Under this name the metadata lie in the file, as JSON."""
 SIZE_STEP = 32
-"""Where height and width are free they are multiples of this, as the graph of every level needs them."""
-SMALLEST_SIDE = 64
+"""Where not every size is possible, free heights and widths are multiples of this."""
 LARGEST_SIDE = 4096
+
+
+class FreeSizeError(FocusDetrError):
+    """A model cannot be traced with image sizes that stay free."""
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,12 @@ class Metadata:
         score_threshold: the model's own lowest score reported; None for the package's default.
         num_detections: detections an image at most.
         image_processor: settings of `FocusDetrImageProcessor`.
-        image_size: (height, width) the graph is fixed to; None where free, in multiples of `SIZE_STEP`.
+        image_size: (height, width) the graph is fixed to; None where free, in multiples of `size_step`.
         batch_size: the batch the graph is fixed to; None where free.
         version: of the package that wrote the file.
         budgets: how budgets become an input of the graph; None where it has none.
         heads: those whose answers are outputs of the graph, too; "masks" alone can be.
+        size_step: what free sizes are multiples of, 1 or `SIZE_STEP`.
     """
 
     class_names: tuple[str, ...]
@@ -51,6 +55,7 @@ class Metadata:
     version: str = __version__
     budgets: TakenBudgets | None = None
     heads: tuple[str, ...] = ()
+    size_step: int = SIZE_STEP
 
     @classmethod
     def of(
@@ -60,6 +65,7 @@ class Metadata:
         image_size: tuple[int, int] | None,
         batch_size: int | None,
         budgets: TakenBudgets | None = None,
+        size_step: int = SIZE_STEP,
     ) -> Metadata:
         """Of a model's configuration and image processor."""
         settings = {name: getattr(processor, name) for name in FocusDetrImageProcessorKwargs.__annotations__}
@@ -76,6 +82,7 @@ class Metadata:
             batch_size=batch_size,
             budgets=budgets,
             heads=tuple(name for name in config.heads if name == HEAD),
+            size_step=size_step,
         )
 
     @property
@@ -93,7 +100,7 @@ class Metadata:
         """The image processor that makes what the graph takes."""
         if self.image_size is not None:
             return FocusDetrImageProcessor(**self.image_processor)
-        return SteppedImageProcessor(**self.image_processor)
+        return SteppedImageProcessor(self.size_step, **self.image_processor)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), ensure_ascii=False)
@@ -106,7 +113,7 @@ class Metadata:
                 f"{path}: holds no focus-detr metadata (class names, preprocessing), so it was not written "
                 "by `focus-detr export`, or another tool removed them. Export the model again."
             )
-        values = {"budgets": None, "heads": (), **json.loads(text)}  # older files lack them
+        values = {"budgets": None, "heads": (), "size_step": SIZE_STEP, **json.loads(text)}  # older lack them
         known = {field.name for field in fields(cls)}
         if set(values) != known:
             raise FocusDetrError(
@@ -121,15 +128,25 @@ class Metadata:
 
 
 class SteppedImageProcessor(FocusDetrImageProcessor):
-    """Resizes as the model's own, then to the nearest multiples of `SIZE_STEP`."""
+    """Resizes as the model's own, then to the nearest multiples of a step that graphs take."""
+
+    def __init__(self, size_step: int = SIZE_STEP, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.size_step = size_step
 
     def _resized(self, image: Image.Image) -> Image.Image:
         height, width = image.height, image.width
         if self.do_resize:
             height, width = target_size(height, width, self.size)
-        size = (_stepped(width), _stepped(height))
+        size = (stepped(width, self.size_step), stepped(height, self.size_step))
         return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
 
 
-def _stepped(length: int) -> int:
-    return min(max(round(length / SIZE_STEP) * SIZE_STEP, SMALLEST_SIDE), LARGEST_SIDE)
+def smallest_side(size_step: int) -> int:
+    """Of a free size. Where all are possible, a coarsest level of one cell would be a graph of its own."""
+    return 64 if size_step > 1 else 65
+
+
+def stepped(length: int, size_step: int) -> int:
+    """The length of a side as a graph of free size takes it."""
+    return min(max(round(length / size_step) * size_step, smallest_side(size_step)), LARGEST_SIDE)

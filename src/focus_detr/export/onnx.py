@@ -32,7 +32,8 @@ def write(
 
     layers = 0 if metadata.budgets is None else len(metadata.budgets.cascade)
     form: dict[str, Any] = {"sampler": "grid_sample", "stable_sort": False, "telling": bool(insights)}
-    graph = trace(model, metadata.image_size, metadata.batch_size, **form, free_counts=layers > 0)
+    form |= {"free_counts": layers > 0, "size_step": metadata.size_step}
+    graph = trace(model, metadata.image_size, metadata.batch_size, **form)
     inputs = ["pixel_values", *(f"rows_{layer}" for layer in range(layers))]
     outputs = ["logits", "pred_boxes", *insights] if insights else metadata.outputs
     names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}

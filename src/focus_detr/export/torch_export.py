@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,8 @@ def write(model: FocusDetrForObjectDetection, path: Path, metadata: Metadata) ->
 
     from focus_detr.export.tracing import quiet, trace
 
-    graph = trace(model, metadata.image_size, metadata.batch_size, sampler="grid_sample", stable_sort=True)
+    form: dict[str, Any] = {"sampler": "grid_sample", "stable_sort": True, "size_step": metadata.size_step}
+    graph = trace(model, metadata.image_size, metadata.batch_size, **form)
     content = io.BytesIO()  # on a full disk, torch ends the process
     with quiet():
         torch.export.save(graph, content, extra_files={_ENTRY: metadata.to_json()})

@@ -13,8 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
-from focus_detr.errors import FocusDetrError
-from focus_detr.export.metadata import LARGEST_SIDE, SIZE_STEP, SMALLEST_SIDE
+from focus_detr.export.metadata import LARGEST_SIDE, SIZE_STEP, FreeSizeError, smallest_side
 from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.ops.dispatch import use_backend
 from focus_detr.structures.budget import LayerCounts
@@ -25,7 +24,10 @@ from focus_detr.structures.rows import sorted_by_top_k
 _one_at_a_time = threading.RLock()
 
 _EXAMPLE_ROWS = 5  # unlike 0 and 1, which would be taken for constants
-_EXAMPLE_SIZE = (192, 256)  # unlike in both sides, or they would be taken for one
+_EXAMPLE_SIZES = {
+    1: (187, 251),
+    SIZE_STEP: (192, 256),
+}  # unlike in both sides, or they would be taken for one
 
 
 class _Graph(nn.Module):
@@ -82,6 +84,7 @@ def trace(
     stable_sort: bool,
     telling: bool = False,
     free_counts: bool = False,
+    size_step: int = SIZE_STEP,
 ) -> ExportedProgram:
     """The graph of pixel_values (B,3,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh; of a model with
     masks, their kernels (B,Q,E+6) and pixels (B,E,H,W), too.
@@ -94,24 +97,27 @@ def trace(
         telling: give what `insights` has, too.
         free_counts: how many tokens layers work on is not fixed: the graph takes as many more inputs as there
             are encoder layers, vectors of as many numbers as the layer works on more tokens than the next.
+        size_step: what free sizes are multiples of.
     """
-    example = torch.zeros(batch_size or 2, 3, *(image_size or _EXAMPLE_SIZE))
+    example = torch.zeros(batch_size or 2, 3, *(image_size or _EXAMPLE_SIZES[size_step]))
     free: dict[int, Any] = {}
     if batch_size is None:
         free[0] = Dim("batch", min=1, max=1024)
     if image_size is None:
-        smallest, largest = SMALLEST_SIDE // SIZE_STEP, LARGEST_SIDE // SIZE_STEP
-        free[2] = SIZE_STEP * Dim("rows", min=smallest, max=largest)
-        free[3] = SIZE_STEP * Dim("columns", min=smallest, max=largest)
+        smallest, largest = smallest_side(size_step) // size_step, LARGEST_SIDE // size_step
+        for place, name in ((2, "rows"), (3, "columns")):
+            side = Dim(name, min=smallest, max=largest)
+            free[place] = side if size_step == 1 else size_step * side
     inputs: tuple[Any, ...] = (example,)
     shapes: tuple[Any, ...] = ({**free},)
     options: dict[str, Any] = {}
+    if free_counts or size_step == 1:
+        # That there are as many tokens is for the caller to see to.
+        options["prefer_deferred_runtime_asserts_over_guards"] = True
     if free_counts:
         layers = range(model.config.encoder_layers)
         inputs = (example, [torch.zeros(_EXAMPLE_ROWS + layer) for layer in layers])
         shapes = ({**free}, [{0: Dim.DYNAMIC} for _ in layers])
-        # That there are as many tokens is for the caller to see to.
-        options["prefer_deferred_runtime_asserts_over_guards"] = True
     try:
         sort = nullcontext() if stable_sort else sorted_by_top_k()
         with use_backend(sampler), sort, torch.no_grad(), quiet():
@@ -120,7 +126,7 @@ def trace(
     except Exception as error:  # torch.export's errors share no base
         if image_size is not None:
             raise
-        raise FocusDetrError(
+        raise FreeSizeError(
             f"this model ({model.backbone.config.model_type}) cannot be exported with free image sizes: "
             "fix the size, by --size HEIGHTxWIDTH"
         ) from error

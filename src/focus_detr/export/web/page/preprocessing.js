@@ -1,8 +1,7 @@
 // A picture as the model takes it, pixel for pixel as the package makes it (focus_detr/images): Pillow's
 // bilinear resizing, which averages where it shrinks, then scale and offset of each color.
 
-const STEP = 32; // sides of a graph with free sizes are multiples of it
-const [SMALLEST, LARGEST] = [64, 4096];
+const LARGEST = 4096; // pixels of a side of a graph with free sizes
 const BITS = 22; // of Pillow's fixed-point weights
 
 /** RGBA pixels of a picture's file, upright, what is transparent over white, no color profile applied. */
@@ -28,6 +27,7 @@ export class Preprocessor {
     const settings = metadata.image_processor;
     this.settings = settings;
     this.fixed = metadata.image_size;
+    this.step = metadata.size_step; // sides are multiples of it, where they are free
     const factor = settings.do_rescale ? settings.rescale_factor : 1;
     const norm = settings.do_normalize;
     this.scale = [0, 1, 2].map((band) => Math.fround(factor / (norm ? settings.image_std[band] : 1)));
@@ -52,7 +52,8 @@ export class Preprocessor {
   sizeOf(height, width) {
     if (this.fixed) return this.fixed;
     const wanted = this.settings.do_resize ? targetSize(height, width, this.settings.size) : [height, width];
-    return wanted.map((side) => Math.min(Math.max(rounded(side / STEP) * STEP, SMALLEST), LARGEST));
+    const smallest = this.step > 1 ? 64 : 65;
+    return wanted.map((side) => Math.min(Math.max(rounded(side / this.step) * this.step, smallest), LARGEST));
   }
 }
 
