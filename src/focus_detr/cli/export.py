@@ -62,7 +62,7 @@ def export(
     """Write a model, its class names and its preprocessing to one file for another runtime.
 
     The file is a model like any other: predict, evaluate and benchmark take it. Sizes that are not fixed stay
-    free; where not every size is possible (OpenVINO, some backbones), in multiples of 32 pixels.
+    free; with OpenVINO, --budget any and some backbones, in multiples of 32 pixels.
 
     Format web writes a folder for any web server: a page that runs the model in the browser. Format triton
     writes a model repository for Triton Inference Server.

@@ -27,7 +27,7 @@ FORMATS = ("onnx", "openvino", "torch-export", "tensorrt", "triton", "web")
 FOLDERS = ("triton", "web")
 """Formats that are a folder."""
 _ANY_SIZE = ("onnx", "torch-export", "web")
-"""Formats whose free sizes are tried without a step."""
+"""Formats whose free sizes are tried without a step, where counts are fixed and no heads are added."""
 _SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "tensorrt": ".onnx"}
 
 
@@ -119,7 +119,8 @@ def export(
     budgets = TakenBudgets.of(model, size) if budget == ANY else None
     _prepare(model, precision)
 
-    step = SIZE_STEP if size is not None or format not in _ANY_SIZE else _size_step(model, processor)
+    every = size is None and budgets is None and not model.config.heads and format in _ANY_SIZE
+    step = _size_step(model, processor) if every else SIZE_STEP
     metadata = Metadata.of(model.config, processor, size, batch, budgets, step)
 
     def written(target: Path) -> None:
