@@ -144,9 +144,13 @@ def export(
 
 def _size_step(model: FocusDetrForObjectDetection, processor: FocusDetrImageProcessor) -> int:
     """What free sizes are multiples of: 1 where it makes a difference, and levels follow from strides."""
+    from focus_detr.models.backbones.efficientnet_lite import EfficientNetLiteConfig
+
     multiple = processor.size.get("multiple", 1) if processor.do_resize else 1
     if multiple % SIZE_STEP == 0:
         return SIZE_STEP  # as its images are, anyway
+    if model.backbone.config.model_type == EfficientNetLiteConfig.model_type:
+        return SIZE_STEP  # pads even sides otherwise than odd ones, which takes a graph each
     return 1 if has_regular_levels(model) else SIZE_STEP
 
 
