@@ -8,6 +8,7 @@ python scripts/build_site.py --check  # only the last part, of a site that is th
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -46,7 +47,8 @@ def build() -> Path:
     site = ROOT / settings["site_dir"]
     shutil.rmtree(site, ignore_errors=True)
     command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    plain = {**os.environ, "NO_COLOR": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=plain, capture_output=True, text=True)
     said = done.stdout + done.stderr
     if done.returncode or re.search(r"warning|error|^griffe", said, re.IGNORECASE | re.MULTILINE):
         sys.exit(f"{said}\nerror: the site was not built without warnings")
