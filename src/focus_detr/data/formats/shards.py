@@ -113,7 +113,7 @@ def find_splits(root: Path) -> dict[str, list[Path]]:
     return splits
 
 
-def read_split(archives: list[Path], log: ProblemLog) -> Source:
+def read_split(archives: list[Path], log: ProblemLog, masks: bool = False) -> Source:
     """Raises `FocusDetrError` where an archive cannot be read, or says nothing of its categories."""
     categories_file = _categories_file(archives[0])
     listed = read_json(categories_file)
@@ -131,7 +131,7 @@ def read_split(archives: list[Path], log: ProblemLog) -> Source:
         tally.report()
     used = {id_key(annotation.get("category_id")) for annotation in annotations}
     categories, stands_for = coco.read_categories(entries, used, categories_file, log)
-    attach_objects(annotations, images, stands_for, categories_file, log)
+    attach_objects(annotations, images, stands_for, categories_file, log, masks)
     return Source(categories, list(images.values()))
 
 
