@@ -12,7 +12,7 @@ from PIL import Image
 from focus_detr.data import list_splits, load_dataset
 from focus_detr.data.doctor import examine
 from focus_detr.data.doctor.fix import write_fixed
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, NotWrittenError
 from helpers.doctor_data import Healthy
 from helpers.doctor_faults import FAULTS
 from helpers.tiny_datasets import write_voc, write_yolo
@@ -121,7 +121,7 @@ def test_no_copy_is_left_half_written(tmp_path: Path, monkeypatch: pytest.Monkey
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("shutil.copyfile", full)
-    with pytest.raises(FocusDetrError, match="No space left"):
+    with pytest.raises(NotWrittenError, match="No space left"):
         write_fixed(found, tmp_path / "copy")
     assert [path.name for path in tmp_path.iterdir()] == ["original"]
 

@@ -212,10 +212,10 @@ def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
     rings = Mask.of_rings([[1, 1, 5, 1, 5, 5], [8, 8, 12, 8, 12, 12]])
     other = Mask.of_rings([[3, 3, 9, 3, 9, 9]])
     (dataset,) = _datasets(tmp_path / "original", ["cat"], {"train": [((20, 20), 1, [])]}).values()
-    boxes = np.array([[8, 8, 12, 12], [1, 1, 12, 12], [1, 1, 9, 9]], dtype=np.float32)
-    labels = np.zeros(3, dtype=np.int64)
+    boxes = np.array([[8, 8, 12, 12], [1, 1, 12, 12], [1, 1, 9, 9], [2, 2, 9, 9]], dtype=np.float32)
+    labels = np.zeros(4, dtype=np.int64)
     dataset.records[0].stated = Instances(
-        boxes, labels, areas=np.full(3, 5.0), masks=as_array([runs, rings, other])
+        boxes, labels, areas=np.full(4, 5.0), masks=as_array([runs, rings, other, None])
     )
     dataset.records[0].stated_crowds = Instances(boxes[:1], labels[:1])
     said = {
@@ -228,14 +228,27 @@ def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
         "1 masks of pixels",
         "1 objects of several polygons",
         "1 polygons were left out",
+        "1 areas",
     ):
         assert each in said["yolo"]
-    for each in ("1 crowd regions", "3 areas", "2 masks of pixels or of several polygons"):
+    for each in ("1 crowd regions", "1 areas", "2 masks of pixels or of several polygons"):
         assert each in said["voc"]
     assert "1 crowd regions" in (tmp_path / "voc" / "CHANGES.txt").read_text()
     back = load_dataset(tmp_path / "coco", "train", masks=True).records[0]
     assert back.stated.masks is not None and back.stated.masks[0].decode((20, 20)).sum() == 16
     assert len(back.stated.masks[1].shape) == 2 and len(back.ignored) == 1
+
+
+def test_a_polygon_that_reads_as_keypoints_becomes_a_box(tmp_path: Path) -> None:
+    ring = [[2, 3], [18, 3], [18, 18], [0, 12], [4, 0]]  # ten numbers; the seventh and tenth are 0
+    (dataset,) = _datasets(tmp_path / "original", ["cat"], {"train": [((20, 20), 1, [])]}).values()
+    box = np.array([[0, 0, 18, 18]], dtype=np.float32)
+    masks = as_array([Mask.of_rings([np.array(ring).reshape(-1)])])
+    dataset.records[0].stated = Instances(box, np.zeros(1, dtype=np.int64), masks=masks)
+    changes = write_dataset({"train": dataset}, tmp_path / "yolo", "yolo")
+    assert len(changes.losses) == 1 and "keypoints" in changes.losses[0]
+    (record,) = load_dataset(tmp_path / "yolo", "train", on_problem="raise").records
+    assert record.boxes_xyxy.tolist() == box.tolist()
 
 
 def test_names_that_clash_get_others_and_that_is_said(tmp_path: Path) -> None:

@@ -25,6 +25,13 @@ class Written:
     mask: Mask | None
 
     @property
+    def says_area(self) -> bool:
+        """Whether its area is more than its box or outline says."""
+        left, top, right, bottom = self.box_xyxy
+        of_box = (right - left) * (bottom - top)
+        return self.area is not None and self.mask is None and abs(self.area - of_box) > 0.01 * of_box
+
+    @property
     def rings(self) -> list[np.ndarray] | None:
         """Polygons (V,2) of x and y in pixels; None where there is no mask, or a bitmap."""
         if self.mask is None or isinstance(self.mask.shape, Runs):

@@ -32,10 +32,7 @@ class PictureCopies:
         if name != path.name:
             self._changes.renamed[str(path)] = f"{folder.name}/{name}"
         target = folder / name
-        try:
-            shutil.copyfile(path, target)
-        except OSError as error:
-            raise FocusDetrError(f"{path}: cannot be copied to {target} ({error.strerror})") from error
+        shutil.copyfile(path, target)
         return target
 
 

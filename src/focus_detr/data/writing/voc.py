@@ -17,7 +17,7 @@ from focus_detr.printable import in_line
 
 _NARROWEST = 1.02
 """Pixels: with the last pixel included, a side of one has xmin = xmax, which readers take for none."""
-_SUFFIX_NAMES = ("x", "y")
+_AXES = ("x", "y")
 
 
 def write(splits: Mapping[str, DetectionDataset], folder: Path, changes: Changes) -> None:
@@ -52,7 +52,8 @@ def write(splits: Mapping[str, DetectionDataset], folder: Path, changes: Changes
             )
             changes.objects[split] += len(objects)
             changes.lose("crowd regions were left out: they are background now", len(written) - len(objects))
-            changes.lose("areas were left out", sum(each.area is not None for each in objects))
+            areas = sum(each.says_area for each in objects)
+            changes.lose("areas other than those of boxes were left out", areas)
         (lists / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
         changes.pictures[split] = len(stems)
 
@@ -83,7 +84,7 @@ def _add_object(
         return
     polygon = ElementTree.SubElement(node, "polygon")
     for number, point in enumerate(np.round(rings[0], 4).tolist(), 1):
-        _add(polygon, **{f"{axis}{number}": value for axis, value in zip(_SUFFIX_NAMES, point, strict=True)})
+        _add(polygon, **{f"{axis}{number}": value for axis, value in zip(_AXES, point, strict=True)})
 
 
 def _name(label: int, class_names: list[str]) -> str:

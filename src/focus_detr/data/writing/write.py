@@ -12,7 +12,7 @@ from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.naming import portable
 from focus_detr.data.writing import coco, voc, yolo
 from focus_detr.data.writing.changes import Changes
-from focus_detr.disk import only_run
+from focus_detr.disk import explained_disk, only_run
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import unused_folder
 
@@ -52,12 +52,13 @@ def write_dataset(
         try:
             for left in part.iterdir():  # by a run that was killed
                 shutil.rmtree(left) if left.is_dir() else left.unlink()
-            named = {portable(split).replace("+", "_") or "all": data for split, data in splits.items()}
-            _WRITERS[format]({split: _readable(data) for split, data in named.items()}, part, changes)
-            (part / LIST).write_text(changes.text(title or f"Written as {format}."), encoding="utf-8")
-            os.replace(part, target)
+            with explained_disk(target):
+                named = {portable(split).replace("+", "_") or "all": data for split, data in splits.items()}
+                _WRITERS[format]({split: _readable(data) for split, data in named.items()}, part, changes)
+                (part / LIST).write_text(changes.text(title or f"Written as {format}."), encoding="utf-8")
+                os.replace(part, target)
         except OSError as error:
-            raise FocusDetrError(f"{target}: cannot be written ({error.strerror or error})") from error
+            raise FocusDetrError(f"{target}: cannot be written ({error})") from error
         finally:
             shutil.rmtree(part, ignore_errors=True)
     return changes

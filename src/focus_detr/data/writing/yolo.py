@@ -40,7 +40,8 @@ def write(splits: Mapping[str, DetectionDataset], folder: Path, changes: Changes
             (labels / f"{copy.stem}.txt").write_text("".join(rows), encoding="utf-8")
             changes.objects[split] += len(rows)
             changes.lose("crowd regions were left out: they are background now", len(written) - len(rows))
-            changes.lose("areas were left out, where they are not those of polygons", _areas(written))
+            areas = sum(each.says_area for each in written if not each.crowd)
+            changes.lose("areas other than those of boxes were left out", areas)
         changes.pictures[split] = len(dataset)
         if keys[split] != split:
             changes.changed.append(f"the split {split!r} is called {keys[split]!r}, which YOLO knows")
@@ -63,10 +64,6 @@ def _keys(splits: list[str]) -> dict[str, str]:
             "(--split), or take --to coco or voc"
         )
     return keys
-
-
-def _areas(written: list[Written]) -> int:
-    return sum(each.area is not None and each.rings is None and not each.crowd for each in written)
 
 
 def _row(each: Written, size: tuple[int, int], changes: Changes) -> str:
@@ -92,19 +89,17 @@ def _polygon(each: Written, box: np.ndarray, scale: np.ndarray, changes: Changes
         changes.lose("objects of several polygons became boxes")
     elif np.abs([rings[0].min(0) - box[0], rings[0].max(0) - box[1]]).max() > _APART:
         changes.lose("polygons were left out, around which the stated box is another")
-    elif _looks_otherwise(rings[0]):
-        changes.lose("polygons were left out, whose numbers read as keypoints")
     else:
-        return (rings[0] / scale).reshape(-1)
+        values = (rings[0] / scale).clip(0, 1).round(8).reshape(-1)
+        if not _reads_as_keypoints(values):
+            return values
+        changes.lose("polygons were left out, whose numbers read as keypoints")
     return None
 
 
-def _looks_otherwise(ring: np.ndarray) -> bool:
-    # 4 + 3 n numbers, of which every third is 0, 1 or 2: points on the edges of the picture can be such.
-    values = ring.reshape(-1)
-    return bool(
-        len(values) % 3 == 1
-        and len(values) >= 10
-        and not np.array_equal(ring[0], ring[-1])
-        and set(values[6::3].tolist()) == {0}
-    )
+def _reads_as_keypoints(values: np.ndarray) -> bool:
+    """Whether readers take the numbers of an open polygon for a box, and points with 0 or 1 for seen or not:
+    so they can be where it runs along the edges of the picture."""
+    flags = values[6::3]
+    closed = np.array_equal(values[:2], values[-2:])
+    return len(flags) >= 2 and len(values) == 4 + 3 * len(flags) and not closed and set(flags) <= {0.0, 1.0}
