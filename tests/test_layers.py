@@ -14,7 +14,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "focus_detr"
 FLOORS = [
     "_version", "errors", "printable", "plain_yaml", "disk", "folders", "machine", "structures", "ops",
     "images", "losses", "models", "convert", "data", "zoo", "deploy", "inference", "export", "pictures",
-    "evaluation", "training", "benchmarking", "explaining", "doctor", "service", "auto", "api", "cli",
+    "evaluation", "training", "benchmarking", "explaining", "doctor", "batch", "service", "auto", "api",
+    "cli",
 ]  # fmt: skip
 
 # Arrows that run up all the same, each for a reason.

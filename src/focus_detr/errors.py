@@ -14,6 +14,10 @@ class NotWrittenError(FocusDetrError):
     """The disk did not take what was to be written; nothing is wrong with what was given."""
 
 
+class TooLargeError(FocusDetrError):
+    """A picture or file above the limit that was set for it."""
+
+
 class UnknownSplitError(FocusDetrError):
     """The data set has no such split, or several that could be meant."""
 

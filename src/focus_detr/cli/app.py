@@ -12,6 +12,7 @@ import typer
 
 from focus_detr import __version__
 from focus_detr.cli.asking import may_import
+from focus_detr.cli.batch import batch
 from focus_detr.cli.benchmark import benchmark
 from focus_detr.cli.calibrate import calibrate
 from focus_detr.cli.check import check
@@ -58,8 +59,8 @@ def _root(
 
 
 for _verb in (
-    predict, train, evaluate, compare, calibrate, explain, check, doctor, convert, export, models, download,
-    presets, recipes, benchmark, serve,
+    predict, batch, train, evaluate, compare, calibrate, explain, check, doctor, convert, export, models,
+    download, presets, recipes, benchmark, serve,
 ):  # fmt: skip
     app.command(cls=StrictCommand)(_verb)
 app.add_typer(data, name="data")

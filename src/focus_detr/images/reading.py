@@ -14,7 +14,7 @@ from typing import IO, Any, cast
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from focus_detr.errors import FocusDetrError
+from focus_detr.errors import FocusDetrError, TooLargeError
 from focus_detr.images.archives import open_member
 from focus_detr.printable import printable
 
@@ -106,7 +106,7 @@ def check_pixels(size: tuple[int, int], max_pixels: int, name: str) -> None:
     if width < 1 or height < 1:
         raise FocusDetrError(f"{name}: the image has no pixels ({width}x{height}).")
     if width * height > max_pixels:
-        raise FocusDetrError(
+        raise TooLargeError(
             f"{name}: {width}x{height} is {_megapixels(width * height)} megapixels, above the limit of "
             f"{_megapixels(max_pixels)}, which a small file can claim to fill the memory with. Cut or shrink "
             f"it, or allow it where memory is enough: predict takes --max-megapixels "
