@@ -36,7 +36,7 @@ pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 SMEARS = sorted(Path(__file__).parents[2].glob("examples/blood-cells/*.jpg"))
-SIZE = (320, 416)
+SIZE = (320, 427)  # as the model sees the example pictures
 
 
 @pytest.fixture
@@ -166,8 +166,9 @@ def served(folder: Path) -> ThreadingHTTPServer:
 
 @pytest.mark.slow
 def test_the_page_finds_what_python_finds(browser: Any, site: Path) -> None:  # noqa: F811
-    """Boxes to 0.01 pixels of 640 x 480, scores to 0.0001."""
-    predictor = Predictor.from_pretrained(site / "model.onnx")
+    """The model itself, in torch: boxes to 0.05 pixels of 640 x 480, scores to 0.001, for a token at the edge
+    of those selected may be another."""
+    predictor = Predictor.from_pretrained("blood-cells", device="cpu")
     server = served(site)
     with browser.new_context(accept_downloads=True) as context:
         tab = context.new_page()
@@ -191,8 +192,8 @@ def test_the_page_finds_what_python_finds(browser: Any, site: Path) -> None:  # 
             (expected,) = predictor.predict(path)
             assert len(found) == len(expected) > 3
             assert [each["label"] for each in found] == expected.labels.tolist()
-            np.testing.assert_allclose([each["score"] for each in found], expected.scores, atol=1e-4)
-            np.testing.assert_allclose([each["box_xyxy"] for each in found], expected.boxes_xyxy, atol=0.01)
+            np.testing.assert_allclose([each["score"] for each in found], expected.scores, atol=1e-3)
+            np.testing.assert_allclose([each["box_xyxy"] for each in found], expected.boxes_xyxy, atol=0.05)
         assert "Pictures stay in this browser" in tab.text_content("#where")
         assert tab.inner_text('[data-figure="kept"]') == "30 %"
         check_budgets(tab, Predictor.from_pretrained(site / "model-0.1.onnx"))
