@@ -18,7 +18,8 @@ from helpers.explained import small_predictor
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     "any_budget", "data_loading", "deadline", "encoder_scaling", "exported_budgets", "family", "gpu", "macs",
-    "memory_4k", "peer_accuracy", "peers", "service", "steady", "training_memory", "whole_model",
+    "memory_4k", "peer_accuracy", "peers", "service", "start", "steady", "throughput",
+    "training_memory", "training_step", "whole_model",
 )  # fmt: skip
 
 

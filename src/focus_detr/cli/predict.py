@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from focus_detr.cli.behind import Behind
 from focus_detr.cli.choices import classes_of, parse_thresholds, threshold_of
 from focus_detr.cli.counting import Counting, CountLineOption, CountZoneOption
 from focus_detr.cli.options import (
@@ -40,6 +40,9 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
 from focus_detr.structures.budget import AUTO
 from focus_detr.zoo.resolve import resolve_model
+
+if TYPE_CHECKING:
+    from focus_detr.inference.writers import Result
 
 _CHOICES = frozenset(
     "model threshold classes budget tile overlap deadline format scores images heatmap every fps "
@@ -189,7 +192,9 @@ def predict(
 
     from focus_detr.inference import Predictor
 
-    predictor = Predictor.from_pretrained(folder, device=device, deploy=deploy, trust_plugins=trust_plugins)
+    predictor = Predictor.from_pretrained(
+        folder, device=device, deploy=deploy, trust_plugins=trust_plugins, bare=True
+    )
     if "masks" in formats and not predictor.gives_masks:
         raise FocusDetrError(f"--format masks: {model} gives boxes alone; train one with --task segment")
     quiet = json or json_lines
@@ -222,13 +227,22 @@ def predict(
                 pictures = Pictures(output, predictor, images, heatmap, share, counting.counts, filmed)
                 files = Written(output, formats, predictor, pictures, journal, scores=scores, resume=resume)
                 written = stack.enter_context(files)
-            for result in chain(stream, () if journal is None else journal.left()):
+
+            def take(result: Result) -> None:
                 result = counting.add(result)
                 if written is not None:
                     written.add(result)
                 summary.add(result)
                 if printed is not None:
                     printed.add(result.to_dict())
+
+            with ExitStack() as soon:
+                # What is not drawn or written is done at once.
+                give = take if written is None else soon.enter_context(Behind(take)).add
+                for result in stream:
+                    give(result)
+            for result in () if journal is None else journal.left():
+                take(result)
     except (KeyboardInterrupt, SystemExit):
         kept = "" if output is None else f"; what was found in them is in {output}, and --resume goes on"
         note(f"interrupted after {summary.images} images{kept}")

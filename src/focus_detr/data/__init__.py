@@ -1,22 +1,41 @@
 """Data: formats -> DetectionDataset -> transforms -> Collator -> batch."""
 
-from focus_detr.data.collate import Collator
-from focus_detr.data.dataset import DetectionDataset
-from focus_detr.data.formats.recognise import list_splits, load_dataset
-from focus_detr.data.records import Problem, Record, Sample
-from focus_detr.data.transforms.augmentations import build_transforms
-from focus_detr.data.transforms.dataset import TransformedDataset
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
 from focus_detr.images.reading import read_image
 
-__all__ = [
-    "Collator",
-    "DetectionDataset",
-    "Problem",
-    "Record",
-    "Sample",
-    "TransformedDataset",
-    "build_transforms",
-    "list_splits",
-    "load_dataset",
-    "read_image",
-]
+if TYPE_CHECKING:
+    from focus_detr.data.collate import Collator as Collator
+    from focus_detr.data.dataset import DetectionDataset as DetectionDataset
+    from focus_detr.data.formats.recognise import list_splits as list_splits
+    from focus_detr.data.formats.recognise import load_dataset as load_dataset
+    from focus_detr.data.records import Problem as Problem
+    from focus_detr.data.records import Record as Record
+    from focus_detr.data.records import Sample as Sample
+    from focus_detr.data.transforms.augmentations import build_transforms as build_transforms
+    from focus_detr.data.transforms.dataset import TransformedDataset as TransformedDataset
+
+_HOME = {
+    "Collator": "collate",
+    "DetectionDataset": "dataset",
+    "Problem": "records",
+    "Record": "records",
+    "Sample": "records",
+    "TransformedDataset": "transforms.dataset",
+    "build_transforms": "transforms.augmentations",
+    "list_splits": "formats.recognise",
+    "load_dataset": "formats.recognise",
+}
+
+__all__ = [*_HOME, "read_image"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

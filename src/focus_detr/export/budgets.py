@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.structures.budget import Budget
+from focus_detr.structures.budget import Budget, layer_counts
 
 if TYPE_CHECKING:
     from focus_detr.models import FocusDetrForObjectDetection
@@ -87,8 +87,6 @@ class TakenBudgets:
 
     def counts(self, budget: Budget | None, height: int, width: int) -> np.ndarray:
         """(layers,) int64: K_j at a budget, those of the model itself."""
-        from focus_detr.models.selection import layer_counts
-
         chosen = Budget.of(self.budget) if budget is None else budget
         shares = (self.keep_ratio, self.cascade) if chosen is None else chosen.cascade(*self._keeps())
         return np.array(layer_counts(self.num_tokens(height, width), *shares), dtype=np.int64)

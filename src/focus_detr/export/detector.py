@@ -18,10 +18,9 @@ from focus_detr.zoo.resolve import EXPORTED_SUFFIXES
 
 if TYPE_CHECKING:
     import torch
-    from torch import Tensor
 
     from focus_detr.export.metadata import Metadata
-    from focus_detr.images.processor import FocusDetrImageProcessor
+    from focus_detr.images.preprocessing import ArrayProcessor
 
 
 class Session(Protocol):
@@ -47,10 +46,13 @@ class ExportedDetector:
         processor: the image processor that goes with it.
     """
 
+    takes_arrays = True
+    """Of numpy, as well as tensors."""
+
     def __init__(self, session: Session, path: Path | None = None, device: str = "cpu") -> None:
         self.session, self._path, self._device = session, path, device
         self.config = session.metadata
-        self.processor: FocusDetrImageProcessor = self.config.processor()
+        self.processor: ArrayProcessor = self.config.processor()
         self._budget: Budget | None = None
 
     def __reduce__(self) -> Any:
@@ -114,13 +116,13 @@ class ExportedDetector:
         return self.config.class_names
 
     def infer(
-        self, pixel_values: Tensor, pixel_mask: Tensor | None = None, *, budget: BudgetLike = None
+        self, pixel_values: Any, pixel_mask: Any = None, *, budget: BudgetLike = None
     ) -> tuple[Any, ...]:
-        """Detect in images (B,3,H,W), the padding of pixel_mask (B,H,W) cut off.
+        """Detect in images (B,3,H,W), the padding of pixel_mask (B,H,W) cut off; arrays, or else tensors.
 
         Images of one size go through the graph together, so an answer does not depend on the batch. Returns
-        logits (B,Q,k), the lowest float where an image has fewer queries, and pred_boxes (B,Q,4); of a file
-        with masks, also the dict of what they are computed from (see `PixelMasks`).
+        logits (B,Q,k), the lowest float where an image has fewer queries, and pred_boxes (B,Q,4) of the same
+        kind; of a file with masks, also the dict of what they are computed from (see `PixelMasks`).
 
         Args:
             budget: mean share of tokens that an encoder layer works on, of files that take one.
@@ -128,18 +130,29 @@ class ExportedDetector:
         Raises:
             FocusDetrError: an image of a size that the graph does not take, or a budget where it has its own.
         """
+        if isinstance(pixel_values, np.ndarray):
+            return self._infer(pixel_values, pixel_mask, budget)
         import torch
 
         from focus_detr.models.inputs import check_images, check_sizes
 
-        accepted = self.accept_budget(budget) or self._budget
         check_images(pixel_values, pixel_mask)
+        if pixel_mask is not None:
+            pixel_mask = pixel_mask.cpu().numpy()
+            check_sizes(*zip(*_sizes(pixel_mask), strict=True))
         images = pixel_values.detach().to("cpu", torch.float32).numpy()
+        logits, boxes, *masks = self._infer(images, pixel_mask, budget)
+        said = [{name: torch.from_numpy(value) for name, value in each.items()} for each in masks]
+        return torch.from_numpy(logits), torch.from_numpy(boxes), *said
+
+    def _infer(
+        self, images: np.ndarray, pixel_mask: np.ndarray | None, budget: BudgetLike
+    ) -> tuple[Any, ...]:
+        accepted = self.accept_budget(budget) or self._budget
         height, width = images.shape[2:]
         sizes = [(height, width)] * len(images)
         if pixel_mask is not None:
-            sizes = [(int(mask[:, 0].sum()), int(mask[0].sum())) for mask in pixel_mask]
-            check_sizes(*zip(*sizes, strict=True))
+            sizes = _sizes(pixel_mask)
         answers: dict[int, tuple[np.ndarray, ...]] = {}
         for size in dict.fromkeys(sizes):
             members = [index for index, each in enumerate(sizes) if each == size]
@@ -151,7 +164,7 @@ class ExportedDetector:
         if not masks:
             return predictions
         kernels, pixels = masks
-        on_map = torch.tensor([each.shape[1:] for each in pixels])
+        on_map = np.array([each.shape[1:] for each in pixels])
         said = {"kernels": _stack(kernels), "pixels": _stack(pixels), "sizes": on_map}
         return *predictions, {f"{HEAD}_{name}": value for name, value in said.items()}
 
@@ -219,12 +232,15 @@ def load_exported(path: str | os.PathLike[str], device: str | torch.device | Non
     return ExportedDetector(torch_export.Session(path, target), path, target)
 
 
-def _stack(arrays: Sequence[np.ndarray], fill: float = 0.0) -> Tensor:
-    """One array of all, filled up at their ends."""
-    import torch
+def _sizes(pixel_mask: np.ndarray) -> list[tuple[int, int]]:
+    """Height and width of the image in each of (B,H,W)."""
+    return [(int(mask[:, 0].sum()), int(mask[0].sum())) for mask in pixel_mask]
 
+
+def _stack(arrays: Sequence[np.ndarray], fill: float = 0.0) -> np.ndarray:
+    """One array of all, filled up at their ends."""
     most = np.max([array.shape for array in arrays], axis=0)
     padded = [
         np.pad(array, [(0, side) for side in most - array.shape], constant_values=fill) for array in arrays
     ]
-    return torch.from_numpy(np.stack(padded))
+    return np.stack(padded)

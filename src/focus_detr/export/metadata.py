@@ -7,13 +7,10 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
 from focus_detr._version import __version__
 from focus_detr.errors import FocusDetrError
 from focus_detr.export.budgets import TakenBudgets
-from focus_detr.images.processor import FocusDetrImageProcessor, FocusDetrImageProcessorKwargs
-from focus_detr.images.reading import target_size
+from focus_detr.images.preprocessing import ArrayProcessor
 from focus_detr.structures.pixel_masks import HEAD
 
 KEY = "focus_detr"
@@ -61,14 +58,14 @@ class Metadata:
     def of(
         cls,
         config: Any,
-        processor: FocusDetrImageProcessor,
+        processor: ArrayProcessor,
         image_size: tuple[int, int] | None,
         batch_size: int | None,
         budgets: TakenBudgets | None = None,
         size_step: int = SIZE_STEP,
     ) -> Metadata:
         """Of a model's configuration and image processor."""
-        settings = {name: getattr(processor, name) for name in FocusDetrImageProcessorKwargs.__annotations__}
+        settings = processor.settings()
         if image_size is not None:
             settings |= {"do_resize": True, "size": {"height": image_size[0], "width": image_size[1]}}
         settings["pad_divisor"] = 1
@@ -96,10 +93,10 @@ class Metadata:
         """Class names by label, as in a model's configuration."""
         return dict(enumerate(self.class_names))
 
-    def processor(self) -> FocusDetrImageProcessor:
+    def processor(self) -> ArrayProcessor:
         """The image processor that makes what the graph takes."""
         if self.image_size is not None:
-            return FocusDetrImageProcessor(**self.image_processor)
+            return ArrayProcessor(**self.image_processor)
         return SteppedImageProcessor(self.size_step, **self.image_processor)
 
     def to_json(self) -> str:
@@ -127,19 +124,17 @@ class Metadata:
         return cls(**values)
 
 
-class SteppedImageProcessor(FocusDetrImageProcessor):
+class SteppedImageProcessor(ArrayProcessor):
     """Resizes as the model's own, then to the nearest multiples of a step that graphs take."""
 
     def __init__(self, size_step: int = SIZE_STEP, **settings: Any) -> None:
         super().__init__(**settings)
         self.size_step = size_step
 
-    def _resized(self, image: Image.Image) -> Image.Image:
-        height, width = image.height, image.width
-        if self.do_resize:
-            height, width = target_size(height, width, self.size)
-        size = (stepped(width, self.size_step), stepped(height, self.size_step))
-        return image if size == image.size else image.resize(size, Image.Resampling.BILINEAR)
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """(height, width) that an image of this size is resized to."""
+        height, width = super().size_of(height, width)
+        return stepped(height, self.size_step), stepped(width, self.size_step)
 
 
 def smallest_side(size_step: int) -> int:

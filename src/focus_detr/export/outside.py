@@ -1,13 +1,27 @@
-"""Where the weights of an ONNX file lie: in it, or in files beside it, and nowhere else on the disk."""
+"""Where the weights of an ONNX file lie: in it, or in files beside it, and nowhere else on the disk.
+
+The file is read as its bytes stand, by protocol buffers' wire format: what runs models has no package `onnx`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.export.packages import need
+
+# Of each message, its fields that lead to tensors: their numbers in onnx.proto, and what messages they are.
+_LEADING: dict[str, dict[int, str]] = {
+    "model": {7: "graph", 20: "training", 25: "function"},
+    "training": {1: "graph", 2: "graph"},
+    "function": {7: "node", 11: "attribute"},
+    "graph": {1: "node", 5: "tensor", 15: "sparse"},
+    "node": {5: "attribute"},
+    "attribute": {5: "tensor", 6: "graph", 10: "tensor", 11: "graph", 22: "sparse", 23: "sparse"},
+    "sparse": {1: "tensor", 2: "tensor"},
+    "tensor": {13: "external data"},
+}
+_KEY, _VALUE = 1, 2  # of an entry of a tensor's external data
 
 
 def refuse_outside(path: Path) -> None:
@@ -15,12 +29,11 @@ def refuse_outside(path: Path) -> None:
 
     Newer runtimes refuse most of it by themselves.
     """
-    onnx = need("onnx")
     try:
-        model = onnx.load(path, load_external_data=False)
-    except Exception as error:  # protobuf's errors and the system's share no base
+        places = set(_places(memoryview(path.read_bytes()), "model"))
+    except (OSError, ValueError) as error:
         raise FocusDetrError(f"{path}: cannot be read as an ONNX file ({error}); copy it again") from error
-    for place in _places(model):
+    for place in sorted(places):
         file = path.parent / place
         beside = place not in ("", ".", "..") and Path(place).name == place and not file.is_symlink()
         if not beside or (file.is_file() and file.stat().st_nlink > 1):
@@ -30,12 +43,47 @@ def refuse_outside(path: Path) -> None:
             )
 
 
-def _places(message: Any) -> Iterator[str]:
-    """The files that any tensor of a protobuf message names."""
-    for field, value in message.ListFields():
-        if field.name == "external_data":
-            yield from (entry.value for entry in value if entry.key == "location")
-        elif field.message_type is not None:
-            for each in value if hasattr(value, "__len__") else (value,):
-                if hasattr(each, "ListFields"):
-                    yield from _places(each)
+def _places(content: memoryview, kind: str) -> Iterator[str]:
+    """The files that any tensor of a message names."""
+    waiting = [(content, kind)]
+    while waiting:
+        message, kind = waiting.pop()
+        if kind == "external data":
+            entry = [(number, bytes(value)) for number, value in _fields(message)]
+            if (_KEY, b"location") in entry:
+                yield from (text.decode("utf-8", "replace") for number, text in entry if number == _VALUE)
+            continue
+        leading = _LEADING[kind]
+        waiting += [(value, leading[number]) for number, value in _fields(message) if number in leading]
+
+
+def _fields(message: memoryview) -> Iterator[tuple[int, memoryview]]:
+    """Numbers and contents of the fields that have a length, as messages and texts do."""
+    at = 0
+    while at < len(message):
+        tag, at = _number(message, at)
+        kind = tag & 7
+        if kind == 0:
+            _, at = _number(message, at)
+            continue
+        if kind == 2:
+            length, at = _number(message, at)
+        elif kind in (1, 5):
+            length = 8 if kind == 1 else 4
+        else:
+            raise ValueError("it is no protocol buffer")
+        if at + length > len(message):
+            raise ValueError("it is cut short")
+        if kind == 2:
+            yield tag >> 3, message[at : at + length]
+        at += length
+
+
+def _number(message: memoryview, at: int) -> tuple[int, int]:
+    """A number of seven bits a byte, the lowest first, and where it ends."""
+    value = 0
+    for place, byte in enumerate(message[at : at + 10]):
+        value |= (byte & 0x7F) << (7 * place)
+        if byte < 0x80:
+            return value, at + place + 1
+    raise ValueError("it is cut short")

@@ -3,39 +3,37 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-import numpy as np
-import torch
 from PIL import Image
-from torch import Tensor, nn
-from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.inference.batches import Earlier, Loaded, loaded_batches
 from focus_detr.inference.choosing import Threshold, checked_threshold, lowest_scores
 from focus_detr.inference.costs import Costs, seconds_of
 from focus_detr.inference.deadline import DeadlineKeeper, usual_budget
+from focus_detr.inference.memory import explained_memory
+from focus_detr.inference.outputs import RawOutput
 from focus_detr.inference.results import BadImage, Detections
 from focus_detr.inference.sources.files import Sources, expected_images, images_of, source_entries
-from focus_detr.inference.sources.named import NamedImage
 from focus_detr.inference.sources.options import SourceOptions
-from focus_detr.inference.steadying import Steadying
-from focus_detr.inference.tiled import detect_in_tiles
+from focus_detr.inference.streaming import Stream
 from focus_detr.inference.tiles import Tiling
-from focus_detr.inference.tracking.tracking import Place, Tracking
+from focus_detr.inference.tracking.tracking import Tracking
 from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
 from focus_detr.structures.budget import AUTO, SMALLEST, Budget
 from focus_detr.structures.classes import Classes, reported_classes
-from focus_detr.structures.instances import Instances
+from focus_detr.structures.of_torch import is_module
 from focus_detr.structures.pixel_masks import HEAD, PixelMasks
 
 if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from focus_detr.inference.steadying import Steadying
     from focus_detr.models.policies.base import Ranking
 
 DEFAULT_THRESHOLD = 0.5
@@ -49,15 +47,6 @@ class Detector(Protocol):
         """pixel_values (B,3,H,W), pixel_mask (B,H,W) -> logits (B,Q,k), pred_boxes (B,Q,4) boxes_cxcywh, and
         a dict of what else it says, as the model's own ``extra``, where it says anything."""
         ...
-
-
-@dataclass
-class RawOutput(ModelOutput):
-    """What an exported detector gives; fields named as in the model's own output."""
-
-    logits: Tensor | None = None
-    pred_boxes: Tensor | None = None
-    extra: dict[str, Tensor] | None = None
 
 
 class Predictor:
@@ -93,7 +82,7 @@ class Predictor:
             class_names = [id2label[label] for label in sorted(id2label)]
         if threshold is None:
             threshold = getattr(config, "score_threshold", None)
-        self.model = model.eval() if isinstance(model, nn.Module) else model
+        self.model = cast(Any, model).eval() if is_module(model) else model
         self.processor = processor
         self.class_names = tuple(class_names)
         self.threshold = checked_threshold(DEFAULT_THRESHOLD if threshold is None else threshold)
@@ -108,6 +97,7 @@ class Predictor:
         dtype: str | torch.dtype | None = None,
         deploy: bool = False,
         trust_plugins: bool = False,
+        bare: bool = False,
     ) -> Predictor:
         """A predictor for a bundled model, a folder, an exported file, or a model on the hub.
 
@@ -116,13 +106,18 @@ class Predictor:
             dtype: of the weights, as in `"float16"`; by default as stored.
             deploy: bring the model into the form that infers fastest (see `deploy`), in ``dtype``.
             trust_plugins: import the modules that the model's configuration names, which runs their code.
+            bare: the model is for prediction alone (see `load_detector`): it is there in half the time.
         """
-        from focus_detr.zoo.loading import load_image_processor, load_model
         from focus_detr.zoo.resolve import resolve_model
 
         folder = resolve_model(name_or_path)
         if folder.is_file():
             return cls._exported(folder, device, dtype, deploy)
+        from focus_detr.zoo.loading import load_detector, load_image_processor, load_model
+
+        if bare and dtype is None and not deploy:
+            model, processor = load_detector(folder, trust_plugins=trust_plugins)
+            return cls(model.to(checked_device(device)), processor)
         stored = "auto" if dtype is None or deploy else dtype
         model = load_model(folder, stored, trust_plugins=trust_plugins).to(checked_device(device))
         if deploy:
@@ -159,7 +154,9 @@ class Predictor:
         return self._first_parameter().dtype
 
     def _first_parameter(self) -> Tensor:
-        parameters = self.model.parameters() if isinstance(self.model, nn.Module) else iter(())
+        import torch
+
+        parameters = cast(Any, self.model).parameters() if is_module(self.model) else iter(())
         return next(parameters, torch.empty(0))
 
     def predict(
@@ -244,77 +241,14 @@ class Predictor:
         wanted = {"threshold": threshold, "classes": classes, "budget": keeper or budget}
         if tracking is not None:
             wanted["threshold"] = tracking.detection_threshold
-        return self._predict(images, known, wanted, batch_size, tiling, tracking, steadying, bar, keep_images)
-
-    def _predict(
-        self,
-        items: Iterable[NamedImage | BadImage],
-        known: Callable[[str], Detections | BadImage | None] | None,
-        wanted: Mapping[str, Any],
-        batch_size: int,
-        tiling: Tiling | None,
-        tracking: Tracking | None,
-        steadying: Steadying | None,
-        bar_options: Mapping[str, Any],
-        keep_images: bool,
-    ) -> Iterator[Detections | BadImage]:
-        from tqdm import tqdm
-
-        # Some images are wanted whole; all others need only be as good as whole at the model's size.
-        whole = keep_images or tiling is not None
-        rule = None if whole else getattr(self.processor, "size_of", None)
-        # So that a batch of those that are detected comes together.
-        size = 1 if tiling else batch_size * (1 if tracking is None else tracking.detect_every)
-        with tqdm(unit="image", **bar_options) as bar:
-            for group in loaded_batches(items, size, rule, known):
-                loaded = [each for each in group if isinstance(each, Loaded)]
-                places = [Place() if tracking is None else tracking.place(each.item.frame) for each in loaded]
-                detected = [each for each, place in zip(loaded, places, strict=True) if place.detected]
-                found = iter(self._detected(detected, tiling, batch_size, steadying, not bar.disable, wanted))
-                at = iter(places)
-                for each in group:
-                    bar.update()
-                    if isinstance(each, BadImage):
-                        yield each
-                    elif isinstance(each, Earlier):
-                        yield _again(each, keep_images)
-                    else:
-                        place = next(at)
-                        result = next(found) if place.detected else self._undetected(each, wanted["classes"])
-                        image = each.image.image if keep_images else None
-                        result = replace(result, image=image, frame=each.item.frame)
-                        yield result if tracking is None else tracking.follow(result, place)
-
-    def _detected(
-        self,
-        loaded: Sequence[Loaded],
-        tiling: Tiling | None,
-        batch_size: int,
-        steadying: Steadying | None,
-        progress: bool,
-        wanted: Mapping[str, Any],
-    ) -> Iterator[Detections]:
-        if tiling is not None:
-            for each in loaded:
-                yield detect_in_tiles(
-                    self, each.image.image, tiling, path=each.item.name, **wanted,
-                    batch_size=batch_size, progress=progress,
-                )  # fmt: skip
-            return
-        for begin in range(0, len(loaded), batch_size):
-            batch = loaded[begin : begin + batch_size]
-            frames = [each.item.frame for each in batch]
-            yield from self.detect(
-                [each.image.image for each in batch],
-                paths=[each.item.name for each in batch],
-                sizes=[(each.image.size[1], each.image.size[0]) for each in batch],
-                ranking=None if steadying is None else steadying.of(frames),
-                **wanted,
-            )
+        stream = Stream(self, wanted, batch_size, tiling, tracking, steadying, keep_images, known)
+        return stream.of(images, bar)
 
     def _steadying(self, share: float, tiling: Tiling | None) -> Steadying | None:
         if share == 0 and not isinstance(share, bool):
             return None
+        from focus_detr.inference.steadying import Steadying
+
         steadying = Steadying(share)
         if tiling is not None:
             raise FocusDetrError("steady: is of pictures looked at whole; leave it out, or tile")
@@ -323,12 +257,6 @@ class Predictor:
             raise FocusDetrError("steady: needs a model of ours, in PyTorch; leave it out")
         check("steady")
         return steadying
-
-    def _undetected(self, loaded: Loaded, classes: Classes | None) -> Detections:
-        """The result, still empty, of an image that nobody looks at."""
-        names = self.class_names if classes is None else reported_classes(classes, self.class_names)[1]
-        none = replace(Instances.empty(), scores=np.zeros(0, dtype=np.float32))
-        return Detections(loaded.item.name, none, names, loaded.image.size[::-1])
 
     def detect(
         self,
@@ -353,7 +281,7 @@ class Predictor:
         if not keeper.started:
             self._start(keeper, images)
         begun = clock()
-        pixel_values, pixel_mask = self.prepare(images)
+        pixel_values, pixel_mask = self._prepared(images)
         spent = clock() - begun
         size = (pixel_values.shape[2], pixel_values.shape[3])
         keeper.costs.of(size)  # where it is new, what it takes is measured now, which is not of this picture
@@ -383,7 +311,7 @@ class Predictor:
         """Look whether a deadline can be met, by a first picture computed twice: once to warm up."""
         for _ in range(2):
             begun = keeper.costs.clock()
-            pixel_values, pixel_mask = self.prepare(images)
+            pixel_values, pixel_mask = self._prepared(images)
             spent = keeper.costs.clock() - begun
         keeper.start((pixel_values.shape[2], pixel_values.shape[3]), spent)
         if keeper.most is None:
@@ -392,6 +320,8 @@ class Predictor:
 
     def forward_pass(self, height: int, width: int, budget: float) -> None:
         """One pass of the model over a picture of nothing, all of it done on return; for clocks."""
+        import torch
+
         generator = torch.Generator().manual_seed(0)
         pixels = torch.rand(1, 3, height, width, generator=generator)
         mask = torch.ones(1, height, width, dtype=torch.long)
@@ -409,7 +339,7 @@ class Predictor:
         """The model's own output for a batch: `logits`, `pred_boxes`; of our models, the token plan too, and
         where the decoder looked (`with_samples`). ``ranking`` is the model's own argument."""
         return self.run_prepared(
-            *self.prepare(images), budget=budget, with_samples=with_samples, ranking=ranking
+            *self._prepared(images), budget=budget, with_samples=with_samples, ranking=ranking
         )
 
     def prepare(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
@@ -417,29 +347,40 @@ class Predictor:
         batch = self.processor(images=list(images), return_tensors="pt")
         return batch["pixel_values"], batch["pixel_mask"]
 
-    @torch.inference_mode()
+    def _prepared(self, images: Sequence[Image.Image]) -> tuple[Any, Any]:
+        """As `prepare`, or arrays, of which nothing needs torch, where the model takes such."""
+        if not getattr(self.model, "takes_arrays", False):
+            return self.prepare(images)
+        batch = self.processor(images=list(images), return_tensors="np")
+        return batch["pixel_values"], batch["pixel_mask"]
+
     def run_prepared(
         self,
-        pixel_values: Tensor,
-        pixel_mask: Tensor,
+        pixel_values: Any,
+        pixel_mask: Any,
         *,
         budget: BudgetLike = None,
         with_samples: bool = False,
         ranking: Ranking | None = None,
     ) -> Any:
-        """As `run`, for images that are prepared already, in another thread for one."""
+        """As `run`, for images that are prepared already, in another thread for one: tensors, or arrays where
+        the model takes such, whose answers are arrays."""
         accepted = self.accept_budget(budget)
         # Models that are not ours need not know of budgets.
         said: dict[str, Any] = {} if accepted is None else {"budget": accepted}
-        with _explained_memory(pixel_values):
-            if isinstance(self.model, nn.Module):
-                pixel_values = pixel_values.to(self.device, self.dtype)
-                if with_samples:
-                    said["with_samples"] = True
-                if ranking is not None:
-                    said["ranking"] = ranking
-                return self.model(pixel_values=pixel_values, pixel_mask=pixel_mask.to(self.device), **said)
-            return RawOutput(*cast(Any, self.model).infer(pixel_values, pixel_mask, **said))
+        with explained_memory(pixel_values.shape):
+            if not is_module(self.model):
+                return RawOutput(*cast(Any, self.model).infer(pixel_values, pixel_mask, **said))
+            import torch
+
+            pixel_values = pixel_values.to(self.device, self.dtype)
+            if with_samples:
+                said["with_samples"] = True
+            if ranking is not None:
+                said["ranking"] = ranking
+            with torch.inference_mode():
+                called = cast(Any, self.model)
+                return called(pixel_values=pixel_values, pixel_mask=pixel_mask.to(self.device), **said)
 
     def set_budget(self, budget: BudgetLike) -> None:
         """The budget of calls that say none; None is what the model is configured for.
@@ -503,7 +444,7 @@ class Predictor:
             top_k=self.max_detections,
         )
         detections = [
-            Detections.from_tensors(
+            Detections.of_found(
                 objects, self.class_names, size, f"image[{index}]" if paths is None else paths[index]
             )
             for index, (objects, size) in enumerate(zip(found, sizes, strict=True))
@@ -518,16 +459,10 @@ class Predictor:
         return [each.with_masks(pixel_masks, index) for index, each in enumerate(kept)]
 
 
-def _again(known: Earlier, keep_image: bool) -> Detections | BadImage:
-    item, result = known.item, known.result
-    if keep_image and isinstance(item, NamedImage) and item.frame is not None:
-        if isinstance(result, Detections) and not isinstance(image := item.load(), BadImage):
-            return replace(result, image=image)
-    return result
-
-
 def checked_device(device: str | torch.device | None) -> torch.device:
     """The device, which there is here; a GPU, or else the CPU, where None is asked for."""
+    import torch
+
     if device is None:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -536,19 +471,3 @@ def checked_device(device: str | torch.device | None) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise FocusDetrError(f"device={str(device)!r}: cannot be used here ({error}); try 'cpu'") from error
     return chosen
-
-
-@contextmanager
-def _explained_memory(pixel_values: Tensor) -> Iterator[None]:
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        on_device = isinstance(error, MemoryError | torch.OutOfMemoryError)
-        if not on_device and "can't allocate memory" not in str(error):
-            raise
-        count, _, height, width = pixel_values.shape
-        advice = f"lower batch_size (now {count}), or " if count > 1 else "lower "
-        raise FocusDetrError(
-            f"out of memory on a batch of {count} image(s) of {height}x{width} pixels: {advice}"
-            "the size images are resized to (the image processor's size)"
-        ) from error

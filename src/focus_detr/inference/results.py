@@ -16,6 +16,7 @@ from focus_detr.printable import printable, unicode_name
 from focus_detr.structures.classes import Classes, reported_classes
 from focus_detr.structures.frame import Frame
 from focus_detr.structures.instances import Instances
+from focus_detr.structures.of_torch import is_tensor
 from focus_detr.structures.pixel_masks import PixelMasks
 
 if TYPE_CHECKING:
@@ -76,17 +77,25 @@ class Detections:
         cls, objects: Mapping[str, Tensor], names: Sequence[str], image_size: tuple[int, int], path: str = ""
     ) -> Detections:
         """From what `post_process_object_detection` gives for one image."""
-        return cls(
-            path=path,
-            instances=Instances(
-                boxes_xyxy=objects["boxes"].detach().float().cpu().numpy().reshape(-1, 4),
-                labels=objects["labels"].detach().long().cpu().numpy(),
-                scores=objects["scores"].detach().float().cpu().numpy(),
-                queries=objects["queries"].detach().cpu().numpy() if "queries" in objects else None,
-            ),
-            names=names,
-            image_size=image_size,
+        tensors = {name: value.detach().cpu() for name, value in objects.items()}
+        arrays = {n: (t.float() if t.is_floating_point() else t).numpy() for n, t in tensors.items()}
+        return cls.of_found(arrays, names, image_size, path)
+
+    @classmethod
+    def of_found(
+        cls, objects: Mapping[str, Any], names: Sequence[str], image_size: tuple[int, int], path: str = ""
+    ) -> Detections:
+        """As `from_tensors`, of arrays or tensors."""
+        if any(is_tensor(value) for value in objects.values()):
+            return cls.from_tensors(objects, names, image_size, path)
+        queries = objects.get("queries")
+        instances = Instances(
+            boxes_xyxy=np.asarray(objects["boxes"], dtype=np.float32).reshape(-1, 4),
+            labels=np.asarray(objects["labels"], dtype=np.int64),
+            scores=np.asarray(objects["scores"], dtype=np.float32),
+            queries=None if queries is None else np.asarray(queries),
         )
+        return cls(path=path, instances=instances, names=names, image_size=image_size)
 
     def with_masks(self, pixel_masks: PixelMasks, index: int) -> Detections:
         """These objects with the masks that their queries say in image ``index`` of a batch."""

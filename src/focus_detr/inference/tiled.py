@@ -9,6 +9,7 @@ from PIL import Image
 
 from focus_detr.inference.choosing import Threshold
 from focus_detr.inference.merging import merge
+from focus_detr.inference.progress import progress_bar
 from focus_detr.inference.results import Detections
 from focus_detr.inference.tiles import Tiling
 from focus_detr.structures.auto_budget import BudgetLike
@@ -36,12 +37,11 @@ def detect_in_tiles(
     size, so that none is padded. The other arguments are those of `Predictor.predict`; with ``budget="auto"``
     each tile has its own, and the picture says their mean.
     """
-    from tqdm import tqdm
-
     levels = tiling.levels(picture.size, getattr(predictor.processor, "size_of", None))
     tiles = [tile for level in levels for tile in level]
     found: list[Detections] = []
-    with tqdm(unit="tile", total=len(tiles), disable=not progress or len(tiles) == 1, leave=False) as bar:
+    hidden = not progress or len(tiles) == 1
+    with progress_bar("tile", {"total": len(tiles), "disable": hidden, "leave": False}) as update:
         for level in levels:
             for begin in range(0, len(level), batch_size):
                 batch = level[begin : begin + batch_size]
@@ -52,7 +52,7 @@ def detect_in_tiles(
                     budget=budget,
                     sizes=[(tile.size[1], tile.size[0]) for tile in batch],
                 )
-                bar.update(len(batch))
+                update(len(batch))
     placed = [
         each.instances.transform(picture.size, shift=tile.box[:2])
         for each, tile in zip(found, tiles, strict=True)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from focus_detr.losses.targets import Predictions
@@ -85,6 +84,8 @@ def of_classes(probability: Tensor, classes: Tensor) -> Tensor:
 
 def _assigned(costs: np.ndarray, counts: Sequence[int]) -> np.ndarray:
     # Costs (B,Q,T+1) as above -> (3,M).
+    from scipy.optimize import linear_sum_assignment  # a quarter of a second, which detecting need not wait
+
     matches = []
     for image, (cost, count) in enumerate(zip(costs, counts, strict=True)):
         valid, finite = cost[:, -1] > 0, cost[:, :count]

@@ -6,14 +6,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from focus_detr.models.detector import FocusDetrForObjectDetection as FocusDetrForObjectDetection
     from focus_detr.models.detector import FocusDetrOutput as FocusDetrOutput
+    from focus_detr.models.pretrained import FocusDetrForObjectDetection as FocusDetrForObjectDetection
     from focus_detr.models.segmenter import (
         FocusDetrForInstanceSegmentation as FocusDetrForInstanceSegmentation,
     )
 
 _HOME = {
-    "FocusDetrForObjectDetection": "detector",
+    "FocusDetrForObjectDetection": "pretrained",
     "FocusDetrOutput": "detector",
     "FocusDetrForInstanceSegmentation": "segmenter",
 }

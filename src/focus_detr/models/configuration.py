@@ -11,7 +11,7 @@ import warnings
 from typing import Any
 
 from huggingface_hub.dataclasses import strict
-from transformers import AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import PreTrainedConfig
 
 from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.models.backbones.catalogue import as_backbone_config, backbone_config
@@ -125,7 +125,7 @@ class FocusDetrConfig(PreTrainedConfig):
 
     model_type = "focus_detr"
     attribute_map = {"hidden_size": "d_model", "num_attention_heads": "attention_heads"}
-    sub_configs = {"backbone_config": AutoConfig}
+    sub_configs = {"backbone_config": PreTrainedConfig}
 
     backbone_config: dict | PreTrainedConfig | None = None
     freeze_stem: bool | None = None

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedModel
-from transformers import initialization as init
 from transformers.utils import ModelOutput
 
 from focus_detr.errors import FocusDetrError, did_you_mean
@@ -21,16 +19,15 @@ from focus_detr.models.backbones.backbone import build_backbone
 from focus_detr.models.configuration import FocusDetrConfig
 from focus_detr.models.heads import HEADS, Head
 from focus_detr.models.hosts import HOSTS
-from focus_detr.models.initialization import initialize, start_parts
 from focus_detr.models.inputs import check_images
 from focus_detr.models.levels import levels_of_canvas, levels_of_each_size, on_canvas
 from focus_detr.models.neck import Neck
 from focus_detr.models.policies import POLICIES
 from focus_detr.models.policies.base import Ranking
 from focus_detr.models.position import token_positions
-from focus_detr.models.precision import full_precision_parts, without_autocast
+from focus_detr.models.precision import without_autocast
 from focus_detr.models.proposals import Proposals
-from focus_detr.models.renamed import RENAMED, rename_old
+from focus_detr.models.renamed import rename_old
 from focus_detr.structures.auto_budget import AutoBudget, BudgetLike
 from focus_detr.structures.budget import AUTO, Budget, LayerCounts
 from focus_detr.structures.geometry import Geometry, flatten_levels
@@ -38,6 +35,9 @@ from focus_detr.structures.memory import DecoderOutput, FineMap
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.queries import DenoisingQueries
 from focus_detr.structures.tokens import Tokens
+
+if TYPE_CHECKING:
+    from focus_detr.models.pretrained import FocusDetrForObjectDetection as FocusDetrForObjectDetection
 
 Labels = list[dict[str, Tensor]]
 
@@ -80,24 +80,23 @@ class FocusDetrOutput(ModelOutput):
     further: list[FocusDetrOutput] | None = None
 
 
-class FocusDetrForObjectDetection(PreTrainedModel):
+class Detector(nn.Module):
     """A host (queries, decoder, matching) behind an encoder with a token policy.
+
+    By itself it detects. `FocusDetrForObjectDetection` is this one as a transformers model, which is trained,
+    saved and shared.
 
     Focus-DETR ("Less is More: Focus Attention for Efficient DETR", ICCV 2023) is the host "dino" with the
     policy "focus"; with the policy "dense" it is DINO.
     """
 
-    config_class = FocusDetrConfig
     config: FocusDetrConfig
-    base_model_prefix = "model"
-    main_input_name = "pixel_values"
-    input_modalities = ["image"]
-    supports_gradient_checkpointing = True
-    _supports_sdpa = True
+    bare = True
+    """Nothing of transformers' model class is there, nor imported."""
 
     def __init__(self, config: FocusDetrConfig) -> None:
         config.check()
-        super().__init__(config)
+        self.begin(config)
         c = config
         assert c.backbone_config is not None and c.num_labels is not None  # filled in by the configuration
         self.backbone = build_backbone(
@@ -106,6 +105,7 @@ class FocusDetrForObjectDetection(PreTrainedModel):
             freeze_stages=c.freeze_stages,
             train_norm_affine=c.train_norm_affine,
             finer=self._needs_fine_map(c),
+            bare=self.bare,
         )
         host = HOSTS[c.host]
         self.neck = Neck(
@@ -125,18 +125,11 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         self.heads = nn.ModuleDict({n: HEADS[n](c, c.head_options.get(n, {})) for n in c.heads})
         self.quirks = c.switches
         self.register_load_state_dict_pre_hook(rename_old)
-        self._keep_in_fp32_modules_strict = full_precision_parts(self)  # for from_pretrained(dtype=...)
-        self.post_init()
 
-    @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> Any:
-        """As `transformers.PreTrainedModel.from_pretrained`; what the configuration freezes stays frozen,
-        and names that parameters once had are known."""
-        kwargs.setdefault("key_mapping", RENAMED)
-        loaded = super().from_pretrained(*args, **kwargs)
-        model = loaded[0] if isinstance(loaded, tuple) else loaded
-        model.backbone.freeze()
-        return loaded
+    def begin(self, config: FocusDetrConfig) -> None:
+        """What has to be there before parts are added."""
+        nn.Module.__init__(self)
+        self.config = config
 
     def forward(
         self,
@@ -342,14 +335,6 @@ class FocusDetrForObjectDetection(PreTrainedModel):
         rows = zip(self.level_embedding, geometry.lengths, strict=True)
         return positions + torch.cat([row.expand(length, -1) for row, length in rows])
 
-    @torch.no_grad()
-    def _init_weights(self, module: nn.Module) -> None:
-        initialize(module)
-        if module is self:
-            start_parts(self)
-            if self.level_embedding is not None:
-                init.normal_(self.level_embedding)
-
 
 def _by_name(said: dict[str, Any]) -> dict[str, Tensor]:
     named: dict[str, Tensor] = {}
@@ -382,3 +367,12 @@ def refuse_arguments(others: dict[str, Any]) -> None:
         raise FocusDetrError(
             f"unknown argument {name!r}{did_you_mean(name, _ARGUMENTS)}; known: {', '.join(_ARGUMENTS)}"
         )
+
+
+def __getattr__(name: str) -> Any:
+    # Asked for by its old place, and by whoever trains or saves: not imported by those who detect alone.
+    if name != "FocusDetrForObjectDetection":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from focus_detr.models.pretrained import FocusDetrForObjectDetection
+
+    return FocusDetrForObjectDetection

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 
 from focus_detr.models.configuration import FocusDetrConfig
-from focus_detr.models.detector import FocusDetrForObjectDetection
+from focus_detr.models.pretrained import FocusDetrForObjectDetection
 from focus_detr.structures.pixel_masks import HEAD
 
 

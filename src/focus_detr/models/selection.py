@@ -5,32 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
-from focus_detr.structures.budget import Share, exact
+from focus_detr.structures.budget import Share, share, shares_of
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.rows import descending
-
-Count = TypeVar("Count", int, Tensor)
-
-
-def share(ratio: Share, count: Count) -> Count:
-    """floor(ratio * count), exactly (see `exact`)."""
-    fraction = exact(ratio)
-    return count * fraction.numerator // fraction.denominator
-
-
-def layer_counts(num_tokens: int, keep_ratio: Share, cascade: Sequence[Share]) -> tuple[int, ...]:
-    """How many of an image's tokens each layer works on: floor(keep_ratio * N) + 1, and shares of it."""
-    return _shares_of(min(share(keep_ratio, num_tokens) + 1, num_tokens), cascade)
-
-
-def _shares_of(largest: int, cascade: Sequence[Share]) -> tuple[int, ...]:
-    return tuple(max(1, share(ratio, largest)) for ratio in cascade)
 
 
 def plan_tokens(
@@ -67,7 +49,7 @@ def plan_tokens(
             valid_counts = foreground[:, None].expand(-1, len(cascade))
         else:
             valid_counts = torch.stack([share(ratio, foreground) for ratio in cascade], 1).clamp(min=1)
-    counts = _shares_of(largest, cascade)
+    counts = shares_of(largest, cascade)
     # The first layer may be told to work on less than the whole foreground, which is then never visited.
     return TokenPlan(scores, descending(ranked, counts[0]), counts, valid_counts)
 
@@ -111,7 +93,7 @@ def plan_by_quotas(
         best.append(ranked)
         places.append(chosen + start)
         largest, start = largest + count, start + geometry.lengths[level]
-    counts = _shares_of(largest, cascade)
+    counts = shares_of(largest, cascade)
     valid_counts = None
     if kept is not None:
         of_layers = [kept if batch_counts else share(ratio, kept) for ratio in cascade]

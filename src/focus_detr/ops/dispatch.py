@@ -23,6 +23,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.ops import reference
 from focus_detr.ops.cpu import library
 from focus_detr.ops.cpu import operator as cpu
+from focus_detr.structures.constant import assume_constant_result
 from focus_detr.structures.scoped import Scoped
 
 BACKENDS = ("reference", "gather", "grid_sample", "cpu", "triton")
@@ -161,7 +162,7 @@ def _mode() -> str:
 
 
 # What a compiled graph holds is settled when it is traced, loading and warning included.
-@torch.compiler.assume_constant_result
+@assume_constant_result
 def _choose(device_type: str, dtype: torch.dtype, mode: str, wants_grad: bool) -> str:
     name, problem = _pick(_forced.get(), device_type, dtype, mode, wants_grad)
     if problem:

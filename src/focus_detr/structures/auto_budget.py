@@ -7,14 +7,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.structures.budget import Budget
-from focus_detr.structures.plan import TokenPlan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from focus_detr.structures.plan import TokenPlan
 
 _ROUNDING = 1e-5  # sums of thousands of float32 are no better
 
@@ -78,6 +79,10 @@ class AutoBudget:
             scores: (B,N) foreground logits.
             valid: (B,N), those that are image; None where all are.
         """
+        import torch  # that budgets can be said without it
+
+        from focus_detr.structures.plan import TokenPlan
+
         mass = self.mass(scores, valid)
         chosen = torch.full((len(scores),), len(self.buckets) - 1, device=scores.device)
         plans: list[TokenPlan] = []
@@ -106,6 +111,8 @@ BudgetLike: TypeAlias = Budget | AutoBudget | float | str | None
 
 def held(plan: TokenPlan, mass: Tensor) -> Tensor:
     """(B,) share of each image's ``mass`` (B,N) that the layers of a plan work on, in the mean; 1 of none."""
+    import torch
+
     total = mass.sum(1)
     sums = mass.gather(1, plan.indices).cumsum(1)  # (B,K_0)
     layers = []

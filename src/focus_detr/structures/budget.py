@@ -85,3 +85,19 @@ def scaled(shares: Sequence[Share], mean: Share, weights: Sequence[int] | None =
             break
         factor = left / rest
     return [min(Fraction(1), factor * share) for share in each]
+
+
+def share(ratio: Share, count: Any) -> Any:
+    """floor(ratio * count), exactly (see `exact`), of a number or a tensor of numbers."""
+    fraction = exact(ratio)
+    return count * fraction.numerator // fraction.denominator
+
+
+def layer_counts(num_tokens: int, keep_ratio: Share, cascade: Sequence[Share]) -> tuple[int, ...]:
+    """How many of an image's tokens each layer works on: floor(keep_ratio * N) + 1, and shares of it."""
+    return shares_of(min(share(keep_ratio, num_tokens) + 1, num_tokens), cascade)
+
+
+def shares_of(largest: int, cascade: Sequence[Share]) -> tuple[int, ...]:
+    """Of the tokens that the first layer works on, those of each."""
+    return tuple(max(1, share(ratio, largest)) for ratio in cascade)

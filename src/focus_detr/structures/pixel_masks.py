@@ -12,13 +12,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from focus_detr.structures.masks import Mask, as_array
+from focus_detr.structures.of_torch import is_tensor
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 FORM = 6
 """Coefficients of 1, u, v, u^2, v^2, uv, where (u, v) runs from -0.5 to 0.5 across the box."""
@@ -66,8 +69,9 @@ class PixelMasks:
         names = [f"{HEAD}_{name}" for name in ("kernels", "pixels", "sizes")]
         if any(name not in extra for name in names):
             return None
-        kernels, pixels, sizes = (extra[name].detach().cpu() for name in names)
-        return cls(kernels.float().numpy(), pixels.float().numpy(), sizes.numpy())
+        values = [extra[name] for name in names]
+        arrays = [value.detach().cpu().float().numpy() if is_tensor(value) else value for value in values]
+        return cls(*arrays)
 
     def masks(
         self,
@@ -128,6 +132,8 @@ def resampled(maps: Tensor, sizes: Tensor, onto: tuple[int, int], image_sizes: T
 
 
 def _weights(cells: int, own: Tensor, wanted: int, own_wanted: Tensor, dtype: torch.dtype) -> Tensor:
+    import torch  # that exported masks can be computed without it
+
     places = (torch.arange(wanted, device=own.device, dtype=torch.float32) + 0.5) * (own / own_wanted)[
         :, None
     ]

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 import torch
 from torch import Tensor
 
+from focus_detr.structures.constant import assume_constant_result
 from focus_detr.structures.scoped import Scoped
 
 _by_top_k = Scoped("exported_as_top_k", False)
@@ -19,7 +20,7 @@ def sorted_by_top_k() -> AbstractContextManager[None]:
     return _by_top_k.to(True)
 
 
-@torch.compiler.assume_constant_result
+@assume_constant_result
 def _exported_as_top_k() -> bool:
     # Compilers of torch before 2.13 cannot look into a context variable: a graph keeps what held at tracing.
     return _by_top_k.get()

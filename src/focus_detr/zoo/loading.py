@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import PreTrainedModel
+from torch.overrides import TorchFunctionMode
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.plugins import trusting_plugins
 from focus_detr.structures.pixel_masks import HEAD
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+    from focus_detr.images.preprocessing import ArrayProcessor
     from focus_detr.images.processor import FocusDetrImageProcessor
 
 # What transformers, safetensors, json and the configuration's checks raise on files that are not as saved.
@@ -80,6 +83,58 @@ def load_model(
             f"config.json describes, {missing[0]} for one; the two files are not of one model"
         )
     return model
+
+
+def load_detector(folder: Path, *, trust_plugins: bool = False) -> tuple[Any, ArrayProcessor]:
+    """The trained model in ``folder`` and its image processor, for prediction alone: nothing of transformers'
+    model class is imported where its backbone is one of ours, and nothing is initialised that is then read.
+
+    They compute what those of `load_model` and `load_image_processor` do, to the bit, and cannot be saved or
+    trained. Other models, and folders that are not as saved, are left to those two, whose errors these are.
+    """
+    found = _quickly(folder)
+    if found is not None:
+        return found
+    return load_model(folder, "auto", trust_plugins=trust_plugins), load_image_processor(folder)
+
+
+class _Undrawn(TorchFunctionMode):
+    """Inside, in this thread alone, `torch.nn.init` leaves tensors as they are."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {}).get("tensor")
+        return func(*args, **(kwargs or {}))
+
+
+def _quickly(folder: Path) -> tuple[Any, ArrayProcessor] | None:
+    """The bare detector in ``folder``, and its processor; None where anything is not as usual."""
+    from safetensors.torch import load_file
+
+    from focus_detr.images.preprocessing import ArrayProcessor
+    from focus_detr.models.backbones.catalogue import is_own
+    from focus_detr.models.configuration import FocusDetrConfig
+    from focus_detr.models.detector import Detector
+
+    try:
+        values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if values.get("model_type") != FocusDetrConfig.model_type or values.get("plugins"):
+            return None
+        config = FocusDetrConfig.from_dict(values)
+        if not is_own(config.backbone_config) or config.dtype not in (None, torch.float32):
+            return None
+        settings = json.loads((folder / "preprocessor_config.json").read_text(encoding="utf-8"))
+        processor = ArrayProcessor.from_saved(settings)
+        state = {name: value.float() for name, value in load_file(folder / "model.safetensors").items()}
+        with torch.device("meta"), _Undrawn():
+            model = Detector(config)
+        missing, _ = model.load_state_dict(state, strict=False, assign=True)
+    except (*_DAMAGE, FocusDetrError, StrictDataclassError):
+        return None
+    tensors = [*model.parameters(), *model.buffers()]
+    if missing or any(each.is_meta or each.dtype != torch.float32 for each in tensors):
+        return None
+    return model, processor
 
 
 def load_image_processor(folder: Path, **settings: Any) -> FocusDetrImageProcessor:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.suppression import without_duplicates
@@ -103,8 +102,8 @@ class Tracking:
 
 
 def _without_duplicates(result: Detections) -> Detections:
-    boxes, labels = torch.from_numpy(result.boxes_xyxy), torch.from_numpy(result.labels)
-    return replace(result, instances=result.instances[without_duplicates(boxes, labels, DUPLICATE).numpy()])
+    kept = without_duplicates(result.boxes_xyxy, result.labels, DUPLICATE)
+    return replace(result, instances=result.instances[kept])
 
 
 class _Video:

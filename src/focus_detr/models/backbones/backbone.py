@@ -7,15 +7,21 @@ batches and distributed training behave.
 # Shapes: B images, L feature maps, H W height and width, C channels; _l of a feature map.
 
 import copy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoBackbone, PreTrainedConfig, PreTrainedModel
+from transformers.configuration_utils import PreTrainedConfig
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.models.backbones.catalogue import BACKBONES, Family, as_backbone_config, backbone_config
+from focus_detr.models.backbones.catalogue import (
+    BACKBONES,
+    Family,
+    as_backbone_config,
+    backbone_config,
+    own_network,
+)
 from focus_detr.models.backbones.finer import with_finer_map
 from focus_detr.models.backbones.frozen_batch_norm import freeze_batch_norms
 from focus_detr.models.backbones.strides import measured_strides
@@ -27,7 +33,7 @@ class Backbone(nn.Module):
     """Feature maps of a transformers backbone, fine to coarse.
 
     Attributes:
-        model: the transformers backbone; its parameter names are unchanged.
+        model: the transformers backbone, or the bare network of one of ours; parameter names are the same.
         channels: channels C_l of each feature map.
         strides: input pixels a cell of each feature map.
         config: the transformers configuration of ``model``.
@@ -37,7 +43,7 @@ class Backbone(nn.Module):
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: nn.Module,
         channels: list[int],
         strides: list[int],
         frozen: list[str] | None = None,
@@ -45,7 +51,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         self.model = model
-        self.config: PreTrainedConfig = model.config
+        self.config: PreTrainedConfig = cast(Any, model).config
         self.channels = channels
         self.strides = strides
         self.frozen = frozen or []
@@ -85,6 +91,7 @@ def build_backbone(
     freeze_stages: int = 0,
     train_norm_affine: bool | None = None,
     finer: bool = False,
+    bare: bool = False,
 ) -> Backbone:
     """Build a backbone with random weights (Focus-DETR section 4: ResNet and Swin at strides 8, 16, 32).
 
@@ -97,6 +104,8 @@ def build_backbone(
         train_norm_affine: train the scale and shift of batch norms, whose statistics are always frozen.
             Default: as the family is usually fine-tuned, only for EfficientNet-Lite.
         finer: have a map at stride 4, too, where the configuration's begin further up (see `with_finest`).
+        bare: of a backbone of ours, take the network alone, which is quick to import and cannot be saved by
+            itself.
 
     Raises:
         FocusDetrError: the configuration is no backbone's, or freezing is asked of a family that the
@@ -106,13 +115,7 @@ def build_backbone(
     own, config = config, with_finer_map(config) if finer else config
     more = config is not own
     family = BACKBONES.family(config.model_type)
-    try:
-        # Of one dtype with the rest of a model: a configuration remembers the one it was last loaded in.
-        model = AutoBackbone.from_config(config, dtype=torch.get_default_dtype())
-    except ValueError as error:
-        raise FocusDetrError(
-            f"backbone_config of model_type {config.model_type!r} is no backbone: {error}"
-        ) from error
+    model = (own_network(config) if bare else None) or _transformers_backbone(config)
 
     if train_norm_affine is None:
         train_norm_affine = family is not None and family.train_norm_affine
@@ -122,11 +125,27 @@ def build_backbone(
     if freeze_stem is None:
         freeze_stem = family is not None and family.freeze_stem
     frozen = _frozen_parts(model, family, freeze_stem, freeze_stages)
-    return Backbone(model, list(model.channels)[more:], measured_strides(config)[more:], frozen, more)
+    channels, strides = list(cast(Any, model).channels), measured_strides(config)
+    return Backbone(model, channels[more:], strides[more:], frozen, more)
+
+
+def _transformers_backbone(config: PreTrainedConfig) -> nn.Module:
+    from transformers import AutoBackbone
+
+    from focus_detr.models.backbones.own import register
+
+    register()
+    try:
+        # Of one dtype with the rest of a model: a configuration remembers the one it was last loaded in.
+        return AutoBackbone.from_config(config, dtype=torch.get_default_dtype())
+    except ValueError as error:
+        raise FocusDetrError(
+            f"backbone_config of model_type {config.model_type!r} is no backbone: {error}"
+        ) from error
 
 
 def _frozen_parts(
-    model: PreTrainedModel, family: Family | None, freeze_stem: bool, freeze_stages: int
+    model: nn.Module, family: Family | None, freeze_stem: bool, freeze_stages: int
 ) -> list[str]:
     """Names of the submodules of ``model`` that take no gradient."""
     if not freeze_stem and not freeze_stages:
@@ -135,7 +154,7 @@ def _frozen_parts(
         asked = "freeze_stem=True" if freeze_stem else f"freeze_stages={freeze_stages}"
         known = dict.fromkeys(BACKBONES[name].family.model_type for name in BACKBONES.names())
         raise FocusDetrError(
-            f"{asked}: not known for {model.config.model_type!r}, only for {', '.join(known)}"
+            f"{asked}: not known for {cast(Any, model).config.model_type!r}, only for {', '.join(known)}"
         )
     frozen = [family.stem] if freeze_stem else []
     if freeze_stages:

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig, PreTrainedConfig, ResNetConfig, SwinConfig
+from transformers.configuration_utils import PreTrainedConfig
 
 from focus_detr.errors import FocusDetrError, did_you_mean
-from focus_detr.images.processor import IMAGENET_MEAN, IMAGENET_STD
+from focus_detr.images.preprocessing import IMAGENET_MEAN, IMAGENET_STD
 from focus_detr.models.backbones import efficientnet_lite, yolox
-from focus_detr.models.backbones.efficientnet_lite import EfficientNetLiteConfig
-from focus_detr.models.backbones.yolox import YoloxConfig
+from focus_detr.models.backbones.efficientnet_lite import EfficientNetLite, EfficientNetLiteConfig
+from focus_detr.models.backbones.network import BackboneNetwork
+from focus_detr.models.backbones.yolox import Yolox, YoloxConfig
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -116,12 +117,16 @@ def depths_of(config: PreTrainedConfig) -> list[int] | None:
 
 
 def _resnet(*depths: int) -> PreTrainedConfig:
+    from transformers import ResNetConfig
+
     return ResNetConfig(depths=list(depths))
 
 
 def _swin(
     embed_dim: int, third_depth: int, heads: int, window_size: int, drop_path_rate: float, image_size: int
 ) -> PreTrainedConfig:
+    from transformers import SwinConfig
+
     return SwinConfig(
         embed_dim=embed_dim,
         depths=[2, 2, third_depth, 2],
@@ -149,6 +154,11 @@ EFFICIENTNET_LITE = Family(
 )
 
 YOLOX = Family("yolox", stem="stem", stages="stages")
+
+_OWN: dict[str, tuple[type[PreTrainedConfig], type[BackboneNetwork]]] = {
+    EfficientNetLiteConfig.model_type: (EfficientNetLiteConfig, EfficientNetLite),
+    YoloxConfig.model_type: (YoloxConfig, Yolox),
+}
 
 _FOUR = ("stage1", "stage2", "stage3", "stage4")
 _LITE_FOUR = ("stage2", "stage3", "stage5", "stage7")
@@ -306,21 +316,41 @@ def as_backbone_config(config: PreTrainedConfig | dict[str, Any]) -> PreTrainedC
     Raises:
         FocusDetrError: neither of these, or a dict that transformers cannot read.
     """
-    efficientnet_lite.register()
-    yolox.register()
     if isinstance(config, PreTrainedConfig):
         return config
     if not isinstance(config, dict) or "model_type" not in config:
         raise FocusDetrError(
             f"backbone_config {config!r} must be a transformers configuration or a dict with 'model_type'"
         )
+    own = _OWN.get(config["model_type"])
     try:
+        if own is not None:
+            return own[0](**{name: value for name, value in config.items() if name != "model_type"})
+        from transformers import AutoConfig
+
         return AutoConfig.for_model(**config)
     except ValueError as error:
         name = config["model_type"]
         raise FocusDetrError(
             f"backbone_config of model_type {name!r} is no configuration: {error}"
         ) from error
+
+
+def is_own(config: Any) -> bool:
+    """Whether a configuration is of a backbone of ours, whose network needs no transformers model."""
+    return getattr(config, "model_type", None) in _OWN
+
+
+def own_strides(config: PreTrainedConfig) -> list[int] | None:
+    """Input pixels a cell of each map of a backbone of ours; None of others."""
+    own = _OWN.get(config.model_type)
+    return None if own is None else own[1].strides(config)
+
+
+def own_network(config: PreTrainedConfig) -> BackboneNetwork | None:
+    """The bare network of a backbone of ours, with random weights; None of others."""
+    own = _OWN.get(config.model_type)
+    return None if own is None else own[1](config)
 
 
 def image_normalization(config: PreTrainedConfig) -> Normalization:

@@ -1,4 +1,4 @@
-"""EfficientNet-Lite 0 to 2 as a transformers backbone.
+"""EfficientNet-Lite 0 to 2 (as a transformers backbone: see `own`).
 
 EfficientNet without squeeze-and-excite and with ReLU6 in place of swish: the small backbone for CPUs.
 The 1280-channel classification head is left out.
@@ -7,17 +7,19 @@ The 1280-channel classification head is left out.
 # Shapes: B images, C channels, H W height and width.
 
 import math
+from itertools import accumulate
+from operator import mul
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.backbone_utils import BackboneConfigMixin, BackboneMixin
-from transformers.modeling_outputs import BackboneOutput
+from transformers.backbone_utils import BackboneConfigMixin
+from transformers.configuration_utils import PreTrainedConfig
 
 from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
+from focus_detr.models.backbones.network import BackboneNetwork, FeatureMaps
 
 STEM_CHANNELS = 32
 KERNEL_SIZES = (3, 3, 5, 3, 5, 5, 3)
@@ -132,17 +134,13 @@ class InvertedResidual(nn.Module):
         return out + x if self.residual else out
 
 
-class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
+class EfficientNetLite(BackboneNetwork):
     """Feature maps of the stages named by ``config.out_features``."""
 
-    config_class = EfficientNetLiteConfig
-    config: EfficientNetLiteConfig
-    base_model_prefix = "efficientnet_lite"
-    main_input_name = "pixel_values"
-    has_attentions = False
+    stage_strides = tuple(accumulate((2, *STAGE_STRIDES), mul))
 
     def __init__(self, config: EfficientNetLiteConfig) -> None:
-        super().__init__(config)
+        self.begin(config)
         self.num_features = [STEM_CHANNELS, *config.hidden_sizes]
         self.stem = ConvNorm(config, config.num_channels, STEM_CHANNELS, kernel_size=3, stride=2)
         self.stages = nn.ModuleList()
@@ -156,19 +154,18 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
                 channels_in = channels
             self.stages.append(nn.Sequential(*blocks))
         # Stages after the last one given out would be parameters without a gradient.
-        del self.stages[max(self.stage_names.index(name) for name in self.out_features) :]
-        self.post_init()
+        del self.stages[max(config.stage_names.index(name) for name in config.out_features) :]
 
-    # transformers' mixin declares options for hidden states and attentions, which this backbone has not.
-    def forward(self, pixel_values: Tensor, **kwargs: Any) -> BackboneOutput:  # type: ignore[override]
+    def forward(self, pixel_values: Tensor, **kwargs: Any) -> FeatureMaps:
         """``pixel_values`` (B,3,H,W) to a map (B,C_l,ceil(H/stride),ceil(W/stride)) for each output stage."""
+        names, given = self.config.stage_names, self.config.out_features
         x = self.stem(pixel_values)
-        feature_maps = [x] if "stem" in self.out_features else []
-        for name, stage in zip(self.stage_names[1:], self.stages, strict=False):
+        feature_maps = [x] if "stem" in given else []
+        for name, stage in zip(names[1:], self.stages, strict=False):
             x = stage(x)
-            if name in self.out_features:
+            if name in given:
                 feature_maps.append(x)
-        return BackboneOutput(feature_maps=tuple(feature_maps))
+        return FeatureMaps(feature_maps=tuple(feature_maps))
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -184,6 +181,7 @@ class EfficientNetLiteBackbone(BackboneMixin, PreTrainedModel):
 
 
 def register() -> None:
-    """Make ``AutoConfig`` and ``AutoBackbone`` know EfficientNet-Lite; calling it again changes nothing."""
-    AutoConfig.register(EfficientNetLiteConfig.model_type, EfficientNetLiteConfig, exist_ok=True)
-    AutoBackbone.register(EfficientNetLiteConfig, EfficientNetLiteBackbone, exist_ok=True)
+    """Make ``AutoConfig`` and ``AutoBackbone`` know it; calling it again changes nothing."""
+    from focus_detr.models.backbones import own
+
+    own.register()

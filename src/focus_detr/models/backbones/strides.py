@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 import torch
-from transformers import AutoBackbone, AutoConfig, PreTrainedConfig
+from transformers.configuration_utils import PreTrainedConfig
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.models.backbones.catalogue import as_backbone_config, own_strides
 
 # A multiple of every stride in use, those of ViTs with patches of 14 or 16 pixels too.
 _SIDE = 448
@@ -21,7 +22,9 @@ def measured_strides(config: PreTrainedConfig) -> list[int]:
     Raises:
         FocusDetrError: the backbone takes no image of any size tried.
     """
-    return [stride for stride, _ in _maps(config)]
+    # Measuring takes torch's compiler, which is slow to import.
+    own = own_strides(config)
+    return [stride for stride, _ in _maps(config)] if own is None else own
 
 
 def measured_channels(config: PreTrainedConfig) -> list[int]:
@@ -42,7 +45,12 @@ def _measured(settings: str) -> tuple[tuple[int, int], ...]:
 
 def _measure(settings: str) -> tuple[tuple[int, int], ...]:
     # Pixels a cell, and channels, of each map.
-    config = AutoConfig.for_model(**json.loads(settings))
+    from transformers import AutoBackbone
+
+    from focus_detr.models.backbones.own import register
+
+    register()
+    config = as_backbone_config(json.loads(settings))
     declared = getattr(config, "image_size", None) or _SIDE  # some take no other
     sides = dict.fromkeys([_SIDE, declared if isinstance(declared, int) else max(declared)])
     failures = []

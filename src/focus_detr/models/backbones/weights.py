@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -153,7 +153,7 @@ def _transformers_weights(backbone: Backbone, folder: Path) -> dict[str, Tensor]
     _check_kind(folder, family)
     try:
         with _unheard_report():
-            loaded: Any = type(backbone.model).from_pretrained(
+            loaded: Any = cast(Any, type(backbone.model)).from_pretrained(
                 folder,
                 out_features=backbone.config.out_features,
                 output_loading_info=True,

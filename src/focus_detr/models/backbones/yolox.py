@@ -1,4 +1,4 @@
-"""YOLOX-nano as a transformers backbone: CSPDarknet, PAFPN and the towers of its head (Ge et al. 2021).
+"""YOLOX-nano: CSPDarknet, PAFPN and the towers of its head (Ge et al. 2021); see `own`, too.
 
 For detectors that start from a network trained on COCO. Batch norms are folded into the convolutions, as in
 the published ONNX file. What the towers' last layers predict (classes, boxes, objectness) is left out.
@@ -13,10 +13,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import AutoBackbone, AutoConfig, PreTrainedConfig, PreTrainedModel
 from transformers import initialization as init
-from transformers.backbone_utils import BackboneConfigMixin, BackboneMixin
-from transformers.modeling_outputs import BackboneOutput
+from transformers.backbone_utils import BackboneConfigMixin
+from transformers.configuration_utils import PreTrainedConfig
+
+from focus_detr.models.backbones.network import BackboneNetwork, FeatureMaps
 
 _STAGES = ("stage1", "stage2", "stage3", "stage4")
 _TOWERS = ("tower1", "tower2", "tower3")
@@ -177,20 +178,16 @@ class Towers(nn.Module):
         return torch.cat([self.classes(x), self.boxes(x)], 1)
 
 
-class YoloxBackbone(BackboneMixin, PreTrainedModel):
+class Yolox(BackboneNetwork):
     """Feature maps of the stages and towers named by ``config.out_features``.
 
     Convolutions are registered in the order in which they are computed, which is that of an ONNX file.
     """
 
-    config_class = YoloxConfig
-    config: YoloxConfig
-    base_model_prefix = "yolox"
-    main_input_name = "pixel_values"
-    has_attentions = False
+    stage_strides = (4, 8, 16, 32, 8, 16, 32)
 
     def __init__(self, config: YoloxConfig) -> None:
-        super().__init__(config)
+        self.begin(config)
         sizes, given = config.hidden_sizes, set(config.out_features)
         self.num_features = [*sizes[1:], *[2 * config.tower_channels] * len(_TOWERS)]
         self.stem = Stem(config.num_channels, sizes[0])
@@ -212,10 +209,8 @@ class YoloxBackbone(BackboneMixin, PreTrainedModel):
                 for name, channels in zip(_TOWERS, sizes[2:], strict=True)
                 if name in given
             })  # fmt: skip
-        self.post_init()
 
-    # transformers' mixin declares options for hidden states and attentions, which this backbone has not.
-    def forward(self, pixel_values: Tensor, **kwargs: Any) -> BackboneOutput:  # type: ignore[override]
+    def forward(self, pixel_values: Tensor, **kwargs: Any) -> FeatureMaps:
         """``pixel_values`` (B,3,H,W) to a map (B,C_l,ceil(H/stride),ceil(W/stride)) for each output."""
         x, maps = self.stem(pixel_values), {}
         for name, stage in zip(_STAGES, self.stages, strict=False):
@@ -225,7 +220,7 @@ class YoloxBackbone(BackboneMixin, PreTrainedModel):
             for name, level in zip(_TOWERS, levels, strict=True):
                 if name in self.towers:
                     maps[name] = self.towers[name](level)
-        return BackboneOutput(feature_maps=tuple(maps[name] for name in self.out_features))
+        return FeatureMaps(feature_maps=tuple(maps[name] for name in self.config.out_features))
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
@@ -236,6 +231,7 @@ class YoloxBackbone(BackboneMixin, PreTrainedModel):
 
 
 def register() -> None:
-    """Make ``AutoConfig`` and ``AutoBackbone`` know YOLOX; calling it again changes nothing."""
-    AutoConfig.register(YoloxConfig.model_type, YoloxConfig, exist_ok=True)
-    AutoBackbone.register(YoloxConfig, YoloxBackbone, exist_ok=True)
+    """Make ``AutoConfig`` and ``AutoBackbone`` know it; calling it again changes nothing."""
+    from focus_detr.models.backbones import own
+
+    own.register()

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, Samples, SelfAttention
+from focus_detr.models.checkpointing import CheckpointedLayer
 from focus_detr.models.heads.boxes import BoxHead, refine_boxes
 from focus_detr.models.key_aware import KeyAwareOptions, sampling_attention
 from focus_detr.models.layers import Layers
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
 
 
-class DecoderLayer(GradientCheckpointingLayer):
+class DecoderLayer(CheckpointedLayer):
     """Self-attention among queries, deformable attention to the memory, feed-forward."""
 
     def __init__(

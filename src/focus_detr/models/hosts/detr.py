@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from transformers import initialization as init
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.attention import CrossAttention, FeedForward, SelfAttention
+from focus_detr.models.checkpointing import CheckpointedLayer
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.layers import Layers
 from focus_detr.models.objective import objective_of
@@ -112,7 +112,7 @@ class AttentionDecoder(nn.Module):
         return after
 
 
-class AttentionDecoderLayer(GradientCheckpointingLayer):
+class AttentionDecoderLayer(CheckpointedLayer):
     """Self-attention among queries, attention to the memory, feed-forward."""
 
     def __init__(self, channels: int, heads: int, hidden: int, dropout: float) -> None:

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import DeformableAttention, FeedForward, SelfAttention
+from focus_detr.models.checkpointing import CheckpointedLayer
 from focus_detr.structures.rows import descending, gather_rows, scatter_rows
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
 
 
-class EncoderLayer(GradientCheckpointingLayer):
+class EncoderLayer(CheckpointedLayer):
     """Self-attention among fine-grained tokens if ``dual``; deformable attention and feed-forward for all."""
 
     called_besides_forward: ClassVar = ("attend_fine_tokens",)  # see `training.sharding.shard`

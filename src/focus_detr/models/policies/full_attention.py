@@ -7,9 +7,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from focus_detr.models.attention import FeedForward, SelfAttention
+from focus_detr.models.checkpointing import CheckpointedLayer
 from focus_detr.models.layers import Layers
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
 from focus_detr.models.proposals import Proposals
@@ -37,7 +37,7 @@ class FullAttentionPolicy(TokenPolicy):
         return Memory(memory, geometry, positions=positions, valid=geometry.valid)
 
 
-class FullAttentionLayer(GradientCheckpointingLayer):
+class FullAttentionLayer(CheckpointedLayer):
     """Self-attention among all tokens, then feed-forward."""
 
     def __init__(self, channels: int, heads: int, hidden: int, dropout: float) -> None:

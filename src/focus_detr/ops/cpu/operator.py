@@ -10,7 +10,7 @@ Positions and weights are float32, or float64 with a float64 value. `shapes` is 
 # Shapes: B images, N tokens of all levels, Q queries, h heads, D = C/h channels of a head, L levels, P
 # points.
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -24,7 +24,20 @@ def _sizes(value: Tensor, weights: Tensor) -> tuple[int, ...]:
     return *value.shape, queries, levels, points
 
 
-@torch.library.custom_op("focus_detr::msda_cpu", mutates_args=(), device_types="cpu")
+def _operator(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The operator of this name in torch, computed by ``function``, which changes none of its arguments.
+
+    As `torch.library.custom_op`, whose calls import torch's compiler, at the cost of importing torch again.
+    """
+    name = f"focus_detr::{function.__name__}"
+    schema = torch.library.infer_schema(function, mutates_args=())
+    torch.library.define(name, schema, tags=(torch.Tag.pt2_compliant_tag,))
+    torch.library.impl(name, "cpu", function)
+    operator: Callable[..., Any] = getattr(torch.ops.focus_detr, function.__name__)
+    return operator
+
+
+@_operator
 def msda_cpu(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
     """value (B,N,h,D), locations (B,Q,h,L,P,2), weights (B,Q,h,L,P) -> (B,Q,h*D)."""
     batch, queries, heads = weights.shape[:3]
@@ -34,12 +47,12 @@ def msda_cpu(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: T
     return result
 
 
-@msda_cpu.register_fake
+@torch.library.register_fake("focus_detr::msda_cpu")
 def _(value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
     return value.new_empty(weights.shape[0], weights.shape[1], value.shape[2] * value.shape[3])
 
 
-@torch.library.custom_op("focus_detr::msda_cpu_backward", mutates_args=(), device_types="cpu")
+@_operator
 def msda_cpu_backward(
     grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,7 +63,7 @@ def msda_cpu_backward(
     return gradients[0].to(value.dtype), gradients[1], gradients[2]
 
 
-@msda_cpu_backward.register_fake
+@torch.library.register_fake("focus_detr::msda_cpu_backward")
 def _(
     grad: Tensor, value: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
@@ -58,7 +71,7 @@ def _(
     return to_value, to_locations, to_weights
 
 
-@torch.library.custom_op("focus_detr::msda_cpu_projected", mutates_args=(), device_types="cpu")
+@_operator
 def msda_cpu_projected(
     value: Tensor, shapes: Sequence[int], references: Tensor, projections: Tensor, points: int
 ) -> Tensor:
@@ -76,7 +89,7 @@ def msda_cpu_projected(
     return result
 
 
-@msda_cpu_projected.register_fake
+@torch.library.register_fake("focus_detr::msda_cpu_projected")
 def _(value: Tensor, shapes: Sequence[int], references: Tensor, projections: Tensor, points: int) -> Tensor:
     return value.new_empty(value.shape[0], references.shape[1], value.shape[2] * value.shape[3])
 
@@ -93,7 +106,7 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
     return to_value, None, to_locations, to_weights
 
 
-msda_cpu.register_autograd(_backward, setup_context=_save)
+torch.library.register_autograd("focus_detr::msda_cpu", _backward, setup_context=_save)
 
 
 def forward(
