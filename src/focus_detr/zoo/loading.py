@@ -161,7 +161,7 @@ def _class_of(file: Path) -> type[PreTrainedModel]:
 
     try:
         heads = json.loads(file.read_text(encoding="utf-8")).get("heads")
-    except (OSError, ValueError, AttributeError):  # said where it is read in earnest
+    except (OSError, ValueError, AttributeError, RecursionError):  # said where it is read in earnest
         heads = None
     masks = isinstance(heads, list) and HEAD in heads
     return FocusDetrForInstanceSegmentation if masks else FocusDetrForObjectDetection
