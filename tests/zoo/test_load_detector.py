@@ -112,7 +112,7 @@ _TRANSFORMERS = tuple(int(part) for part in version("transformers").split(".")[:
 
 
 @pytest.mark.skipif(
-    _TRANSFORMERS < (5, 23), reason="older versions of transformers import more by themselves"
+    _TRANSFORMERS < (5, 23), reason="older transformers import more by themselves"
 )
 def test_a_prediction_imports_nothing_that_is_slow_and_not_for_it(picture_file: Path) -> None:
     program = (
