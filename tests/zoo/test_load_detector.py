@@ -111,9 +111,7 @@ def test_names_that_parameters_once_had_are_known(tmp_path: Path) -> None:
 _TRANSFORMERS = tuple(int(part) for part in version("transformers").split(".")[:2])
 
 
-@pytest.mark.skipif(
-    _TRANSFORMERS < (5, 23), reason="older transformers import more by themselves"
-)
+@pytest.mark.skipif(_TRANSFORMERS < (5, 23), reason="older transformers import more by themselves")
 def test_a_prediction_imports_nothing_that_is_slow_and_not_for_it(picture_file: Path) -> None:
     program = (
         "import sys; from focus_detr.cli.app import app\n"
