@@ -16,8 +16,9 @@ import contextlib
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 from common import main, parser, write
@@ -32,7 +33,7 @@ from focus_detr.inference.streaming import Stream
 class InTurns:
     """In the place of `Behind`: everything is done when it is asked for."""
 
-    def __init__(self, work) -> None:  # type: ignore[no-untyped-def]
+    def __init__(self, work: Callable[[Any], None]) -> None:
         self.add = work
 
     def __enter__(self) -> InTurns:

@@ -29,7 +29,7 @@ from focus_detr.evaluation.tokens import size_groups, tokens_inside
 from focus_detr.losses.foreground import foreground_loss, foreground_targets
 from focus_detr.models.policies.scoring import MODULATIONS, ForegroundSelector
 from focus_detr.structures.boxes import xyxy_to_cxcywh
-from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.geometry import Geometry, flatten_levels
 from focus_detr.structures.tokens import Tokens
 
 FORMS: Mapping[str, Mapping[str, Any]] = {
@@ -82,7 +82,7 @@ def pictures(predictor: Predictor, data: DetectionDataset) -> list[Picture]:
         sample = data[index]
         pixels, mask = predictor.prepare([sample.image])
         levels, geometry = model.extract_levels(pixels, mask)
-        content = torch.cat([level.flatten(2) for level in levels], 2).transpose(1, 2)
+        content = flatten_levels(levels)
         kept: list[Tensor] = []
 
         def scorer(features: Tensor, kept: list[Tensor] = kept) -> Tensor:

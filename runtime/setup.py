@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 SOURCE = HERE.parent / "src" / "focus_detr"
 
 FILES = """
-__init__ _version errors folders printable py.typed
+__init__ _version errors folders lazy printable py.typed
 data/__init__ data/formats/__init__ data/formats/searching
 export/__init__ export/budgets export/detector export/metadata export/onnx export/outside
 export/packages

@@ -12,8 +12,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "focus_detr"
 
 # From the ground up. What a floor may import stands to its left.
 FLOORS = [
-    "_version", "errors", "printable", "plain_yaml", "disk", "folders", "machine", "structures", "ops",
-    "images", "losses", "models", "convert", "data", "zoo", "deploy", "inference", "export", "runtime",
+    "_version", "lazy", "errors", "printable", "plain_yaml", "disk", "folders", "machine", "structures",
+    "ops", "images", "losses", "models", "convert", "data", "zoo", "deploy", "inference", "export", "runtime",
     "pictures", "evaluation", "training", "benchmarking", "explaining", "doctor", "batch", "service", "auto",
     "api", "cli",
 ]  # fmt: skip

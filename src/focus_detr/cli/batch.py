@@ -16,6 +16,7 @@ from focus_detr.cli.options import (
     DeployOption,
     DeviceOption,
     ModelArgument,
+    ThresholdOption,
     TrustOption,
     parse_budget,
     split_names,
@@ -49,14 +50,7 @@ def batch(
     format: Annotated[
         str, typer.Option(help="Results, separated by commas: parquet, coco, json (JSON lines).")
     ] = "parquet",
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SCORE|CLASS=SCORE",
-            help="Lowest score reported, 0 to 1, of all classes or of one; may be given several times. The "
-            "model's own when not given.",
-        ),
-    ] = None,
+    threshold: ThresholdOption = None,
     classes: ClassesOption = None,
     budget: BudgetOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once.")] = 4,

@@ -30,6 +30,15 @@ DeployOption = Annotated[
     bool, typer.Option("--deploy", help="Bring the model into the form that infers fastest, first.")
 ]
 
+ThresholdOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SCORE|CLASS=SCORE",
+        help="Lowest score reported, 0 to 1, of all classes or of one; may be given several times. The "
+        "model's own when not given.",
+    ),
+]
+
 TileOption = Annotated[
     str | None,
     typer.Option(

@@ -19,6 +19,7 @@ from focus_detr.cli.options import (
     DeviceOption,
     ModelArgument,
     OverlapOption,
+    ThresholdOption,
     TileOption,
     TrustOption,
     parse_budget,
@@ -60,14 +61,7 @@ def predict(
             help="Pictures, videos, archives, folders, glob patterns, URLs, cameras (camera:0), streams.",
         ),
     ],
-    threshold: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SCORE|CLASS=SCORE",
-            help="Lowest score reported, 0 to 1, of all classes or of one; may be given several times. The "
-            "model's own when not given.",
-        ),
-    ] = None,
+    threshold: ThresholdOption = None,
     classes: ClassesOption = None,
     batch_size: Annotated[
         int | None,

@@ -6,8 +6,9 @@ print(convert_checkpoint("focus_detr_r50.pth", "focus-detr-r50"))
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from focus_detr.lazy import imported_on_use
 
 if TYPE_CHECKING:
     from focus_detr.convert.converter import convert_checkpoint as convert_checkpoint
@@ -16,9 +17,4 @@ if TYPE_CHECKING:
 _HOME = {"convert_checkpoint": "converter", "ConversionReport": "report"}
 
 __all__ = ["ConversionReport", "convert_checkpoint"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'focus_detr.convert' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"focus_detr.convert.{_HOME[name]}"), name)
+__getattr__ = imported_on_use(__name__, _HOME)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from focus_detr.images.reading import read_image
+from focus_detr.lazy import imported_on_use
 
 if TYPE_CHECKING:
     from focus_detr.data.collate import Collator as Collator
@@ -31,11 +31,4 @@ _HOME = {
 }
 
 __all__ = [*_HOME, "read_image"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = imported_on_use(__name__, _HOME)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from focus_detr.lazy import imported_on_use
 
 if TYPE_CHECKING:
     from focus_detr.evaluation.batches import evaluate_batches as evaluate_batches
@@ -40,9 +41,4 @@ __all__ = [
     "evaluate_batches",
     "read_evaluated",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'focus_detr.evaluation' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"focus_detr.evaluation.{_HOME[name]}"), name)
+__getattr__ = imported_on_use(__name__, _HOME)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from focus_detr.lazy import imported_on_use
 
 if TYPE_CHECKING:
     from focus_detr.explaining.picture import PictureExplanation as PictureExplanation
@@ -22,9 +23,4 @@ _HOME = {
 }
 
 __all__ = ["DataExplanation", "PictureExplanation", "explain", "explain_data", "explain_picture"]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'focus_detr.explaining' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"focus_detr.explaining.{_HOME[name]}"), name)
+__getattr__ = imported_on_use(__name__, _HOME)

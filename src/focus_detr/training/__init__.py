@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from focus_detr.lazy import imported_on_use
 
 if TYPE_CHECKING:
     from focus_detr.training.finetuning import FinetuningReport as FinetuningReport
@@ -27,9 +28,4 @@ _HOME = {
 }
 
 __all__ = list(_HOME)
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'focus_detr.training' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"focus_detr.training.{_HOME[name]}"), name)
+__getattr__ = imported_on_use(__name__, _HOME)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 from focus_detr.data.doctor.findings import Finding, Subject
 from focus_detr.data.records import Record
@@ -33,7 +33,9 @@ def file_names_in_two_splits(subject: Subject) -> Iterator[Finding]:
     )
 
 
-def _clashes(subject: Subject, kind: str, key, what: str, fix: str) -> Iterator[Finding]:  # type: ignore[no-untyped-def]
+def _clashes(
+    subject: Subject, kind: str, key: Callable[[Record], Hashable], what: str, fix: str
+) -> Iterator[Finding]:
     owners: dict[Hashable, dict[str, Record]] = defaultdict(dict)
     for split, dataset in subject.datasets.items():
         for record in dataset.records:
