@@ -15,23 +15,13 @@ from typing import Any
 
 import torch
 from common import main, parser, write
+from training_parts import training_parts
 
-from focus_detr import FocusDetrForObjectDetection, FocusDetrImageProcessor
 from focus_detr.benchmarking import take_turns
-from focus_detr.data import Collator, TransformedDataset, build_transforms, load_dataset
-from focus_detr.training.recipe import load_recipe
-from focus_detr.zoo.presets import preset
 
 
 def run(options: argparse.Namespace) -> None:
-    recipe = load_recipe(options.recipe)
-    dataset = load_dataset(options.data, options.split)
-    size = {"shortest_edge": recipe.shortest_edge, "longest_edge": recipe.longest_edge}
-    augmentation = {"size": size, **recipe.augmentation_options}
-    samples = TransformedDataset(dataset, build_transforms(recipe.augmentation, **augmentation), seed=0)
-    collate = Collator(FocusDetrImageProcessor(size=size))
-    torch.manual_seed(0)
-    model = FocusDetrForObjectDetection(preset(options.preset, num_labels=len(dataset.class_names))).train()
+    samples, collate, model = training_parts(options.data, options.split, options.preset, options.recipe)
     optimizer = torch.optim.AdamW([each for each in model.parameters() if each.requires_grad], lr=1e-5)
     place = 0
     batch: dict[str, Any] = {}

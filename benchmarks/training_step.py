@@ -28,12 +28,9 @@ from typing import Any
 
 import torch
 from common import main, parser, write
+from training_parts import training_parts
 
-from focus_detr import FocusDetrForObjectDetection, FocusDetrImageProcessor
-from focus_detr.data import Collator, TransformedDataset, build_transforms, load_dataset
 from focus_detr.losses.matcher import HungarianMatcher
-from focus_detr.training.recipe import load_recipe
-from focus_detr.zoo.presets import preset
 
 ROOT = Path(__file__).parents[1]
 
@@ -87,14 +84,7 @@ def whole_run(source: Path, options: argparse.Namespace) -> float:
 
 def shares(options: argparse.Namespace) -> dict[str, float]:
     """Seconds a step of each part, the least of all steps."""
-    recipe = load_recipe(options.recipe)
-    dataset = load_dataset(options.data, "train")
-    size = {"shortest_edge": recipe.shortest_edge, "longest_edge": recipe.longest_edge}
-    augmentation = {"size": size, **recipe.augmentation_options}
-    samples = TransformedDataset(dataset, build_transforms(recipe.augmentation, **augmentation), seed=0)
-    collate = Collator(FocusDetrImageProcessor(size=size))
-    torch.manual_seed(0)
-    model = FocusDetrForObjectDetection(preset(options.preset, num_labels=len(dataset.class_names))).train()
+    samples, collate, model = training_parts(options.data, "train", options.preset, options.recipe)
     trained = [each for each in model.parameters() if each.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=1e-5)
     steps: list[dict[str, float]] = []

@@ -99,12 +99,13 @@ class Objective:
         matches = Matches.on_device(tables, device)
 
         losses: dict[str, Tensor] = {}
-        for each, one in zip(sets[:repeating], matches, strict=False):
+        # What is behind the sets' own matches is the denoising queries'.
+        answered = list(zip(sets, matches, strict=False))
+        for each, one in answered[:repeating]:
             many = repeated_matches(each, one, _ANSWERING)
             answers = torch.full((), float(len(many.image)), device=device)
             losses |= criterion.losses(each, many, mean_of_processes(answers))
-        # The last ones may be the denoising queries'.
-        for each, found in list(zip(sets, matches, strict=False))[repeating:]:
+        for each, found in answered[repeating:]:
             losses |= criterion.losses(each, found, count)
             if denoising is not None and each.suffix in noised:
                 losses |= criterion.losses(noised[each.suffix], matches[-1], count * denoising.groups)

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -34,7 +33,7 @@ class ThinningOptions:
         check_ranges(self, "host_options", value_share=(SMALLEST, 1))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class ThinMemory(Memory):
     """A memory whose best tokens have values of their own; those of the rest are their mean's.
 
@@ -46,8 +45,8 @@ class ThinMemory(Memory):
         places: (B,N), the row of them that each token of the grid has.
     """
 
-    kept: Tensor | None = None
-    places: Tensor | None = None
+    kept: Tensor
+    places: Tensor
 
     @classmethod
     def of(cls, memory: Memory, share: Share) -> ThinMemory:
@@ -70,8 +69,8 @@ class ThinMemory(Memory):
         return cls(**vars(memory), kept=torch.cat([best, mean], 1), places=places)
 
     def project(self, attention: Projection) -> Tensor:
-        values = attention.project(cast(Tensor, self.kept), None)  # (B,K+1,h,C/h)
-        spread = gather_rows(values.flatten(2), cast(Tensor, self.places)).unflatten(-1, values.shape[2:])
+        values = attention.project(self.kept, None)  # (B,K+1,h,C/h)
+        spread = gather_rows(values.flatten(2), self.places).unflatten(-1, values.shape[2:])
         if self.geometry.valid is not None:
             spread = spread.masked_fill(~self.geometry.valid[..., None, None], 0.0)
         return spread
