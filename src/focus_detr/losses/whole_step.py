@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextlib import AbstractContextManager
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.nn.functional import all_reduce
 
-_standing_in: ContextVar[bool] = ContextVar("standing_in", default=False)
+from focus_detr.structures.scoped import Scoped
+
+_standing_in = Scoped("standing_in", False)
 
 
-@contextmanager
-def standing_in(whether: bool = True) -> Iterator[None]:
+def standing_in(whether: bool = True) -> AbstractContextManager[None]:
     """Within it, where ``whether``, this process has no image of its own: it computes with another's, for the
     company of the others, and counts for nothing. Its loss is the caller's to leave out."""
-    token = _standing_in.set(whether)
-    try:
-        yield
-    finally:
-        _standing_in.reset(token)
+    return _standing_in.to(whether)
 
 
 def several_processes() -> bool:

@@ -4,37 +4,27 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.registry import Registry
+from focus_detr.structures.scoped import Scoped
 
-_trusting: ContextVar[bool] = ContextVar("trusting", default=False)
-_ask: ContextVar[Callable[[Sequence[str]], bool]] = ContextVar("ask", default=lambda names: False)
-_named_by_file: ContextVar[bool] = ContextVar("named_by_file", default=False)
+_trusting = Scoped("trusting", False)
+_ask: Scoped[Callable[[Sequence[str]], bool]] = Scoped("ask", lambda names: False)
+_named_by_file = Scoped("named_by_file", False)
 
 
-@contextmanager
-def trusting_plugins(trusted: bool = True) -> Iterator[None]:
+def trusting_plugins(trusted: bool = True) -> AbstractContextManager[None]:
     """Within it, models read from files may have the modules imported that they name."""
-    token = _trusting.set(trusted or _trusting.get())
-    try:
-        yield
-    finally:
-        _trusting.reset(token)
+    return _trusting.to(trusted or _trusting.get())
 
 
-@contextmanager
-def named_by_file() -> Iterator[None]:
+def named_by_file() -> AbstractContextManager[None]:
     """Within it, plugins are named by a file, which may come from anywhere, and not by the caller."""
-    token = _named_by_file.set(True)
-    try:
-        yield
-    finally:
-        _named_by_file.reset(token)
+    return _named_by_file.to(True)
 
 
 def named_by_a_file() -> bool:
@@ -42,14 +32,9 @@ def named_by_a_file() -> bool:
     return _named_by_file.get()
 
 
-@contextmanager
-def asking(ask: Callable[[Sequence[str]], bool]) -> Iterator[None]:
+def asking(ask: Callable[[Sequence[str]], bool]) -> AbstractContextManager[None]:
     """Within it, whoever sits there is asked about modules that nobody trusts yet; True lets them run."""
-    token = _ask.set(ask)
-    try:
-        yield
-    finally:
-        _ask.reset(token)
+    return _ask.to(ask)
 
 
 def refuse_strangers(names: Iterable[str]) -> None:
