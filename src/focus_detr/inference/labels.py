@@ -11,14 +11,12 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
+from focus_detr.data.formats.voc_writing import add, annotation, line_of
+from focus_detr.data.writing.yolo import NARROWEST
 from focus_detr.folders import whole_file
 from focus_detr.inference.folder_writer import FolderWriter, write_picture
 from focus_detr.inference.results import Detections
 from focus_detr.inference.writers import Result, write_all
-from focus_detr.printable import in_line
-
-_NARROWEST = 2e-5
-"""Share of an image; less is no side to readers that take single precision."""
 
 
 class YoloWriter(FolderWriter):
@@ -44,7 +42,7 @@ class YoloWriter(FolderWriter):
     def _begin(self, class_names: Sequence[str]) -> None:
         self._images, self._labels = _made(self.folder, "images", "labels")
         self._tracks = self.folder / "tracks"
-        names = [_name(label, class_names) for label in range(len(class_names))]
+        names = [line_of(label, class_names) for label in range(len(class_names))]
         # No `path`: without it, readers count from the file itself.
         content = {"train": "images", "nc": len(names), "names": dict(enumerate(names))}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=float("inf"))
@@ -54,7 +52,7 @@ class YoloWriter(FolderWriter):
     def _write(self, name: str, result: Detections) -> None:
         size = np.array(result.image_size[::-1])
         low, high = result.boxes_xyxy[:, :2] / size, result.boxes_xyxy[:, 2:] / size  # (T,2) each
-        boxes_cxcywh = np.concatenate([(low + high) / 2, np.maximum(high - low, _NARROWEST)], axis=1)
+        boxes_cxcywh = np.concatenate([(low + high) / 2, np.maximum(high - low, NARROWEST)], axis=1)
         values = np.column_stack([boxes_cxcywh, result.scores]) if self._scores else boxes_cxcywh
         shapes = [row.tolist() for row in values]
         for index, mask in enumerate([] if result.masks is None else result.masks):
@@ -90,27 +88,24 @@ class VocWriter(FolderWriter):
         )
         self._listed = lists / "train.txt"
         _write_text(self._listed, "")
-        names = [_name(label, class_names) for label in range(len(class_names))]
+        names = [line_of(label, class_names) for label in range(len(class_names))]
         _write_text(self.folder / "labels.txt", "".join(f"{name}\n" for name in names))
 
     def _write(self, name: str, result: Detections) -> None:
         picture = write_picture(result, self._images, name)
-        root = ElementTree.Element("annotation")
-        _add(root, folder=self._images.name, filename=picture.name)
         height, width = result.image_size
-        _add(ElementTree.SubElement(root, "size"), width=width, height=height, depth=3)
-        _add(root, segmented=0)
+        root = annotation(self._images / picture.name, (width, height))
         boxes = _whole_pixels(result.boxes_xyxy, (width, height))
         each = zip_longest(result.labels, result.scores, boxes.tolist(), result.track_numbers())
         for label, score, box, number in each:
             node = ElementTree.SubElement(root, "object")
-            _add(node, name=_name(label, result.names), pose="Unspecified", truncated=0, difficult=0)
-            _add(node, score=f"{score:.5f}")
+            add(node, name=line_of(label, result.names), pose="Unspecified", truncated=0, difficult=0)
+            add(node, score=f"{score:.5f}")
             sides = dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
-            _add(ElementTree.SubElement(node, "bndbox"), **sides)
+            add(ElementTree.SubElement(node, "bndbox"), **sides)
             if number is not None:
                 attributes = ElementTree.SubElement(node, "attributes")
-                _add(ElementTree.SubElement(attributes, "attribute"), name="track_id", value=number)
+                add(ElementTree.SubElement(attributes, "attribute"), name="track_id", value=number)
         ElementTree.indent(root)
         with whole_file(self._annotations / f"{name}.xml") as stream:
             ElementTree.ElementTree(root).write(stream, encoding="utf-8", xml_declaration=True)
@@ -149,11 +144,6 @@ def _whole_pixels(boxes_xyxy: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.concatenate([first, high], axis=1)
 
 
-def _name(label: int, class_names: Sequence[str]) -> str:
-    """A class's name on a line of its own; a name without a visible character would be none."""
-    return in_line(class_names[label]).strip() or f"class {label}"
-
-
 def _made(folder: Path, *names: str) -> list[Path]:
     places = [folder / name for name in names]
     for place in places:
@@ -164,8 +154,3 @@ def _made(folder: Path, *names: str) -> list[Path]:
 def _write_text(file: Path, text: str) -> None:
     with whole_file(file) as stream:
         stream.write(text.encode())
-
-
-def _add(node: ElementTree.Element, **parts: object) -> None:
-    for tag, value in parts.items():
-        ElementTree.SubElement(node, tag).text = str(value)

@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import numpy as np
 
 from focus_detr.data.dataset import DetectionDataset
+from focus_detr.data.formats.voc_writing import add, annotation, line_of
 from focus_detr.data.naming import FreeNames
 from focus_detr.data.writing.changes import Changes
 from focus_detr.data.writing.objects import Written, objects_of, widened
 from focus_detr.data.writing.pictures import PictureCopies
-from focus_detr.printable import in_line
 
 _NARROWEST = 1.02
 """Pixels: with the last pixel included, a side of one has xmin = xmax, which readers take for none."""
@@ -29,7 +29,7 @@ def write(splits: Mapping[str, DetectionDataset], folder: Path, changes: Changes
     for place in (images, annotations, lists):
         place.mkdir(parents=True)
     first = next(iter(splits.values()))
-    names = [_name(label, first.class_names) for label in range(len(first.class_names))]
+    names = [line_of(label, first.class_names) for label in range(len(first.class_names))]
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     copies = PictureCopies(changes, FreeNames(dots=False))
     for split, dataset in splits.items():
@@ -39,11 +39,8 @@ def write(splits: Mapping[str, DetectionDataset], folder: Path, changes: Changes
             stems.append(copy.stem)
             written = list(objects_of(record))
             objects = [each for each in written if not each.crowd]
-            root = ElementTree.Element("annotation")
-            _add(root, folder=images.name, filename=copy.name)
-            width, height = record.size
-            _add(ElementTree.SubElement(root, "size"), width=width, height=height, depth=3)
-            _add(root, segmented=int(any(each.mask is not None for each in objects)))
+            segmented = int(any(each.mask is not None for each in objects))
+            root = annotation(images / copy.name, record.size, segmented)
             for each in objects:
                 _add_object(root, each, names[each.label], record.size, changes)
             ElementTree.indent(root)
@@ -62,7 +59,7 @@ def _add_object(
     root: ElementTree.Element, each: Written, name: str, size: tuple[int, int], changes: Changes
 ) -> None:
     node = ElementTree.SubElement(root, "object")
-    _add(node, name=name, pose="Unspecified", truncated=0, difficult=0)
+    add(node, name=name, pose="Unspecified", truncated=0, difficult=0)
     box = widened(each.box_xyxy, size, _NARROWEST)
     if box != each.box_xyxy:
         changes.lose("boxes a pixel wide or high, or less, were made a little larger")
@@ -72,7 +69,7 @@ def _add_object(
         sides.append((low + 1 if high - low > 1 else 0, high))
     (xmin, xmax), (ymin, ymax) = sides
     corners = {"xmin": xmin, "ymin": ymin, "xmax": xmax, "ymax": ymax}
-    _add(
+    add(
         ElementTree.SubElement(node, "bndbox"),
         **{side: f"{value:.3f}".rstrip("0").rstrip(".") for side, value in corners.items()},
     )
@@ -84,14 +81,4 @@ def _add_object(
         return
     polygon = ElementTree.SubElement(node, "polygon")
     for number, point in enumerate(np.round(rings[0], 4).tolist(), 1):
-        _add(polygon, **{f"{axis}{number}": value for axis, value in zip(_AXES, point, strict=True)})
-
-
-def _name(label: int, class_names: list[str]) -> str:
-    """A class's name on a line of its own; a name without a visible character would be none."""
-    return in_line(class_names[label]).strip() or f"class {label}"
-
-
-def _add(node: ElementTree.Element, **parts: object) -> None:
-    for tag, value in parts.items():
-        ElementTree.SubElement(node, tag).text = str(value)
+        add(polygon, **{f"{axis}{number}": value for axis, value in zip(_AXES, point, strict=True)})

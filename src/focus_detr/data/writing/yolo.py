@@ -15,7 +15,7 @@ from focus_detr.data.writing.pictures import PictureCopies
 from focus_detr.errors import FocusDetrError
 
 _KEYS = ("train", "val", "valid", "validation", "test", "minival")
-_NARROWEST = 2e-5
+NARROWEST = 2e-5
 """Share of a picture; readers that take single precision take half of it for no side."""
 _APART = 0.5  # pixels that a polygon's own box may differ from the stated one
 
@@ -72,7 +72,7 @@ def _row(each: Written, size: tuple[int, int], changes: Changes) -> str:
     values = _polygon(each, box, scale, changes)
     if values is None:
         low, high = box / scale
-        side = np.maximum(high - low, _NARROWEST)
+        side = np.maximum(high - low, NARROWEST)
         centre = ((low + high) / 2).clip(side / 2, 1 - side / 2)
         values = np.concatenate([centre, side])
     return f"{each.label} {' '.join(f'{value:.8f}'.rstrip('0').rstrip('.') for value in values.clip(0, 1))}\n"
