@@ -31,6 +31,7 @@ from focus_detr.pictures.heatmap import foreground_scores, stretched
 from focus_detr.zoo.resolve import resolve_model
 from helpers.browser import browser  # noqa: F401
 from helpers.fake_service import fake_service
+from helpers.page import FOUND, expect_boxes, expect_figure
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -160,7 +161,7 @@ def served(folder: Path) -> ThreadingHTTPServer:
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    Thread(target=server.serve_forever, daemon=True).start()
+    Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     return server
 
 
@@ -208,10 +209,9 @@ def check_budgets(tab: Any, predictor: Predictor) -> None:
     slider = ".pane-budget input"
     assert tab.get_attribute(slider, "max") == "0"
     tab.eval_on_selector(slider, "(each) => { each.value = 0; each.dispatchEvent(new Event('input')) }")
-    tab.wait_for_function("() => document.querySelector('[data-figure=kept]').textContent === '10 %'")
-    boxes = tab.locator(".box:not([hidden])")
-    assert boxes.count() == len(expected)
-    assert boxes.first.get_attribute("aria-label").startswith(expected.class_names[0])
+    expect_figure(tab, "kept", "10 %")
+    expect_boxes(tab, len(expected))
+    assert tab.locator(FOUND).first.get_attribute("aria-label").startswith(expected.class_names[0])
 
 
 @pytest.mark.slow

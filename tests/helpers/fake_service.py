@@ -92,7 +92,7 @@ def fake_service(page: Path = PAGE) -> Iterator[FakeService]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     service.address = f"http://127.0.0.1:{server.server_port}/"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
     try:
         yield service
     finally:
@@ -140,6 +140,8 @@ def answer(size: tuple[int, int], query: dict[str, str]) -> dict[str, Any]:
 class _Handler(SimpleHTTPRequestHandler):
     state: FakeService
     folder: Path
+
+    protocol_version = "HTTP/1.1"  # a connection for many modules, not one for each
 
     def log_message(self, *_: Any) -> None:
         pass

@@ -9,6 +9,7 @@ import pytest
 
 from helpers.browser import browser  # noqa: F401
 from helpers.fake_service import FakeService, fake_service
+from helpers.page import visit
 
 
 @pytest.fixture
@@ -17,17 +18,44 @@ def service() -> Iterator[FakeService]:
         yield running
 
 
+@pytest.fixture(scope="module")
+def window(browser: Any) -> Iterator[Any]:  # noqa: F811
+    """One tab for all tests of a file: another for each would take longer than most of them.
+
+    What a page keeps goes with its address, and each test has a service of its own.
+    """
+    with browser.new_context(accept_downloads=True) as context:
+        tab = context.new_page()
+        tab.set_default_timeout(30_000)
+        yield tab
+
+
 @pytest.fixture
-def page(browser: Any, service: FakeService) -> Iterator[Any]:  # noqa: F811
-    """The page of the fake service, where breaches of policy and errors of scripts fail the test."""
-    context = browser.new_context(viewport={"width": 1280, "height": 860}, accept_downloads=True)
-    tab = context.new_page()
-    tab.set_default_timeout(30_000)
+def tab(window: Any) -> Iterator[Any]:
+    """A tab as it is at first, where breaches of policy and errors of scripts fail the test."""
     faults: list[str] = []
-    tab.on("pageerror", lambda error: faults.append(str(error)))
-    tab.on("console", lambda said: faults.append(said.text) if "Security Policy" in said.text else None)
-    tab.goto(service.address)
-    tab.wait_for_selector(".example")  # the last that it asks for by itself
-    yield tab
-    context.close()
+
+    def failed(error: Any) -> None:
+        faults.append(str(error))
+
+    def said(message: Any) -> None:
+        if "Security Policy" in message.text:
+            faults.append(message.text)
+
+    window.set_viewport_size({"width": 1280, "height": 860})
+    window.emulate_media(color_scheme="null", reduced_motion="null")
+    window.on("pageerror", failed)
+    window.on("console", said)
+    yield window
+    window.goto("about:blank")
+    window.unroute_all()
+    window.remove_listener("pageerror", failed)
+    window.remove_listener("console", said)
     assert not faults
+
+
+@pytest.fixture
+def page(tab: Any, service: FakeService) -> Any:
+    """The page of the fake service."""
+    visit(tab, service)
+    return tab
