@@ -176,7 +176,7 @@ class _Handler(SimpleHTTPRequestHandler):
             (part,) = form.get_payload()  # type: ignore[misc]
             size = Image.open(io.BytesIO(part.get_payload(decode=True))).size  # type: ignore[union-attr]
         except UnidentifiedImageError:
-            self._error(415, "unsupported_picture", "This is not a picture that can be read.")
+            self._error(422, "unreadable_picture", "not an image of a known format")
             return
         self.state.sizes.append(size)
         self._send(200, answer(size, query))

@@ -26,6 +26,20 @@ def test_the_threshold_acts_without_asking_again(page: Any, service: FakeService
     assert len(service.asked) == 1
 
 
+def test_the_threshold_is_the_models_own_until_it_is_moved(tab: Any, service: FakeService) -> None:
+    service.models = [model("cells", default=True), model("dots", threshold=0.2)]
+    visit(tab, service)
+    choose(tab)
+    expect_boxes(tab, 5)
+    tab.select_option(".pane-model select", "dots")
+    expect_boxes(tab, 6)
+    slide(tab, "#threshold", 0.9)
+    expect_boxes(tab, 2)
+    tab.select_option(".pane-model select", "cells")
+    expect_boxes(tab, 2)
+    assert [query["model"] for query in service.asked] == ["cells", "dots", "cells"]
+
+
 def test_the_budget_asks_again_once_it_rests_and_the_last_answer_wins(
     page: Any, service: FakeService
 ) -> None:
@@ -110,8 +124,14 @@ def test_the_heat_map_is_asked_for_when_wanted_and_hidden_again(page: Any, servi
     choose(page)
     expect_boxes(page, 5)
     assert page.locator(".heat").is_hidden()
+    seen = "window.seen = document.querySelectorAll('.box:not([hidden])').length"
+    decoding = "HTMLImageElement.prototype.decode"
+    page.evaluate(
+        f"() => {{ const real = {decoding}; {decoding} = function () {{ {seen}; return real.call(this) }} }}"
+    )
     page.check("#heat", force=True)
     page.wait_for_selector(".heat:not([hidden])")
+    assert page.evaluate("seen") == 5  # while it is decoded, what is below the threshold stays hidden
     assert [query.get("heatmap") for query in service.asked] == [None, "true"]
     bottom = "(canvas) => [...canvas.getContext('2d').getImageData(16, canvas.height - 1, 1, 1).data]"
     red, green, blue, alpha = page.eval_on_selector(".heat", bottom)

@@ -93,6 +93,9 @@ def test_a_camera_whose_server_goes_away_stops(page: Any, service: FakeService) 
     service.refuse(503, "not_ready", "Shutting down.")
     page.wait_for_selector("#alert .notice")
     page.wait_for_selector("#stop", state="hidden")
+    choose(page)
+    expect_boxes(page, 5)
+    assert page.inner_text("#alert") == ""
 
 
 def test_labels_are_saved_as_they_are_shown(page: Any) -> None:
@@ -177,12 +180,17 @@ def test_what_is_no_picture_is_said_and_the_last_one_stays(page: Any, service: F
     assert len(service.asked) == 1
 
 
-def test_what_the_server_cannot_read_is_said(page: Any, service: FakeService) -> None:
-    service.refuse(415, "unsupported_picture", "This format is not read here.")
-    choose(page)
+def test_of_what_the_server_cannot_read_a_copy_as_jpeg_is_sent(page: Any, service: FakeService) -> None:
+    drawing = b'<svg xmlns="http://www.w3.org/2000/svg" width="90" height="60"><path d="M0 0h30v60"/></svg>'
+    choose(page, {"name": "drawing.svg", "mimeType": "image/svg+xml", "buffer": drawing})
     page.wait_for_selector(".pane-notice .notice")
-    assert "cannot read this picture" in page.inner_text(".pane-notice")
-    assert "This format is not read here." in page.inner_text(".pane-notice")
+    assert "cannot be read" in page.inner_text(".pane-notice")
+    assert "not an image of a known format. A copy" in page.inner_text(".pane-notice")
+    assert page.locator("[data-save]:disabled").count() == 4  # there is nothing to save
+    page.click("text=Send a copy as JPEG")
+    expect_boxes(page, 5)
+    assert service.sizes == [(90, 60)] and page.title().startswith("drawing.jpg")
+    assert page.locator("[data-save]:disabled").count() == 0
 
 
 def test_of_a_picture_too_large_a_smaller_copy_is_sent(page: Any, service: FakeService) -> None:

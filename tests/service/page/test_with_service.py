@@ -61,6 +61,9 @@ def test_what_the_service_refuses_is_said(browser: Any) -> None:
         tab.wait_for_selector(".example")
         tab.set_input_files("#file", {"name": "a.png", "mimeType": "image/png", "buffer": file_of()})
         tab.wait_for_selector(".pane-notice .notice:has-text('too large')")
+        drawing = b'<svg xmlns="http://www.w3.org/2000/svg" width="30" height="30"></svg>'
+        tab.set_input_files("#file", {"name": "a.svg", "mimeType": "image/svg+xml", "buffer": drawing})
+        tab.wait_for_selector(".pane-notice .notice:has-text('cannot be read')")
 
 
 def test_the_key_of_the_service_is_asked_for(browser: Any) -> None:

@@ -24,6 +24,7 @@ let panes = [];
 let side = 0; // the pane whose objects are listed and downloaded
 let picture = null;
 let shared = []; // pairs of detections that both of two panes show
+let moved = false; // the threshold, by hand; until then it is that of the model
 let frames = null; // of the camera, while it is watched
 
 async function begin() {
@@ -39,6 +40,7 @@ async function begin() {
   setThreshold(first.threshold ?? 0.5);
   at("heat-row").hidden = !models.some((each) => each.heatmap);
   at("look-hint").hidden = models.every((each) => each.where === false);
+  at("compare").hidden = models.length < 2 && !models[0].budget.accepted; // there would be nothing to
   if (!panes.length) addPane();
   if (picture) for (const pane of panes) pane.show(picture);
   await showExamples();
@@ -50,6 +52,9 @@ function addPane(options) {
   at("panes").append(pane.element);
   pane.addEventListener("answer", () => answered(pane));
   pane.addEventListener("look", ({ detail }) => looked(pane, detail));
+  pane.addEventListener("model", () => {
+    if (!moved && pane === panes[0]) setThreshold(pane.model.threshold ?? 0.5);
+  });
   pane.addEventListener("action", ({ detail }) => act(detail));
   arrange();
   return pane;
@@ -105,6 +110,7 @@ async function use(promise) {
     return;
   }
   if (!next) return;
+  if (panes.length) trouble.clear(); // of the camera; what the panes meet they say themselves
   frames?.stop();
   setPicture(next);
   for (const pane of panes) pane.show(picture);
@@ -175,6 +181,7 @@ function render() {
   list.show(shown);
   at("summary").textContent = panes[side].answer ? summary(shown) : "";
   choices(at("classes"), panes, panes[side], view, render);
+  for (const button of document.querySelectorAll("[data-save]")) button.disabled = !panes[side].answer;
   sayVerdict();
 }
 
@@ -233,7 +240,7 @@ async function showExamples() {
 }
 
 function act(action) {
-  if (action === "shrink") use(shrunk(picture));
+  if (action === "shrink" || action === "convert") use(shrunk(picture));
   if (action === "key") askKey(() => panes.forEach((pane) => pane.ask()));
 }
 
@@ -241,6 +248,7 @@ listen(use, watch);
 at("stop").addEventListener("click", () => frames?.stop());
 at("compare").addEventListener("click", compare);
 at("threshold").addEventListener("input", () => {
+  moved = true;
   setThreshold(Number(at("threshold").value));
   render();
 });

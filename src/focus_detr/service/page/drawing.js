@@ -6,11 +6,16 @@ const INFERNO = [
   [0, 0, 4], [31, 12, 72], [85, 15, 109], [136, 34, 106], [186, 54, 85], [227, 89, 51], [249, 140, 10], [249, 201, 50], [252, 255, 164],
 ];
 
-/** A heat map's picture (grey, bright where foreground is) in color, clear where nothing is. */
-export async function drawHeat(canvas, address) {
+/** The picture at an address, decoded. */
+export async function imageAt(address) {
   const image = new Image();
   image.src = address;
   await image.decode();
+  return image;
+}
+
+/** A heat map's picture (grey, bright where foreground is) in color, clear where nothing is. */
+export function drawHeat(canvas, image) {
   canvas.width = image.naturalWidth;
   canvas.height = image.naturalHeight;
   const context = canvas.getContext("2d", { willReadFrequently: true });

@@ -5,6 +5,7 @@ import { zip } from "./zip.js";
 const NARROWEST = 2e-5; // of a side; less is none to readers of single precision
 const flat = (name) => name.replace(/[/\\:\0]/g, "_"); // one file, in no folder
 const stem = (name) => flat(name).replace(/\.[^.]*$/, "") || "picture";
+const hundredths = (pixels) => Math.round(100 * pixels) / 100; // as exact as the answer
 const text = (content, type) => new Blob([content], { type });
 
 /** As a line of `predict`'s JSON lines, with what the answer says of itself. */
@@ -30,8 +31,8 @@ export function asCoco(picture, answer, detections, classes) {
       id: index + 1,
       image_id: 1,
       category_id: label,
-      bbox: [left, top, right - left, bottom - top],
-      area: (right - left) * (bottom - top),
+      bbox: [left, top, right - left, bottom - top].map(hundredths),
+      area: hundredths((right - left) * (bottom - top)),
       iscrowd: 0,
       score,
     })),

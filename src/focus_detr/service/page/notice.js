@@ -2,7 +2,7 @@
 
 import { explained } from "./words.js";
 
-const BUTTONS = { retry: "Try again", shrink: "Send a smaller copy", key: "Enter the key" };
+const BUTTONS = { retry: "Try again", shrink: "Send a smaller copy", convert: "Send a copy as JPEG", key: "Enter the key" };
 
 export class Notice {
   /** onAction(action): its button was pressed. */

@@ -2,7 +2,7 @@
 
 import * as engine from "./engine.js";
 import { Boxes } from "./boxes.js";
-import { drawHeat, drawLooked } from "./drawing.js";
+import { drawHeat, drawLooked, imageAt } from "./drawing.js";
 import { drawMasks } from "./masks.js";
 import { pairs } from "./matching.js";
 import { Notice } from "./notice.js";
@@ -15,7 +15,7 @@ const TRIES = 5;
 const AUTO = "auto"; // a budget that the model chooses for each picture
 
 export class Pane extends EventTarget {
-  /** events: "answer", "look" (detail: detection or null), "action" (detail: what a notice's button says). */
+  /** events: "answer", "look" (detail: detection or null), "model" (another was chosen), "action" (detail: what a notice's button says). */
   constructor(models, line, { model = null, budget = null } = {}) {
     super();
     this.models = models;
@@ -72,7 +72,7 @@ export class Pane extends EventTarget {
     }
     if (signal.aborted) return false;
     this.#setPicture(picture);
-    await this.#take(answer);
+    this.#take(answer);
     this.#rest();
     return true;
   }
@@ -88,7 +88,7 @@ export class Pane extends EventTarget {
     try {
       const answer = await this.#question({ heatmap: this.heat && this.model.heatmap }, asking.signal);
       if (asking.signal.aborted) return;
-      await this.#take(answer);
+      this.#take(answer);
     } catch (error) {
       if (asking.signal.aborted || error.name === "AbortError") return;
       const wait = error.retryAfter && tries > 1 ? error.retryAfter : null;
@@ -101,7 +101,7 @@ export class Pane extends EventTarget {
   async setHeat(on) {
     this.heat = on;
     if (on && this.model.heatmap && this.answer && !this.answer.heatmap) await this.ask();
-    else await this.#showHeat();
+    else this.#showHeat();
   }
 
   /** What is shown: of the class and score that are wanted. */
@@ -171,20 +171,23 @@ export class Pane extends EventTarget {
     this.parts.frame.style.setProperty("--ratio", picture.width / picture.height);
   }
 
-  #question(options, signal, picture = this.picture) {
+  /** An answer, its heat map decoded: what is shown of it changes at once. */
+  async #question(options, signal, picture = this.picture) {
     const { model, budget } = this;
     const all = { model: model.name, threshold: LOWEST, budget, ...options, signal };
-    return this.line.ask(() => engine.detect(picture, all), signal);
+    const answer = await this.line.ask(() => engine.detect(picture, all), signal);
+    answer.heatmap &&= await imageAt(answer.heatmap);
+    return answer;
   }
 
-  async #take(answer) {
+  #take(answer) {
     this.answer = scaled(answer, this.picture);
     this.chosen = answer.budget;
     this.looking = null;
     this.parts.looked.width = 0;
     this.boxes.show(this.answer.detections, this.picture);
     this.#figures();
-    await this.#showHeat();
+    this.#showHeat();
   }
 
   #showMasks(shown) {
@@ -193,9 +196,9 @@ export class Pane extends EventTarget {
     if (!masks.hidden) drawMasks(masks, shown, this.answer.image);
   }
 
-  async #showHeat() {
+  #showHeat() {
     const wanted = this.heat && Boolean(this.answer?.heatmap);
-    if (wanted) await drawHeat(this.parts.heat, this.answer.heatmap);
+    if (wanted) drawHeat(this.parts.heat, this.answer.heatmap);
     this.parts.heat.hidden = !wanted;
   }
 
@@ -215,6 +218,7 @@ export class Pane extends EventTarget {
     const { accepted, auto: chooses = false, default: own, smallest = 0.05, choices } = this.model.budget;
     const { budgetRow, budget, budgetSaid, auto, reset } = this.parts;
     budgetRow.hidden = !accepted;
+    if (!accepted) return;
     auto.hidden = !chooses;
     auto.setAttribute("aria-pressed", String(this.budget === AUTO));
     const asked = this.budget ?? own;
@@ -239,6 +243,7 @@ export class Pane extends EventTarget {
       this.model = this.models.find((each) => each.name === model.value);
       this.budget = null;
       this.#sayBudget();
+      this.dispatchEvent(new Event("model"));
       this.ask();
     });
     budget.id = `budget-${crypto.getRandomValues(new Uint32Array(1))[0]}`;

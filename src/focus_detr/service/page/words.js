@@ -21,9 +21,11 @@ export function summary(detections) {
   return `${counted(detections.length, "object")}: ${parts.join(", ")}`;
 }
 
+const ended = (said) => (/[.!?]$/.test(said) ? said : `${said}.`);
+
 /**
  * What went wrong, and what can be done: title, text, and the action that a button offers, one of "retry",
- * "shrink", "key" or null.
+ * "shrink", "convert", "key" or null.
  */
 export function explained(error) {
   const { status, message } = error;
@@ -40,12 +42,13 @@ export function explained(error) {
   if (status === 413) {
     return {
       title: "The picture is too large for this server",
-      text: `${message} A smaller copy can be made here.`,
+      text: `${ended(message)} A smaller copy can be made here.`,
       action: "shrink",
     };
   }
-  if (status === 415) {
-    return { title: "The server cannot read this picture", text: `${message} JPEG and PNG always work.`, action: null };
+  if (status === 415 || error.code === "unreadable_picture") {
+    const text = `${ended(message)} A copy as JPEG can be made here.`;
+    return { title: "This picture cannot be read", text, action: "convert" };
   }
   if (status === 429) {
     return { title: "The server is busy", text: "Others are in line before you.", action: "retry" };
@@ -54,7 +57,7 @@ export function explained(error) {
     return { title: "The server is not ready", text: message, action: "retry" };
   }
   if (status === 504) {
-    return { title: "It took too long", text: `${message} A lower budget is faster.`, action: "retry" };
+    return { title: "It took too long", text: `${ended(message)} A lower budget is faster.`, action: "retry" };
   }
   const id = error.requestId ? ` (request ${error.requestId})` : "";
   return { title: "That did not work", text: `${message}${id}`, action: status === 422 ? null : "retry" };

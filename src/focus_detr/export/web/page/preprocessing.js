@@ -77,10 +77,13 @@ function rounded(value) {
 
 /** RGBA pixels of another size, along one axis and then the other, rounded to 8 bits between. */
 export function resized(rgba, width, height, toWidth, toHeight) {
-  let pixels = rgba;
-  if (toWidth !== width) pixels = along(pixels, weights(width, toWidth), height, toWidth, [4 * width, 4], [4 * toWidth, 4]);
-  if (toHeight !== height) pixels = along(pixels, weights(height, toHeight), toWidth, toHeight, [4, 4 * toWidth], [4, 4 * toWidth]);
-  return pixels;
+  const across = (pixels, rows) =>
+    toWidth === width ? pixels : along(pixels, weights(width, toWidth), rows, toWidth, [4 * width, 4], [4 * toWidth, 4]);
+  const down = (pixels, columns) =>
+    toHeight === height ? pixels : along(pixels, weights(height, toHeight), columns, toHeight, [4, 4 * columns], [4, 4 * columns]);
+  // Which comes first tells in the last bit; this is Pillow's rule as of version 13, before which rows never did.
+  const rowsFirst = toHeight < height && height - toHeight > 2 * (width - toWidth);
+  return rowsFirst ? across(down(rgba, width), toHeight) : down(across(rgba, height), toWidth);
 }
 
 /** lines: how many run along the axis; steps: [from line to line, along the line] in source and result. */
