@@ -29,6 +29,7 @@ def error_of(answer):
     [
         (lambda client: client.get("/nowhere"), 404, "not_found"),
         (lambda client: client.put("/v1/detect"), 405, "method_not_allowed"),
+        (lambda client: client.get("/v1/detect"), 405, "method_not_allowed"),
         (lambda client: client.post("/v1/detect", content=b"x"), 415, "unsupported_media_type"),
         (lambda client: client.post("/v1/detect", json={"image": "x"}), 415, "unsupported_media_type"),
         (

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Match, Mount
 from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Scope
 
 from focus_detr.service.settings import ServiceSettings
 
@@ -42,13 +45,26 @@ def add_page(app: FastAPI, settings: ServiceSettings) -> None:
 
     app.mount("/examples/pictures", _Files(directory=EXAMPLES), name="pictures")
     if settings.page and (PAGE / "index.html").is_file():
-        app.mount("/", _Files(directory=PAGE, html=True), name="page")
+        app.routes.append(_Rest(app.routes[:], _Files(directory=PAGE, html=True)))
 
 
 def list_examples() -> list[dict[str, str]]:
     """Name, address and origin of each, as `credits.json` beside them has it."""
     known = json.loads((EXAMPLES / "credits.json").read_text(encoding="utf-8"))
     return [{"url": f"/examples/pictures/{file}", **said} for file, said in known.items()]
+
+
+class _Rest(Mount):
+    """What no other route has an address for: one that takes another method is left to say so."""
+
+    def __init__(self, others: Sequence[BaseRoute], app: ASGIApp) -> None:
+        super().__init__("/", app=app, name="page")
+        self.others = others
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if any(route.matches(scope)[0] is Match.PARTIAL for route in self.others):
+            return Match.NONE, {}
+        return super().matches(scope)
 
 
 class _Files(StaticFiles):

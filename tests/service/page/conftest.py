@@ -43,6 +43,7 @@ def tab(window: Any) -> Iterator[Any]:
             faults.append(message.text)
 
     window.set_viewport_size({"width": 1280, "height": 860})
+    window.mouse.move(0, 0)  # or a box might come under it, and ask
     window.emulate_media(color_scheme="null", reduced_motion="null")
     window.on("pageerror", failed)
     window.on("console", said)

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from focus_detr.pictures.palette import class_color
 from focus_detr.structures.masks import Mask
 from helpers.fake_service import PAGE, FakeService, model
-from helpers.page import choose, expect_boxes, expect_figure, figure, saved, slide, visit, wait_until
+from helpers.page import PICTURE, choose, expect_boxes, expect_figure, figure, saved, slide, visit, wait_until
 
 
 def test_the_threshold_acts_without_asking_again(page: Any, service: FakeService) -> None:
@@ -169,6 +171,19 @@ def test_masks_are_drawn_in_their_objects_and_follow_the_threshold(tab: Any, ser
     slide(tab, "#threshold", 0.6)
     expect_boxes(tab, 4)
     assert not any(tab.eval_on_selector(".masks", at, places)[3])
+
+    annotation = json.loads(saved(tab, "coco")[1])["annotations"][0]
+    original = np.asarray(Image.open(PICTURE).convert("RGB")).astype(int)
+    height, width, _ = original.shape
+    assert annotation["segmentation"] == json.loads(saved(tab, "json")[1])["objects"][0]["mask"]
+    assert annotation["segmentation"]["size"] == [height, width]
+    assert annotation["area"] == pytest.approx(annotation["bbox"][2] * annotation["bbox"][3] / 2, rel=0.02)
+    drawn = np.asarray(Image.open(io.BytesIO(saved(tab, "picture")[1])).convert("RGB")).astype(int)
+    shown, below, faintest = (
+        np.abs(drawn - original)[round(y * height), round(x * width)].max()
+        for x, y in (places[0], places[1], places[3])
+    )
+    assert shown > 30 and max(below, faintest) < 8
 
 
 def test_run_lengths_are_read_as_they_were_written(page: Any) -> None:

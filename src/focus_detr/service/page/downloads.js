@@ -9,8 +9,8 @@ export async function download(kind, picture, pane, view) {
   if (!pane.answer) return;
   const shown = pane.shown(view);
   if (kind === "picture") {
-    const { heat } = pane.parts;
-    const blob = await picturePng(picture, shown, { labels: view.labels, heat: heat.hidden ? null : heat });
+    const layers = [pane.parts.masks, pane.parts.heat].filter((each) => !each.hidden);
+    const blob = await picturePng(picture, shown, { labels: view.labels, layers });
     save({ name: `${picture.name.replace(/\.[^.]*$/, "")}-boxes.png`, blob });
     return;
   }

@@ -60,14 +60,14 @@ export function drawLooked(canvas, points, color, { width, height }) {
   }
 }
 
-/** The picture in its own size with its boxes, as a PNG file's Blob. */
-export async function picturePng(picture, detections, { labels = true, heat = null } = {}) {
+/** The picture in its own size with its boxes, as a PNG file's Blob; layers: canvases over it, below the boxes. */
+export async function picturePng(picture, detections, { labels = true, layers = [] } = {}) {
   const canvas = document.createElement("canvas");
   canvas.width = picture.width;
   canvas.height = picture.height;
   const context = canvas.getContext("2d");
   context.drawImage(picture.image, 0, 0, canvas.width, canvas.height);
-  if (heat) context.drawImage(heat, 0, 0, canvas.width, canvas.height);
+  for (const layer of layers) context.drawImage(layer, 0, 0, canvas.width, canvas.height);
   const line = Math.max(2, Math.round(Math.max(canvas.width, canvas.height) / 400));
   const size = Math.max(11, line * 6);
   context.font = `600 ${size}px system-ui, sans-serif`;

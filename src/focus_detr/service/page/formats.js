@@ -1,5 +1,6 @@
 // Detections as files: the layouts that `focus-detr predict` writes.
 
+import { covered } from "./masks.js";
 import { zip } from "./zip.js";
 
 const NARROWEST = 2e-5; // of a side; less is none to readers of single precision
@@ -17,7 +18,7 @@ export function asJson(picture, answer, detections) {
     model: answer.model,
     budget: answer.budget,
     kept: answer.kept,
-    objects: detections.map(({ class: name, label, score, box }) => ({ label, name, score, box_xyxy: box })),
+    objects: detections.map(({ class: name, label, score, box, mask }) => ({ label, name, score, box_xyxy: box, mask })),
   };
   return { name: `${stem(picture.name)}.json`, blob: text(JSON.stringify(content, null, 1), "application/json") };
 }
@@ -27,12 +28,13 @@ export function asCoco(picture, answer, detections, classes) {
   const content = {
     images: [{ id: 1, file_name: picture.name, width: picture.width, height: picture.height }],
     categories: classes.map((name, id) => ({ id, name })),
-    annotations: detections.map(({ label, score, box: [left, top, right, bottom] }, index) => ({
+    annotations: detections.map(({ label, score, mask, box: [left, top, right, bottom] }, index) => ({
       id: index + 1,
       image_id: 1,
       category_id: label,
       bbox: [left, top, right - left, bottom - top].map(hundredths),
-      area: hundredths((right - left) * (bottom - top)),
+      area: mask ? covered(mask) : hundredths((right - left) * (bottom - top)),
+      segmentation: mask,
       iscrowd: 0,
       score,
     })),

@@ -24,6 +24,11 @@ export function runLengths(counts) {
   return lengths;
 }
 
+/** Pixels that a mask covers. */
+export function covered({ counts }) {
+  return runLengths(counts).reduce((sum, length, turn) => sum + (turn % 2 ? length : 0), 0);
+}
+
 /** The masks of detections, the first in front; clear where there is none. */
 export function drawMasks(canvas, detections, { width, height }) {
   const scale = Math.min(1, LONGEST / Math.max(width, height));
