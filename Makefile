@@ -38,17 +38,17 @@ demo: .venv/.installed
 	$(BIN)/focus-detr predict blood-cells examples/blood-cells --output outputs/demo/blood-cells
 
 test: .venv/.installed-dev
-	MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} -m "not slow" $(ARGS)
+	MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist worksteal -m "not slow" $(ARGS)
 
 test-all: .venv/.installed-dev
-	MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} $(ARGS)
+	MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist worksteal $(ARGS)
 
 $(OLDEST)/.installed: $(SETUP) constraints-oldest.txt
 	VENV=$(OLDEST) CONSTRAINTS=constraints-oldest.txt scripts/install.sh test
 	@touch $@
 
 test-oldest: $(OLDEST)/.installed
-	MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $${PYTEST_WORKERS:-2} $(OLDEST_TESTS) $(ARGS)
+	MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest -n $${PYTEST_WORKERS:-2} --dist worksteal $(OLDEST_TESTS) $(ARGS)
 
 # On a machine with a GPU, installed with TORCH_INDEX= (see README): minutes, and one file of results.
 gpu: .venv/.installed-dev

@@ -1,4 +1,4 @@
-"""A Ray of this machine that tests share: it takes seconds to start."""
+"""A Ray of this machine that the tests of this folder share: it takes seconds to start, gigabytes to keep."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def local_ray() -> Iterator[None]:
     pytest.importorskip("ray.data")
     from focus_detr.batch.cluster import connected

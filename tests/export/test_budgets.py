@@ -17,14 +17,14 @@ from focus_detr.export.metadata import Metadata
 from focus_detr.inference import Predictor
 from focus_detr.inference.costs import CostCurve, fingerprint
 from focus_detr.structures.budget import Budget
-from helpers.small_models import image, small_model
+from helpers.small_models import SHALLOW, image, small_model
 
 SIZE = (96, 160)
 BUDGETS = (0.05, 0.2, 0.37, 0.9, 1.0)
 
 
 def model_of(policy="focus"):
-    return small_model(dtype=torch.float32, token_policy=policy)
+    return small_model(**SHALLOW, token_policy=policy)
 
 
 def processor():
@@ -46,7 +46,7 @@ def test_counts_are_those_of_the_model_at_any_budget_and_size(policy):
     stored = TakenBudgets.of(model, None)
     assert stored.counts(None, 96, 160).tolist() == stored.counts(Budget(0.15), 96, 160).tolist()
     assert stored.usual == 0.15 and budgets.usual == pytest.approx(
-        0.5 * (1 if policy == "sparse" else 1.9 / 3)
+        0.5 * (1 if policy == "sparse" else 1.5 / 2)
     )
 
 

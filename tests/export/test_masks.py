@@ -13,12 +13,12 @@ from focus_detr.deploy.deploy import deploy
 from focus_detr.export import export, load_exported
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference import Predictor
-from helpers.small_models import small_model
+from helpers.small_models import SHALLOW, small_model
 
 
 @pytest.fixture(scope="module")
 def model():
-    return small_model(heads=["masks"], dtype=torch.float32, num_labels=3)
+    return small_model(**SHALLOW, heads=["masks"])
 
 
 PROCESSOR = FocusDetrImageProcessor(size={"height": 64, "width": 96})

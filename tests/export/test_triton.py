@@ -12,7 +12,7 @@ from focus_detr.export import export, load_exported
 from focus_detr.export.metadata import Metadata
 from focus_detr.export.triton import configuration
 from focus_detr.images.processor import FocusDetrImageProcessor
-from helpers.small_models import small_model
+from helpers.small_models import SHALLOW, small_model
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,9 @@ def repository(tmp_path_factory):
     """Of a small model for two pictures of one size."""
     folder = tmp_path_factory.mktemp("triton") / "repository"
     processor = FocusDetrImageProcessor(size=64)
-    return export(small_model(), folder, "triton", image_size=(64, 96), batch_size=2, processor=processor)
+    return export(
+        small_model(**SHALLOW), folder, "triton", image_size=(64, 96), batch_size=2, processor=processor
+    )
 
 
 def said(text, field):

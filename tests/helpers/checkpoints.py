@@ -43,6 +43,19 @@ def kept_model_forgets_gradients():
         model.zero_grad(set_to_none=True)
 
 
+def forget_kept_model():
+    _cache.clear()
+
+
+def in_training(model):
+    """It, about to be trained; activations are computed again on the way back: kept, they are gigabytes."""
+    model.train()
+    enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
+    enable()
+    model.zero_grad()
+    return model
+
+
 def padded(images, multiple=1):
     """Pixels and mask of images, padded right and below to sides that ``multiple`` divides."""
     height, width = (-(-max(image.shape[side] for image in images) // multiple) * multiple for side in (1, 2))

@@ -34,6 +34,10 @@ SMALL = {
 }
 
 
+# As many layers as can differ from each other: an exporter takes seconds for each.
+SHALLOW = {"encoder_layers": 2, "cascade": [1.0, 0.5], "decoder_layers": 1, "dtype": torch.float32}
+
+
 def small_config(backbone=RESNET, **changes):
     return FocusDetrConfig(backbone_config=backbone, **in_place({**SMALL, **changes}))
 

@@ -11,7 +11,7 @@ from focus_detr.losses.attention_map import decoder_attention_map
 from focus_detr.models.policies.poll_and_pool import PollAndPoolOptions
 from focus_detr.structures.geometry import flatten_levels
 from focus_detr.structures.tokens import Tokens
-from helpers.checkpoints import DATA, original_model, training_batch
+from helpers.checkpoints import DATA, in_training, original_model, training_batch
 
 NAMES = ["deformable_detr_two_stage_r50", "sparse_detr_r50_rho03", "pnp_detr_r50"]
 MEAN = torch.tensor([0.485, 0.456, 0.406], dtype=torch.float64)[:, None, None]
@@ -39,11 +39,10 @@ def test_detections(relative):
     check_detections(model.eval(), golden)
 
 
+@pytest.mark.parametrize("relative", ["pnp_detr_r50"], indirect=True)
 @torch.no_grad()
 def test_detections_at_another_ratio(relative):
     name, model, tensors, report = relative
-    if name != "pnp_detr_r50":
-        pytest.skip("one ratio in this fixture")
     golden = {key[6:]: value for key, value in tensors.items() if key.startswith("eval1.")}
     golden["image"] = tensors["eval0.image"]
     check_detections(model.eval(), golden, budget=golden["sample_ratio"].item())
@@ -79,8 +78,7 @@ def check_detections(model, golden, budget=None):
 def test_losses_and_gradients(relative, monkeypatch):
     name, model, tensors, report = relative
     golden = {key[7:]: value for key, value in tensors.items() if key.startswith("train0.")}
-    model.train()
-    model.zero_grad()
+    in_training(model)
     if "sample_ratio" in golden:  # what the original drew
         ratio = golden["sample_ratio"].item()
         monkeypatch.setattr(model.encoder, "options", PollAndPoolOptions(training_keep_ratio=(ratio, ratio)))
@@ -122,11 +120,10 @@ def covered_attention(plan, received, padded=False):
     return (kept if padded else kept * rows).sum(1) / received.sum(1).clamp(min=1e-12)
 
 
+@pytest.mark.parametrize("relative", ["sparse_detr_r50_rho03"], indirect=True)
 @torch.no_grad()
 def test_covered_attention(relative):
     name, model, tensors, report = relative
-    if not name.startswith("sparse"):
-        pytest.skip("a measure of Sparse DETR's")
     golden = {key[7:]: value for key, value in tensors.items() if key.startswith("train0.")}
     pixels, mask, _ = training_batch(golden, normalised)
     levels, geometry = model.train().extract_levels(pixels, mask)

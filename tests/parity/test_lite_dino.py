@@ -8,7 +8,7 @@ import torch
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.structures.geometry import flatten_levels
 from focus_detr.structures.tokens import Tokens
-from helpers.checkpoints import original_model, padded, training_batch
+from helpers.checkpoints import in_training, original_model, padded, training_batch
 from helpers.parity import check_gradients, check_losses, close, drawn_denoising, normalised, tensors_of
 
 KEY_AWARE, PLAIN = "lite_dino_r50", "lite_dino_r50_plain"
@@ -73,8 +73,7 @@ def test_every_encoder_layer(tmp_path_factory):
 def test_losses_and_gradients(name, tmp_path_factory):
     _, model, tensors, report = lite(name, tmp_path_factory)
     golden = tensors_of(tensors, "train0")
-    model.train()
-    model.zero_grad()
+    in_training(model)
     pixels, mask, labels = training_batch(golden, normalised)
     output = model(pixels, mask, labels, denoising=drawn_denoising(model, golden))
     check_losses(output, golden, lambda key: key.replace("_ce", "_class").replace("_interm", "_enc"))

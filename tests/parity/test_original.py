@@ -9,7 +9,7 @@ import torch
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.queries import DenoisingQueries
-from helpers.checkpoints import DATA, training_batch
+from helpers.checkpoints import DATA, in_training, training_batch
 
 # The original keeps these in float32 whatever the precision of the model.
 MEAN = torch.tensor([123.675, 116.28, 103.53])[:, None, None]
@@ -67,8 +67,7 @@ def drawn_denoising(model, golden):
 def test_losses_and_gradients(original):
     name, model, tensors, report = original
     golden = {key[7:]: value for key, value in tensors.items() if key.startswith("train0.")}
-    model.train()
-    model.zero_grad()
+    in_training(model)
     pixels, mask, labels = training_batch(golden, normalised)
     denoising = drawn_denoising(model, golden)
     output = model(pixels, mask, labels, denoising=denoising)

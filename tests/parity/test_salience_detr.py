@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from focus_detr.images.processor import FocusDetrImageProcessor
-from helpers.checkpoints import original_model, training_batch
+from helpers.checkpoints import in_training, original_model, training_batch
 from helpers.parity import check_gradients, check_losses, close, drawn_denoising, normalised, tensors_of
 
 NAME = "salience_detr_r50"
@@ -72,7 +72,7 @@ def test_detections(salience, part):
 def test_losses_and_gradients(salience):
     model, tensors, report = salience
     golden = tensors_of(tensors, "train0")
-    model.train()
+    in_training(model)
     chosen = chosen_tokens(model)
     pixels, mask, labels = training_batch(golden, normalised, multiple=32)
     output = model(pixels, mask, labels, denoising=drawn_denoising(model, golden))

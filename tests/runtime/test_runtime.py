@@ -18,7 +18,7 @@ from focus_detr.export import export
 from focus_detr.inference import Predictor as WholePredictor
 from focus_detr.runtime import BadImage, Predictor
 from focus_detr.runtime.cli import main
-from helpers.small_models import small_model
+from helpers.small_models import SHALLOW, small_model
 
 ROOT = Path(__file__).parents[2]
 ALONE = """
@@ -34,14 +34,12 @@ sys.meta_path.insert(0, Absent())
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small model whose budget is an input."""
-    import torch
-
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     processor = FocusDetrImageProcessor(size={"height": 96, "width": 160}, nms_threshold=0.7)
     path = tmp_path_factory.mktemp("runtime") / "model.onnx"
     options = {"processor": processor, "image_size": (96, 160), "batch_size": 1, "budget": "any"}
-    return export(small_model(dtype=torch.float32), path, "onnx", **options)
+    return export(small_model(**SHALLOW), path, "onnx", **options)
 
 
 @pytest.fixture(scope="module")
