@@ -91,3 +91,19 @@ def test_data_is_divided_converted_and_merged(tmp_path: Path) -> None:
     merged = run("data", "merge", tmp_path / "a", tmp_path / "b", "--output", tmp_path / "c", "--to", "yolo")
     assert "train: 10 pictures" in merged.stdout and "renamed: " in merged.stdout
     assert list_splits(tmp_path / "c") == ["train", "val"]
+
+
+def test_shards_are_written_and_are_data_like_others(tmp_path: Path) -> None:
+    root = Healthy(tmp_path / "data").write()
+    shards = tmp_path / "shards"
+    packed = run("data", "convert", root, "--to", "shards", "--shard-images", "4", "--output", shards)
+    assert "train: 6 pictures, 24 objects" in packed.stdout
+    names = {"CHANGES.txt", "categories.json", "train-000000.tar", "train-000001.tar"}
+    assert {each.name for each in shards.iterdir()} == names | {"val-000000.tar", "val-000001.tar"}
+    assert "24 objects" in run("data", "convert", shards, "--to", "coco", "--output", tmp_path / "b").stdout
+    divided = ["--split", "train", "--val", "0.34", "--output", tmp_path / "c"]
+    assert "val: 2 pictures" in run("data", "split", shards, *divided).stdout
+    assert run("doctor", shards, "--fix", tmp_path / "d").exit_code == 0
+    assert list_splits(tmp_path / "c") == list_splits(tmp_path / "d") == ["train", "val"]
+    with pytest.raises(FocusDetrError, match="goes with shards alone"):
+        run("data", "convert", root, "--to", "voc", "--shard-images", "4", "--output", tmp_path / "e")

@@ -3,7 +3,7 @@
 import pytest
 
 from focus_detr.data import load_dataset
-from focus_detr.data.packing import write_shards
+from focus_detr.data.writing import write_shards
 from helpers.tiny_training import finish, losses, start, start_two
 
 

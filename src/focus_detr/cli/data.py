@@ -20,7 +20,7 @@ data = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Divide, co
 OutputOption = Annotated[Path, typer.Option(help="New folder for the data set, and its list of changes.")]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--to", metavar="coco|yolo|voc", help="Format; that of the original when not given."),
+    typer.Option("--to", metavar="coco|yolo|voc|shards", help="Format; that of the original when not given."),
 ]
 
 
@@ -57,17 +57,24 @@ def split(
 def convert(
     data: DataArgument,
     output: OutputOption,
-    to: Annotated[str, typer.Option("--to", metavar="coco|yolo|voc", help="Format to write.")],
+    to: Annotated[str, typer.Option("--to", metavar="coco|yolo|voc|shards", help="Format to write.")],
     split: Annotated[str | None, typer.Option(help="This split only.")] = None,
+    shard_images: Annotated[
+        int | None, typer.Option(metavar="N", help="Of shards: pictures in each; 1000 when not given.")
+    ] = None,
     crowds: CrowdsOption = "regions",
     json: JsonFlag = False,
 ) -> None:
-    """Write a data set as COCO, YOLO or Pascal VOC, and say what the format could not hold."""
+    """Write a data set as COCO, YOLO, Pascal VOC or shards (tar files as of WebDataset, for large ones).
+
+    What the format could not hold is said.
+    """
     output = unused_folder(output, "--output")
 
     from focus_detr.data.restructuring import convert_dataset
 
-    _tell(convert_dataset(data, output, to, split=split, crowds=crowds), output, json)
+    changes = convert_dataset(data, output, to, split=split, crowds=crowds, shard_images=shard_images)
+    _tell(changes, output, json)
 
 
 @data.command(cls=StrictCommand)

@@ -24,16 +24,23 @@ PathLike = str | os.PathLike[str]
 
 
 def convert_dataset(
-    data: PathLike, output: PathLike, format: str, *, split: str | None = None, crowds: str = "regions"
+    data: PathLike,
+    output: PathLike,
+    format: str,
+    *,
+    split: str | None = None,
+    crowds: str = "regions",
+    shard_images: int | None = None,
 ) -> Changes:
-    """A data set in another format (coco, yolo or voc).
+    """A data set in another format (coco, yolo, voc or shards, with ``shard_images`` pictures each).
 
     Raises:
         FocusDetrError: as `load_dataset` and `write_dataset`.
     """
     changes = Changes()
     splits = _one_naming(_loaded(data, split, crowds, changes), changes)
-    return write_dataset(splits, output, format, changes, f"{data} as {format}.")
+    title = f"{data} as {format}."
+    return write_dataset(splits, output, format, changes, title, shard_images=shard_images)
 
 
 def split_dataset(

@@ -9,7 +9,7 @@ import pytest
 
 from focus_detr.data import list_splits, load_dataset
 from focus_detr.data.formats.shards import expanded
-from focus_detr.data.packing import write_shards
+from focus_detr.data.writing import write_shards
 from focus_detr.errors import FocusDetrError
 from helpers.tiny_training import write_dataset
 

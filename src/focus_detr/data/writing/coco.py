@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.formats.values import is_fraction
+from focus_detr.data.records import Record
 from focus_detr.data.writing.changes import Changes
 from focus_detr.data.writing.objects import Written, objects_of, widened
 from focus_detr.data.writing.pictures import PictureCopies
@@ -31,23 +32,39 @@ def write(splits: Mapping[str, DetectionDataset], folder: Path, changes: Changes
             name = copies.copy(record.path, place).name
             width, height = record.size
             images.append({"id": record.image_id, "file_name": name, "width": width, "height": height})
-            for each in objects_of(record):
-                annotations.append({
-                    "id": len(annotations) + 1,
-                    "image_id": record.image_id,
-                    "category_id": dataset.category_ids[each.label],
-                    **_shape(each, (width, height), changes),
-                    "iscrowd": int(each.crowd),
-                })  # fmt: skip
+            for each in objects_as_coco(record, dataset.category_ids, changes):
+                annotations.append({"id": len(annotations) + 1, **each})
         changes.pictures[split] = len(images)
         changes.objects[split] = sum(not each["iscrowd"] for each in annotations)
-        categories = [
-            {"id": identifier, "name": name}
-            for identifier, name in zip(dataset.category_ids, dataset.class_names, strict=True)
-        ]
-        content = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+        content = {
+            "info": {},
+            "images": images,
+            "annotations": annotations,
+            "categories": categories_of(dataset),
+        }
         file = folder / "annotations" / f"instances_{split}.json"
         file.write_text(json.dumps(content), encoding="utf-8")
+
+
+def categories_of(dataset: DetectionDataset) -> list[dict[str, Any]]:
+    """COCO's list of a data set's classes."""
+    return [
+        {"id": identifier, "name": name}
+        for identifier, name in zip(dataset.category_ids, dataset.class_names, strict=True)
+    ]
+
+
+def objects_as_coco(record: Record, category_ids: Sequence[int], changes: Changes) -> list[dict[str, Any]]:
+    """COCO's annotations of a picture whose size is known, without ids of their own."""
+    return [
+        {
+            "image_id": record.image_id,
+            "category_id": category_ids[each.label],
+            **_shape(each, record.size, changes),
+            "iscrowd": int(each.crowd),
+        }
+        for each in objects_of(record)
+    ]
 
 
 def _shape(each: Written, size: tuple[int, int], changes: Changes) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from focus_detr.data.formats.searching import IMAGE_SUFFIXES
 from focus_detr.data.naming import FreeNames
 from focus_detr.data.writing.changes import Changes
 from focus_detr.errors import FocusDetrError
+from focus_detr.images.archives import open_member
 from focus_detr.images.reading import decoding
 
 _ENDINGS = {"JPEG": ".jpg", "MPO": ".jpg", "JPEG2000": ".jp2", "PPM": ".ppm", "TIFF": ".tif"}
@@ -32,7 +33,11 @@ class PictureCopies:
         if name != path.name:
             self._changes.renamed[str(path)] = f"{folder.name}/{name}"
         target = folder / name
-        shutil.copyfile(path, target)
+        member = open_member(path)
+        if member is None:
+            shutil.copyfile(path, target)
+        else:
+            target.write_bytes(member.getbuffer())
         return target
 
 
