@@ -184,12 +184,12 @@ def served(folder: Path) -> ThreadingHTTPServer:
     return server
 
 
-def test_a_page_without_other_budgets_begins(
+def test_a_page_begins_with_and_without_other_budgets(
     browser: Any,  # noqa: F811
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    graphs = [{"budget": None, "file": "model.onnx", "kept": 0.3}]
+    graphs = [{"budget": None, "share": 0.3, "file": "model.onnx", "kept": 0.3}]
     told = {"insights": [], "strides": None, "graphs": graphs, "weights": None, "size_megabytes": 1}
     monkeypatch.setattr(web, "_write_graphs", lambda *_: told)
     monkeypatch.setattr(web, "copy_runtime", lambda _: None)
@@ -202,6 +202,14 @@ def test_a_page_without_other_budgets_begins(
         tab.wait_for_selector(".example")
         assert tab.locator(".pane-budget[hidden]").count() == tab.locator("#compare[hidden]").count() == 1
         assert tab.input_value("#threshold") == "0.3"
+
+        described = json.loads((tmp_path / "site" / "model.json").read_text())
+        described["graphs"].append({"budget": 0.1, "share": 0.1, "file": "model-0.1.onnx", "kept": 0.1})
+        (tmp_path / "site" / "model.json").write_text(json.dumps(described))
+        tab.goto(f"http://127.0.0.1:{server.server_port}/?again")
+        tab.wait_for_selector(".example")
+        slider = tab.locator(".pane-budget:not([hidden]) input")
+        assert (slider.get_attribute("max"), slider.evaluate("(each) => each.value")) == ("1", "1")
     server.shutdown()
 
 
@@ -261,15 +269,16 @@ def check_other_shapes(tab: Any, predictor: Predictor) -> None:
 
 
 def check_budgets(tab: Any, predictor: Predictor) -> None:
-    """Of the last example, at the one budget that the page offers."""
+    """Of the last example, at the one budget that the page offers, and back at the model's own."""
     (expected,) = predictor.predict(SMEARS[-1])
     assert len(expected) > 3
-    slider = ".pane-budget input"
-    assert tab.get_attribute(slider, "max") == "0"
-    tab.eval_on_selector(slider, "(each) => { each.value = 0; each.dispatchEvent(new Event('input')) }")
+    tab.focus(".pane-budget input")
+    tab.keyboard.press("ArrowLeft")
     expect_figure(tab, "kept", "10 %")
     expect_boxes(tab, len(expected))
     assert tab.locator(FOUND).first.get_attribute("aria-label").startswith(expected.class_names[0])
+    tab.keyboard.press("ArrowRight")
+    expect_figure(tab, "kept", "30 %")
 
 
 @pytest.mark.slow

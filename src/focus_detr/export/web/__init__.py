@@ -73,7 +73,10 @@ def write(
 def _write_graphs(
     model: FocusDetrForObjectDetection, folder: Path, metadata: Metadata, budgets: Sequence[float]
 ) -> dict[str, Any]:
-    """`graphs` by file and budget, None for the model's own, and what is the same for all of them."""
+    """`graphs` and what is the same for all of them.
+
+    Each has its file, its budget, None for the model's own, and the share of tokens that the page asks it by.
+    """
     graphs: list[dict[str, Any]] = []
     told: dict[str, Any] = {}
     for budget in [None, *sorted(set(budgets))]:
@@ -83,7 +86,9 @@ def _write_graphs(
         file = "model.onnx" if budget is None else f"model-{budget:g}.onnx"
         onnx.write(model, folder / file, metadata, told["insights"])
         without_remarks(folder / file)
-        graphs.append({"budget": budget, "file": file, "kept": told.pop("kept")})
+        kept = told.pop("kept")
+        share = budget if budget is not None else 1.0 if kept is None else kept
+        graphs.append({"budget": budget, "share": share, "file": file, "kept": kept})
     weights = folder / "weights.bin" if budgets else None
     if weights is not None:
         share_weights([folder / graph["file"] for graph in graphs], weights)

@@ -19,8 +19,8 @@ const waiting = new Map();
 export async function models() {
   const { name, class_names, score_threshold, size_megabytes, insights, strides, graphs } = await json("model.json");
   const model = { name, default: true, classes: class_names, threshold: score_threshold ?? 0.5 };
-  const choices = graphs.map((graph) => graph.budget).filter((each) => each !== null);
-  const budget = { accepted: choices.length > 0, default: null, smallest: choices[0], choices };
+  const choices = graphs.map(({ share }) => share).sort((a, b) => a - b);
+  const budget = { accepted: choices.length > 1, default: null, smallest: choices[0], choices };
   const heatmap = insights.includes("foreground") && strides !== null;
   return [{ ...model, budget, heatmap, where: insights.includes("locations"), size_megabytes }];
 }

@@ -50,7 +50,7 @@ function once(compute) {
 }
 
 async function answer({ ort, open, metadata, preprocessor }, blob, { threshold, budget, heatmap, where }) {
-  const graph = metadata.graphs.find((each) => each.budget === (budget ?? null));
+  const graph = metadata.graphs.find((each) => (budget == null ? each.budget === null : each.share === budget));
   const session = await open(graph.file);
   const begun = performance.now();
   const { data, width, height } = await pixelsOf(blob);
