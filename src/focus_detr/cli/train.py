@@ -44,6 +44,14 @@ def train(
             "another task of plugins. segment goes with all of them: --task segment --set task=any-budget."
         ),
     ] = None,
+    teacher: Annotated[
+        str | None,
+        typer.Option(
+            metavar="MODEL",
+            help="A trained model to learn from beside the labels: a larger or dense one of the family, say. "
+            "What of its answers counts how much is the recipe's teacher (--set teacher.features=1).",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -102,6 +110,7 @@ def train(
         trust_plugins=trust_plugins,
         time=time,
         task=task,
+        teacher=teacher,
     )
     if json:
         print_json(

@@ -115,7 +115,7 @@ class ArrayProcessor:
         width = -(-max(image.width for image in resized) // divisor) * divisor
         values = np.zeros((len(resized), 3, height, width), dtype=np.float32)
         mask = np.zeros((len(resized), height, width), dtype=np.uint8)
-        scale, offset = self._scale_and_offset()
+        scale, offset = self.scale_and_offset()
         for image, place, covered in zip(resized, values, mask, strict=True):
             window = place[:, : image.height, : image.width]
             np.multiply(np.asarray(image).transpose(2, 0, 1), scale, out=window)
@@ -167,7 +167,7 @@ class ArrayProcessor:
             return image
         return image.resize((width, height), Image.Resampling.BILINEAR)
 
-    def _scale_and_offset(self) -> tuple[np.ndarray, np.ndarray]:
+    def scale_and_offset(self) -> tuple[np.ndarray, np.ndarray]:
         """The rescaling and normalising of a pixel as one multiplication and one addition, each (3,1,1)."""
         scale = np.full(3, self.rescale_factor if self.do_rescale else 1.0)
         offset = np.zeros(3)

@@ -47,7 +47,7 @@ class HungarianMatcher:
         on_host = torch.cat([table.flatten() for table in tables]).cpu()
         parts = on_host.split([table.numel() for table in tables])
         return [
-            _assigned(part.view_as(table).double().numpy(), each.targets.counts)
+            assigned(part.view_as(table).double().numpy(), each.targets.counts)
             for each, table, part in zip(sets, tables, parts, strict=True)
         ]
 
@@ -82,8 +82,8 @@ def of_classes(probability: Tensor, classes: Tensor) -> Tensor:
     return probability.gather(-1, wanted)
 
 
-def _assigned(costs: np.ndarray, counts: Sequence[int]) -> np.ndarray:
-    # Costs (B,Q,T+1) as above -> (3,M).
+def assigned(costs: np.ndarray, counts: Sequence[int]) -> np.ndarray:
+    """Costs (B,Q,T+1), of which the last says whether a query counts, to image, query and object (3,M)."""
     from scipy.optimize import linear_sum_assignment  # a quarter of a second, which detecting need not wait
 
     matches = []

@@ -66,13 +66,19 @@ def read_options(options: type[T], values: dict[str, Any], where: str) -> T:
         if name not in fields:
             known = ", ".join(fields) or "none"
             raise FocusDetrError(f"{where}: unknown key {name!r}{did_you_mean(name, fields)}; known: {known}")
-        default = fields[name].default
+        default = _default(fields[name])
         if not _alike(value, default):
             raise FocusDetrError(
                 f"{where}[{name!r}]={value!r}: must be of the kind of its default, {default!r}"
             )
     # JSON knows lists only; a default that is a tuple asks for one.
     return options(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _alike(value: Any, default: Any) -> bool:
@@ -83,4 +89,8 @@ def _alike(value: Any, default: Any) -> bool:
     if isinstance(default, tuple):
         item = default[0] if default else 0.0  # those without any are of numbers
         return isinstance(value, list | tuple) and all(_alike(each, item) for each in value)
+    if isinstance(default, dict):  # of names to names
+        return isinstance(value, dict) and all(
+            isinstance(each, str) for pair in value.items() for each in pair
+        )
     return isinstance(value, type(default))

@@ -22,7 +22,8 @@ from focus_detr.training.starting_model import (
     processor_folder,
     starts_without_weights,
 )
-from focus_detr.training.tasks import TASKS, build_task
+from focus_detr.training.tasks import TASKS, Task, build_task
+from focus_detr.training.teachers import build_teacher, read_teacher
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -67,6 +68,7 @@ class Assembly:
                 if self.checkpoint is None or str(self.checkpoint) not in str(error):
                     raise
                 raise FocusDetrError(f"{str(error).removesuffix('.')}. {way_out(self.checkpoint)}") from error
+            task = self._task(recipe, detector, processor)
         evaluator = self.evaluator
         if evaluator is None and self.eval_dataset is not None:
             evaluator = CocoEvaluator(self.eval_dataset, processor, recipe.evaluated_together, recipe.workers)
@@ -85,7 +87,7 @@ class Assembly:
         loop = TrainingLoop(
             self.accelerator,
             detector,
-            build_task(recipe.task, recipe.task_options, detector, self.accelerator.device),
+            task,
             recipe,
             output,
             training_set,
@@ -99,3 +101,9 @@ class Assembly:
             else callbacks,
         )
         return loop, report
+
+    def _task(self, recipe: Recipe, detector: PreTrainedModel, processor: Any) -> Task:
+        device = self.accelerator.device
+        task = build_task(recipe.task, recipe.task_options, detector, device)
+        options = read_teacher(recipe.teacher)
+        return task if options is None else build_teacher(task, options, detector, processor)

@@ -129,6 +129,9 @@ class Recipe:
     """What a step computes, of `focus_detr.training.tasks`."""
     task_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     """The task's own options."""
+    teacher: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Whom the model learns from beside the labels, and what (`focus_detr.training.teachers`); empty for
+    nobody."""
     plugins: tuple[str, ...] = ()
     """Modules to import first, which register tasks."""
 

@@ -34,6 +34,7 @@ from focus_detr.training.setup import (
     learns_masks,
     load_datasets,
     newest_checkpoint,
+    with_teacher,
     write_recipe,
 )
 from focus_detr.training.sharding import sharding_advice
@@ -83,6 +84,7 @@ def train(
     trust_plugins: bool = False,
     time: str | None = None,
     task: str | None = None,
+    teacher: str | Path | None = None,
 ) -> TrainingResult:
     """Train a detector.
 
@@ -108,14 +110,17 @@ def train(
             recipe's length is fitted to it, and kept with the run. The training is that of ``max_steps``.
         task: "segment" to learn masks, too, from data that have them; "detect", or None, boxes alone, unless
             the model has masks. Any other is the recipe's ``task`` ("any-budget", say).
+        teacher: a trained model to learn from beside the labels; the recipe's ``teacher.model``.
 
     Raises:
         FocusDetrError: something given is unusable, training diverged, or memory ran out; the message says
             what to change.
     """
     check_device(device)
-    overrides = for_task(overrides, task)
-    data, eval_data, recipe, output, model = map(from_home, (data, eval_data, recipe, output, model))
+    data, eval_data, recipe, output, model, teacher = map(
+        from_home, (data, eval_data, recipe, output, model, teacher)
+    )
+    overrides = with_teacher(for_task(overrides, task), teacher)
     model = choose_model(model, output, resume)
     with trusting_plugins(trust_plugins):
         chosen, output = choose_recipe(model, recipe, output, resume, overrides, time)

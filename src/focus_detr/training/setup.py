@@ -178,6 +178,23 @@ def for_task(overrides: Mapping[str, Any] | None, task: str | None) -> dict[str,
     return chosen if heads is not None else {**chosen, "model.heads": [HEAD]}
 
 
+def with_teacher(overrides: Mapping[str, Any] | None, teacher: str | Path | None) -> dict[str, Any]:
+    """Fields of a recipe with the teacher that a caller names.
+
+    Raises:
+        FocusDetrError: the fields name another.
+    """
+    chosen = dict(overrides or {})
+    if teacher is None:
+        return chosen
+    said = chosen.get("teacher.model", (chosen.get("teacher") or {}).get("model", teacher))
+    if str(said) != str(teacher):
+        raise FocusDetrError(f"teacher={str(teacher)!r}: not beside teacher.model={said!r}; leave one out")
+    if "teacher" in chosen:
+        return {**chosen, "teacher": {**chosen["teacher"], "model": str(teacher)}}
+    return {**chosen, "teacher.model": str(teacher)}
+
+
 def learns_masks(model: str | Path | PreTrainedModel, recipe: Recipe) -> bool:
     """Whether what a run trains has masks: by the recipe, or as what it starts from."""
     if "heads" in recipe.model:

@@ -4,8 +4,6 @@ The sandwich rule of slimmable networks (Yu and Huang, "Universally Slimmable Ne
 largest, the smallest and random members of the family are trained together, and the largest teaches the rest.
 """
 
-# Shapes: B images, N tokens of all levels, K kept, C channels, Q queries, k classes.
-
 from __future__ import annotations
 
 import math
@@ -14,17 +12,14 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from focus_detr.losses.whole_step import mean_of_processes
+from focus_detr.losses.distillation import RowWeights, feature_loss, row_losses
 from focus_detr.models.detector import FocusDetrForObjectDetection, FocusDetrOutput
 from focus_detr.models.options import check_ranges
 from focus_detr.models.precision import without_autocast
-from focus_detr.structures.boxes import cxcywh_to_xyxy, generalized_iou
 from focus_detr.structures.budget import SMALLEST
-from focus_detr.structures.rows import gather_rows
 from focus_detr.training.tasks.base import TASKS, Step, Task
 
 
@@ -104,44 +99,21 @@ class AnyBudgetTask(Task):
             "loss_sparse_features": o.features_weight * _feature_loss(student, teacher),
         }
         if self.corresponding:
-            apart, sure = _divergence(student.logits, teacher.logits, self.softmax)  # (B,Q) both
-            boxes, wanted = _exact(student.pred_boxes), _exact(teacher.pred_boxes.detach())
-            overlap = generalized_iou(cxcywh_to_xyxy(boxes), cxcywh_to_xyxy(wanted))
-            distance = c.bbox_loss_coefficient * (boxes - wanted).abs().sum(-1)
-            distance = distance + c.giou_loss_coefficient * (1 - overlap)
-            count = mean_of_processes(sure.sum())
-            parts["loss_sparse_logits"] = o.logits_weight * apart.sum() / count
-            parts["loss_sparse_boxes"] = o.boxes_weight * (sure * distance).sum() / count
+            classes, boxes = row_losses(
+                student.logits,
+                student.pred_boxes,
+                teacher.logits,
+                teacher.pred_boxes,
+                self.softmax,
+                RowWeights(c.bbox_loss_coefficient, c.giou_loss_coefficient),
+            )
+            parts["loss_sparse_logits"] = o.logits_weight * classes
+            parts["loss_sparse_boxes"] = o.boxes_weight * boxes
         return parts
 
 
-def _divergence(student: Tensor, teacher: Tensor, softmax: bool) -> tuple[Tensor, Tensor]:
-    """How far class scores (B,Q,k) are from the teacher's, 0 where they agree; and how sure it is of objects.
-
-    The Kullback-Leibler divergence (B,Q), of each class by itself unless ``softmax``.
-    """
-    student, teacher = _exact(student), _exact(teacher.detach())
-    if softmax:
-        log_wanted = teacher.log_softmax(-1)
-        apart = F.kl_div(student.log_softmax(-1), log_wanted, reduction="none", log_target=True)
-        return apart.sum(-1), 1 - log_wanted[..., -1].exp()
-    wanted = teacher.sigmoid()
-    entropy = F.binary_cross_entropy_with_logits(teacher, wanted, reduction="none")
-    apart = F.binary_cross_entropy_with_logits(student, wanted, reduction="none") - entropy
-    return apart.sum(-1), wanted.amax(-1)
-
-
 def _feature_loss(student: FocusDetrOutput, teacher: FocusDetrOutput) -> Tensor:
-    # Squared distance of the memories (B,N,C), a mean over the tokens that the sparse pass worked on.
     assert student.memory is not None and teacher.memory is not None and student.plan is not None
     if student.memory.shape != teacher.memory.shape:  # pooled tokens correspond to no others
         return student.memory.new_zeros(())
-    indices, counted = student.plan.kept(0)
-    kept, wanted = (gather_rows(_exact(each), indices) for each in (student.memory, teacher.memory.detach()))
-    apart = (kept - wanted).square().mean(-1)  # (B,K)
-    return (apart * counted).sum() / mean_of_processes(counted.sum().float())
-
-
-def _exact(values: Tensor) -> Tensor:
-    """In float32 at least."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return feature_loss(student.memory, teacher.memory, student.plan.kept(0))
