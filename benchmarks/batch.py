@@ -6,7 +6,8 @@
 does; "read" reads, decodes, resizes and batches them alone, in this thread; "batch" is a whole run of blocks:
 manifest, reading ahead in threads, model, commits, merging. All in this process, with as many threads of
 torch as --threads says; other cores are left to the reading threads. The pictures are taken again until there
-are enough.
+are enough. With --ray, "batch on ray" is the same run by one process of a Ray on this machine, which stays
+between runs; its processor time is of all of Ray's processes, and of this one.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from common import parser, write
 
+from focus_detr.batch.cluster import connected, run_on_ray
 from focus_detr.batch.finishing import finish
 from focus_detr.batch.inputs import Listing
 from focus_detr.batch.places import Place
@@ -35,7 +40,8 @@ from focus_detr.inference.predictor import Predictor
 
 def run(options: argparse.Namespace) -> None:
     predictor = Predictor.from_pretrained(options.model, deploy=options.deploy)
-    with tempfile.TemporaryDirectory() as folder:
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
         inputs, output = Path(folder) / "in", Path(folder) / "out"
         total = copies(options.folder, inputs, options.pictures)
         blocks = list(Listing([str(inputs)], options.block).blocks())
@@ -61,16 +67,36 @@ def run(options: argparse.Namespace) -> None:
             for batch in prepared:
                 predictor.run_prepared(*batch)
 
-        def whole() -> None:
+        def whole(on_ray: bool = False) -> None:
             shutil.rmtree(output, ignore_errors=True)
             work = Work(Place.of(output), options.model, batch_size=options.batch, readers=options.readers)
             with begun(Listing([str(inputs)], options.block), work, ["parquet"], {}) as started:
-                for _ in run_here(work, started, predictor):
+                if on_ray:
+                    done = run_on_ray(
+                        work, started.ledger, started.pending(), workers=1, cpus=options.threads
+                    )
+                else:
+                    done = run_here(work, started, predictor)
+                for _ in done:
                     pass
                 finish(started.ledger, ["parquet"])
 
+        spent: list[float] = []
+
+        def on_ray() -> None:
+            before = children_seconds()
+            whole(on_ray=True)
+            spent.append(children_seconds() - before)
+
         works = {"model": forward, "model and boxes": model, "read": read_batches, "batch": whole}
+        if options.ray:
+            works["batch on ray"] = on_ray
+            stack.enter_context(connected(None))
         timings = take_turns(works, options.runs, warmup=options.warmup, pause=options.pause)
+        if options.ray:
+            measured = timings["batch on ray"]
+            cpu = [own + ray for own, ray in zip(measured.cpu_seconds, spent[-options.runs :], strict=True)]
+            timings["batch on ray"] = replace(measured, cpu_seconds=tuple(cpu))
         size = sum(file.stat().st_size for file in inputs.iterdir()) / total
         results = sum(file.stat().st_size for file in (output / "detections").iterdir()) / total
         rows = [
@@ -94,6 +120,17 @@ def run(options: argparse.Namespace) -> None:
             for name, timing in timings.items()
         ]
         write("batch", rows, options.output)
+
+
+def children_seconds() -> float:
+    """Of processors, by all processes that this one has started and their own."""
+    total = 0.0
+    for each in psutil.Process().children(recursive=True):
+        try:
+            total += sum(each.cpu_times()[:2])
+        except psutil.Error:
+            continue
+    return total
 
 
 def copies(source: Path, target: Path, count: int) -> int:
@@ -126,6 +163,7 @@ if __name__ == "__main__":
     arguments.add_argument("--block", type=int, default=16)
     arguments.add_argument("--readers", type=int, default=1)
     arguments.add_argument("--deploy", action="store_true")
+    arguments.add_argument("--ray", action="store_true", help="on Ray, too")
     chosen = arguments.parse_args()
     # Not by `common.main`, which would keep the reading threads on the model's cores.
     torch.set_num_threads(chosen.threads)

@@ -143,7 +143,7 @@ def _quiet(module: Any) -> Iterator[None]:
     context, logger = module.data.DataContext.get_current(), logging.getLogger("ray.data")
     before, level = context.enable_progress_bars, logger.level
     context.enable_progress_bars = False
-    logger.setLevel(logging.WARNING)
+    logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
