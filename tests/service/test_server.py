@@ -8,6 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from focus_detr.errors import FocusDetrError
+from focus_detr.service.server import WorkerApp, serve
 from helpers.services import BlockingModel, fake_predictor, file_of, live_service
 
 PICTURE = file_of()
@@ -53,6 +55,14 @@ def test_silent_slow_and_half_open_clients_block_nobody():
         assert [rest_of(channel) for channel in silent] == [b""] * 20  # closed without a word
         assert rest_of(half) == b""
         assert live.idle()
+
+
+def test_an_address_that_is_taken_is_said_before_models_are_loaded():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        pytest.raises(FocusDetrError, match="--port gives"),
+    ):
+        serve(WorkerApp(None), "127.0.0.1", taken.getsockname()[1])
 
 
 def test_headers_that_drip_in_have_an_end():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -94,8 +95,9 @@ def serve(app: WorkerApp, host: str, port: int, workers: int | None = None) -> N
             process answers.
 
     Raises:
-        FocusDetrError: a model cannot be loaded.
+        FocusDetrError: a model cannot be loaded, or the address is taken.
     """
+    _check_free(host, port)
     if workers is None:
         uvicorn.Server(configure(app(), app.settings, host, port)).run()
         return
@@ -115,3 +117,16 @@ def serve(app: WorkerApp, host: str, port: int, workers: int | None = None) -> N
             timeout_worker_healthcheck=_SILENT,
         )
         Multiprocess(config, sockets=[config.bind_socket()]).run()
+
+
+def _check_free(host: str, port: int) -> None:
+    """Before models are loaded: uvicorn says it after, and ends as if told to."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            why = error.strerror or error
+            raise FocusDetrError(
+                f"{host}, port {port}: cannot be listened at ({why}); --port gives another, 0 a free one"
+            ) from error

@@ -120,6 +120,12 @@ def test_of_many_classes_those_found_are_listed(tab: Any, service: FakeService) 
     choose(tab)
     expect_boxes(tab, 5)
     assert tab.locator(".chip").count() == 3
+    said = tab.evaluate(
+        "async (found) => (await import('./words.js')).summary(found)",
+        [{"class": f"class {rank}"} for rank in range(1, 13) for _ in range(rank)],
+    )
+    assert said.startswith("78 objects: 12 class 12, 11 class 11, ")
+    assert said.endswith("5 class 5, 10 of other classes")
 
 
 def test_the_heat_map_is_asked_for_when_wanted_and_hidden_again(page: Any, service: FakeService) -> None:

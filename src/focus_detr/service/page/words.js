@@ -12,12 +12,17 @@ export function counted(number, one, many = `${one}s`) {
   return `${number} ${number === 1 ? one : many}`;
 }
 
+const NAMED = 8; // classes of a summary, which is read aloud, too
+
 /** "12 objects: 9 RBC, 3 WBC" */
 export function summary(detections) {
   if (!detections.length) return "No objects at this threshold";
   const counts = new Map();
   for (const { class: name } of detections) counts.set(name, (counts.get(name) ?? 0) + 1);
-  const parts = [...counts].sort((a, b) => b[1] - a[1]).map(([name, count]) => `${count} ${name}`);
+  const most = [...counts].sort((a, b) => b[1] - a[1]);
+  const parts = most.slice(0, NAMED).map(([name, count]) => `${count} ${name}`);
+  const others = most.slice(NAMED).reduce((sum, [, count]) => sum + count, 0);
+  if (others) parts.push(`${others} of other classes`);
   return `${counted(detections.length, "object")}: ${parts.join(", ")}`;
 }
 
