@@ -16,6 +16,9 @@ from focus_detr.evaluation import evaluate
 from focus_detr.export import export, load_exported
 from focus_detr.export.metadata import FreeSizeError, Metadata
 from focus_detr.inference import Predictor
+from focus_detr.losses.distillation import TaughtObjects
+from focus_detr.training.teachers import TeacherOptions
+from focus_detr.training.teachers.once import OnceTeacher
 from focus_detr.zoo.resolve import resolve_model
 from helpers.small_models import SHALLOW, small_model
 
@@ -61,6 +64,17 @@ def test_it_detects_what_the_model_detects(exported, eager, batch_size):
     expected = eager.predict([*SMEARS, *SMEARS[:1]], threshold=0.3)
     for one, other in zip(found, expected, strict=True):
         same(one, other)
+
+
+def test_it_teaches_what_it_finds(exported, eager):
+    options = TeacherOptions(str(exported), least_score=0.3)
+    picture = Image.open(SMEARS[0])
+    logits, boxes = OnceTeacher(options, eager.class_names, "sigmoid").look(picture)
+    outputs = eager.run([picture])
+    expected = TaughtObjects.of_queries(outputs.logits, outputs.pred_boxes, False, 0.3, options.most)
+    assert len(logits) == expected.counts[0] > 3
+    np.testing.assert_allclose(np.sort(logits.max(1)), expected.logits[0].amax(1).sort().values, atol=0.01)
+    np.testing.assert_allclose(boxes.sum(0), expected.boxes[0].sum(0), atol=0.01)
 
 
 def test_the_facade_and_the_evaluation_take_it(exported, eager, tmp_path):

@@ -26,7 +26,8 @@ class Collator:
     width before padding, `orig_size` (2,) height and width of the image file, `image_id` (1,), `noise_seed`
     (1,) where the sample has one, and whatever else its `Instances` know, by the field's name. `masks` are
     (T,M,M) uint8: how much, of 255, of each cell of a grid over its box an object covers; `masks_known` (T,)
-    bool, those that are said.
+    bool, those that are said. Where a teacher was asked, `taught_logits` (T,k) and `taught_boxes` (T,4) are
+    what it found.
     """
 
     def __init__(self, image_processor: FocusDetrImageProcessor, do_resize: bool = False) -> None:
@@ -45,11 +46,9 @@ class Collator:
 
 def _labels(sample: Sample, size: torch.Tensor) -> dict[str, torch.Tensor]:
     facts = sample.instances.known()
-    fractions = facts.pop("boxes_xyxy") / np.asarray(sample.image.size * 2, dtype=np.float32)
-    low, high = fractions[:, :2], fractions[:, 2:]
     labels = {
         "class_labels": torch.from_numpy(facts.pop("labels").astype(np.int64)),
-        "boxes": torch.from_numpy(np.concatenate([(low + high) / 2, high - low], axis=1).astype(np.float32)),
+        "boxes": _boxes_cxcywh(facts.pop("boxes_xyxy"), sample),
         "size": size,
         "orig_size": torch.tensor(sample.orig_size),
         "image_id": torch.tensor([sample.image_id]),
@@ -63,9 +62,19 @@ def _labels(sample: Sample, size: torch.Tensor) -> dict[str, torch.Tensor]:
     for name, values in facts.items():
         # Not every accelerator has doubles.
         labels[name] = torch.from_numpy(values.astype(np.float32) if values.dtype == np.float64 else values)
+    if sample.taught is not None and sample.taught.class_logits is not None:
+        labels["taught_logits"] = torch.from_numpy(sample.taught.class_logits)
+        labels["taught_boxes"] = _boxes_cxcywh(sample.taught.boxes_xyxy, sample)
     if sample.noise_seed is not None:
         labels["noise_seed"] = torch.tensor([sample.noise_seed])
     return labels
+
+
+def _boxes_cxcywh(boxes_xyxy: np.ndarray, sample: Sample) -> torch.Tensor:
+    # (T,4), normalised.
+    fractions = boxes_xyxy / np.asarray(sample.image.size * 2, dtype=np.float32)
+    low, high = fractions[:, :2], fractions[:, 2:]
+    return torch.from_numpy(np.concatenate([(low + high) / 2, high - low], axis=1).astype(np.float32))
 
 
 def _no_mask() -> np.ndarray:

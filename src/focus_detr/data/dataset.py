@@ -83,10 +83,11 @@ class DetectionDataset(Dataset[Sample]):
         image = read_image(record.path)
         # Fractions are of the picture as it is decoded, whatever its header says.
         record.known_size = image.size if record.relative else record.known_size or image.size
-        instances, crowds = record.instances.copy(), record.crowds.copy()
+        instances, crowds, taught = record.instances.copy(), record.crowds.copy(), record.taught
         if record.known_size != image.size:
             self._report_size(index, image.size)
             instances, crowds = instances.transform(image.size), crowds.transform(image.size)
+            taught = None if taught is None else taught.transform(image.size)
         return Sample(
             image=image,
             instances=instances,
@@ -94,6 +95,7 @@ class DetectionDataset(Dataset[Sample]):
             path=record.path,
             orig_size=(image.height, image.width),
             crowds=crowds,
+            taught=taught,
         )
 
     def sizes(self) -> list[tuple[int, int] | None]:

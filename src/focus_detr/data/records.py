@@ -46,6 +46,7 @@ class Record:
     upright (EXIF applied) image, or in fractions of its width and height when `relative`; `instances` and
     `crowds` are the same, always in pixels. In crowd regions evaluation neither rewards nor punishes what is
     found, training never sees them.
+    `taught` is what a teacher found, with its class logits, always in pixels; None where nobody was asked.
     `size` is (width, height) in pixels, read from the image file when the source does not say.
     """
 
@@ -55,6 +56,7 @@ class Record:
     stated_crowds: Instances = field(default_factory=Instances.empty)
     relative: bool = False
     known_size: tuple[int, int] | None = None
+    taught: Instances | None = None
 
     @property
     def size(self) -> tuple[int, int]:
@@ -104,6 +106,7 @@ class Sample:
 
     `instances` and `crowds` (regions, see `Record`) in pixels of `image` as it is now, `orig_size` (height,
     width) of the image as read, before any transform.
+    `taught`: what a teacher found, which moves as the objects do.
     `noise_seed` starts the noise of the denoising queries made from the objects; None leaves it to torch.
     """
 
@@ -114,6 +117,7 @@ class Sample:
     orig_size: tuple[int, int]
     crowds: Instances = field(default_factory=Instances.empty)
     noise_seed: int | None = None
+    taught: Instances | None = None
 
     @property
     def boxes_xyxy(self) -> np.ndarray:

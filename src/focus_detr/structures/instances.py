@@ -29,6 +29,7 @@ class Instances:
         areas: (T,) square pixels, of the object and not its box, where a source gives them.
         queries: (T,) int64, the decoder's queries that found them.
         track_ids: (T,) int64, the same from frame to frame of a video, -1 where there is none yet.
+        class_logits: (T,k), what a teacher says of each class (see `focus_detr.training.teachers`).
         masks: (T,) objects, a `Mask` each, None for one whose mask nobody knows.
 
     Raises `FocusDetrError` where the fields are not of as many objects.
@@ -41,6 +42,7 @@ class Instances:
     queries: np.ndarray | None = None
     track_ids: np.ndarray | None = None
     masks: np.ndarray | None = None
+    class_logits: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         counts = {name: len(value) for name, value in self.known().items()}

@@ -23,7 +23,8 @@ from focus_detr.training.starting_model import (
     starts_without_weights,
 )
 from focus_detr.training.tasks import TASKS, Task, build_task
-from focus_detr.training.teachers import build_teacher, read_teacher
+from focus_detr.training.teachers import TaughtTask, build_teacher, read_teacher
+from focus_detr.training.teachers.once import OnceTeacher
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -75,7 +76,10 @@ class Assembly:
 
         options = {"size": recipe.image_size, **recipe.augmentation_options}
         transforms = build_transforms(recipe.augmentation, **options)
-        training_set = TransformedDataset(self.dataset, transforms, recipe.seed)
+        dataset = self.dataset
+        if isinstance(task, TaughtTask) and isinstance(task.teacher, OnceTeacher):
+            dataset = task.teacher.with_answers(dataset, self.accelerator)
+        training_set = TransformedDataset(dataset, transforms, recipe.seed)
         nothing_learned = NothingLearned(
             self.dataset,
             self.eval_dataset,

@@ -197,4 +197,7 @@ def move_objects(
         image=image,
         instances=sample.instances.transform(image.size, scale, shift, min_visible),
         crowds=sample.crowds.transform(image.size, scale, shift),
+        taught=None
+        if sample.taught is None
+        else sample.taught.transform(image.size, scale, shift, min_visible),
     )

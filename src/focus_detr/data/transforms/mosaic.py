@@ -66,6 +66,9 @@ class Mosaic:
             image=canvas,
             instances=Instances.concatenate([part.instances for part in parts]),
             crowds=Instances.concatenate([part.crowds for part in parts]),
+            taught=None
+            if sample.taught is None
+            else Instances.concatenate([part.taught for part in parts if part.taught is not None]),
         )
 
     def _window(self, part: Sample, width: int, height: int, rng: np.random.Generator) -> Sample:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,11 +9,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.losses.distillation import TaughtObjects
 from focus_detr.models.detector import FocusDetrOutput
 from focus_detr.models.hosts import HOSTS
 from focus_detr.training.finetuning import class_names_of
 from focus_detr.training.teachers.classes import SharedClasses
-from focus_detr.training.teachers.options import TeacherOptions
+from focus_detr.training.teachers.lesson import Lesson
+from focus_detr.training.teachers.options import TeacherOptions, digest_of
 from focus_detr.zoo.loading import load_image_processor, load_model
 from focus_detr.zoo.resolve import resolve_model
 
@@ -36,33 +36,32 @@ class LiveTeacher:
         device: torch.device,
     ) -> None:
         folder = resolve_model(options.model)
-        if folder.is_file():
-            raise FocusDetrError(
-                f"teacher {options.model!r}: is an exported file, and answers no batches in training; name "
-                "the model that it was exported from"
-            )
         self.model = load_model(folder).to(device).eval().requires_grad_(False)
-        self.budget = options.budget or None
+        self.options, self.budget = options, options.budget or None
+        self.softmax = HOSTS[student.config.host].scoring == "softmax"
         if self.budget is not None:
             self.model.encoder.accept(self.budget)  # refused where a policy leaves nothing out
         _check_comparable(options, self.model, student)
         names = class_names_of(self.model.config)
         self.classes = SharedClasses.of(class_names_of(student.config), names, options.classes, options.model)
-        if HOSTS[student.config.host].scoring == "softmax" and not self.classes.whole:
+        if self.softmax and not self.classes.whole:
             raise FocusDetrError(
                 f"teacher {options.model!r}: does not know all classes of the data, and the student's host "
                 f"{student.config.host!r} scores them against each other; take a teacher that knows all"
             )
-        self.digest = _digest(folder, options)
+        self.digest = digest_of(folder, options)
         self.convert = _Converter(processor, load_image_processor(folder), device)
 
     @torch.no_grad()
-    def __call__(self, batch: dict[str, Any]) -> FocusDetrOutput:
-        """What it answers on a batch that was made for the student."""
+    def __call__(self, batch: dict[str, Any]) -> Lesson:
+        """What it says of a batch that was made for the student."""
         pixels = self.convert(batch["pixel_values"], batch["pixel_mask"])
         budget = {} if self.budget is None else {"budget": self.budget}
         answer: FocusDetrOutput = self.model(pixels, batch["pixel_mask"], **budget)
-        return answer
+        assert answer.logits is not None and answer.pred_boxes is not None
+        logits, o = self.classes.of_teacher(answer.logits, self.softmax), self.options
+        objects = TaughtObjects.of_queries(logits, answer.pred_boxes, self.softmax, o.least_score, o.most)
+        return Lesson(objects, answer)
 
 
 class _Converter:
@@ -113,11 +112,3 @@ def _check_comparable(options: TeacherOptions, teacher: Any, student: Any) -> No
                     f"teacher.foreground={options.foreground}: {whose} token_policy="
                     f"{model.config.token_policy!r} scores no tokens; set it to 0"
                 )
-
-
-def _digest(folder: Path, options: TeacherOptions) -> str:
-    digest = hashlib.sha256(f"{options.budget}{sorted(options.classes.items())}".encode())
-    for file in sorted(folder.glob("*.json")) + sorted(folder.glob("*.safetensors")):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()

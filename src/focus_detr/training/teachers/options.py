@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from focus_detr.errors import FocusDetrError
@@ -32,6 +34,9 @@ class TeacherOptions:
     """What the teacher found with a lower score is not learned."""
     most: int = 100
     """Objects of an image that are learned, the best."""
+    once: bool = False
+    """Whether the teacher looks at each picture once, as it is, before training; what it found is kept on
+    disk, and moves as augmentation moves the objects. Exported models always do."""
     budget: float = 0.0
     """The share of tokens that the teacher works on; 0 is its own."""
     classes: dict[str, str] = field(default_factory=dict)
@@ -57,3 +62,15 @@ def read_teacher(values: Mapping[str, Any]) -> TeacherOptions | None:
             f"teacher: nothing of {options.model!r} is compared; give one of {', '.join(_WEIGHTS)} a weight"
         )
     return options
+
+
+def digest_of(path: Path, options: TeacherOptions) -> str:
+    """What differs where a teacher's answers may: its folder or exported file, and how it is asked."""
+    digest = hashlib.sha256(f"{options.budget}{sorted(options.classes.items())}".encode())
+    files = [*path.glob("*.json"), *path.glob("*.safetensors")]
+    if path.is_file():
+        files = [each for each in (path, path.with_suffix(".bin")) if each.is_file()]
+    for file in sorted(files):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

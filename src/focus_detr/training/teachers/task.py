@@ -12,7 +12,6 @@ from transformers import PreTrainedModel
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.distillation import (
     RowWeights,
-    TaughtObjects,
     feature_loss,
     matched_losses,
     score_loss,
@@ -21,9 +20,13 @@ from focus_detr.models.detector import FocusDetrOutput
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.precision import without_autocast
 from focus_detr.structures.geometry import Geometry
+from focus_detr.training.finetuning import class_names_of
 from focus_detr.training.tasks.base import Step, Task
+from focus_detr.training.teachers.lesson import Lesson
 from focus_detr.training.teachers.live import LiveTeacher
+from focus_detr.training.teachers.once import OnceTeacher
 from focus_detr.training.teachers.options import TeacherOptions
+from focus_detr.zoo.resolve import resolve_model
 
 
 def build_teacher(task: Task, options: TeacherOptions, model: PreTrainedModel, processor: Any) -> TaughtTask:
@@ -32,7 +35,12 @@ def build_teacher(task: Task, options: TeacherOptions, model: PreTrainedModel, p
     Raises:
         FocusDetrError: there is no such teacher, or it cannot teach this student.
     """
-    return TaughtTask(task, LiveTeacher(options, model, processor, task.device), options, model)
+    teacher: LiveTeacher | OnceTeacher
+    if options.once or resolve_model(options.model).is_file():
+        teacher = OnceTeacher(options, class_names_of(model.config), HOSTS[model.config.host].scoring)
+    else:
+        teacher = LiveTeacher(options, model, processor, task.device)
+    return TaughtTask(task, teacher, options, model)
 
 
 class TaughtTask(Task):
@@ -45,7 +53,7 @@ class TaughtTask(Task):
     """
 
     def __init__(
-        self, task: Task, teacher: LiveTeacher, options: TeacherOptions, model: PreTrainedModel
+        self, task: Task, teacher: LiveTeacher | OnceTeacher, options: TeacherOptions, model: PreTrainedModel
     ) -> None:
         super().__init__(model, task.device, options)
         self.task, self.teacher, self.config = task, teacher, model.config
@@ -68,30 +76,24 @@ class TaughtTask(Task):
             more = self.compare(answers[0], taught)
         return loss + torch.stack(list(more.values())).sum(), {**parts, **more}
 
-    def compare(self, student: FocusDetrOutput, teacher: FocusDetrOutput) -> dict[str, Tensor]:
+    def compare(self, student: FocusDetrOutput, taught: Lesson) -> dict[str, Tensor]:
         """The parts of the loss, already weighted."""
         o, parts = self.options, dict[str, Tensor]()
         if o.logits or o.boxes:
             assert student.logits is not None and student.pred_boxes is not None
-            assert teacher.logits is not None and teacher.pred_boxes is not None
-            objects = TaughtObjects.of_queries(
-                self.teacher.classes.of_teacher(teacher.logits, self.softmax),
-                teacher.pred_boxes,
-                self.softmax,
-                o.least_score,
-                o.most,
-            )
             logits = self.teacher.classes.of_student(student.logits)
-            classes, boxes = matched_losses(logits, student.pred_boxes, objects, self.softmax, self.weights)
+            classes, boxes = matched_losses(
+                logits, student.pred_boxes, taught.objects, self.softmax, self.weights
+            )
             parts |= {"loss_teacher_logits": o.logits * classes, "loss_teacher_boxes": o.boxes * boxes}
         if o.features:
-            parts["loss_teacher_features"] = o.features * self._features(student, teacher)
+            parts["loss_teacher_features"] = o.features * self._features(student, taught.answer)
         if o.foreground:
-            parts["loss_teacher_foreground"] = o.foreground * self._foreground(student, teacher)
+            parts["loss_teacher_foreground"] = o.foreground * self._foreground(student, taught.answer)
         return parts
 
-    def _features(self, student: FocusDetrOutput, teacher: FocusDetrOutput) -> Tensor:
-        assert student.memory is not None and teacher.memory is not None
+    def _features(self, student: FocusDetrOutput, teacher: FocusDetrOutput | None) -> Tensor:
+        assert teacher is not None and student.memory is not None and teacher.memory is not None
         if student.memory.shape[1] != teacher.memory.shape[1]:
             raise FocusDetrError(
                 f"teacher.features={self.options.features}: the teacher has {teacher.memory.shape[1]} tokens "
@@ -100,8 +102,8 @@ class TaughtTask(Task):
         kept = None if student.plan is None else student.plan.kept(0)
         return feature_loss(student.memory, teacher.memory, kept)
 
-    def _foreground(self, student: FocusDetrOutput, teacher: FocusDetrOutput) -> Tensor:
-        assert student.plan is not None and student.plan.scores is not None
+    def _foreground(self, student: FocusDetrOutput, teacher: FocusDetrOutput | None) -> Tensor:
+        assert teacher is not None and student.plan is not None and student.plan.scores is not None
         assert teacher.plan is not None and teacher.plan.scores is not None
         assert student.spatial_shapes is not None and student.level_sizes is not None
         geometry = Geometry.padded(student.spatial_shapes, student.level_sizes)
