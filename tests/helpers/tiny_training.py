@@ -221,7 +221,7 @@ def main(data: str, output: str, options: str) -> None:
         model=model.double() if double else model,
         recipe=RECIPE,
         output=output,
-        device="cpu",
+        device=settings.pop("device", "cpu"),
         evaluator=(lambda model: {"AP": float(next(model.parameters()).sum())}) if tell else None,
         **settings,
     )

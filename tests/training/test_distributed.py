@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from focus_detr.data import Collator, TransformedDataset, build_transforms, load_dataset
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.processor import FocusDetrImageProcessor
+from focus_detr.training import processes as joining
 from focus_detr.training.sampling import STANDS_IN, EpochBatchSampler, load_steps
 from helpers import tiny_training
 from helpers.tiny_training import finish, losses, start, start_two
@@ -104,11 +106,24 @@ IN_SHARDS = ["--use_fsdp", "--fsdp_version", "2"]
 )
 def test_launchers_of_processes(launcher, tiny_data, alone, tmp_path):
     command = [sys.executable, "-m", *launcher]
-    command += [tiny_training.__file__, str(tiny_data), str(tmp_path / "run"), json.dumps(OPTIONS)]
+    # As it is typed where there is no GPU: nothing says which device.
+    options = OPTIONS | ({"device": None} if launcher is TORCHRUN else {})
+    command += [tiny_training.__file__, str(tiny_data), str(tmp_path / "run"), json.dumps(options)]
     places = [Path(__file__).parents[2] / "src", Path(__file__).parents[1]]
     environment = {"PYTHONPATH": os.pathsep.join(map(str, places)), "OMP_NUM_THREADS": "1"}
+    environment["CUDA_VISIBLE_DEVICES"] = ""
     subprocess.run(command, env=os.environ | environment, check=True, timeout=300)
     np.testing.assert_allclose(numbers(tmp_path / "run"), numbers(alone), rtol=2e-5)
+
+
+def test_processes_are_of_cpus_where_there_is_nothing_else(monkeypatch):
+    told = []
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    for name in ("PartialState", "Accelerator"):
+        made = SimpleNamespace(use_distributed=True, distributed_type=None)
+        monkeypatch.setattr(joining, name, lambda made=made, **given: told.append(given["cpu"]) or made)
+    joining.join_processes()
+    assert told == [True, True]
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])

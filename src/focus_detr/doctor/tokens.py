@@ -107,7 +107,8 @@ def _findings(
         for each in few[:12]:
             record = dataset.records[each.index]
             name = dataset.class_names[record.labels[each.row]]
-            examples.append(Example(record.path, box_of(record, each.row), f"{name}, {each.tokens} tokens"))
+            count = "1 token" if each.tokens == 1 else f"{each.tokens} tokens"
+            examples.append(Example(record.path, box_of(record, each.row), f"{name}, {count}"))
         return Finding(
             kind,
             "warning" if grave else "note",

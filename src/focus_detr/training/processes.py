@@ -22,6 +22,8 @@ def join_processes(use_cpu: bool = False) -> Accelerator:
 
     Mixed precision stays with the training loop: accelerate's is a setting of the whole process.
     """
+    # Accelerate joins processes of CPUs only where it is told that there is nothing else.
+    use_cpu = use_cpu or not torch.accelerator.is_available()
     state = PartialState(cpu=use_cpu, timeout=_PATIENCE)
     if not state.use_distributed:
         # Accelerate keeps the first device a process asked for; the next run may want another.
