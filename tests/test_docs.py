@@ -169,6 +169,11 @@ def test_commands_have_verbs_and_options_of_the_reference(
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
+def test_no_merge_was_left_half_done(document: str) -> None:
+    assert not re.search(r"^(<{7}|>{7}) ", text_of(document), re.MULTILINE)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
 def test_make_knows_the_targets_named(document: str) -> None:
     known = set(re.findall(r"^([\w-]+):", text_of("Makefile"), re.MULTILINE))
     text = text_of(document)
