@@ -102,6 +102,23 @@ def test_a_table_that_is_gone_by_then_leaves_a_letter_for_each_row(tmp_path: Pat
     assert set(letters(tmp_path / "out").values()) == {"missing"}
 
 
+def test_what_a_run_writes_names_files_from_where_it_ran(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = write_pictures(Path("in"), 3)
+    Path(names[1]).write_bytes(b"no picture")
+    run(["in"], "outputs/first")
+    assert list(letters(Path("outputs/first"))) == [names[1]] == ["in/0001.png"]
+    Path(names[1]).write_bytes(content())
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run([tmp_path / "outputs/first/dead-letters.parquet"], "again", column="path")
+    assert paths(Path("again")) == [str(tmp_path / names[1])]
+    run([tmp_path / "outputs/first/detections"], "all", column="path")
+    assert paths(Path("all")) == [str(tmp_path / names[0]), str(tmp_path / names[2])]
+
+
 def test_shards_are_read_member_by_member(tmp_path: Path) -> None:
     members = {"a.png": content(), "a.json": b"{}", "a.mask.png": content(), "b.png": b"junk"}
     write_shard(tmp_path / "s.tar", members)

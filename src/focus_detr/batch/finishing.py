@@ -13,7 +13,7 @@ from focus_detr.batch.ledger import Ledger
 from focus_detr.batch.places import Place
 from focus_detr.batch.reading import patiently
 from focus_detr.batch.rows import detections_of, letter_schema, read_part, result_schema
-from focus_detr.batch.table import arrow
+from focus_detr.batch.table import arrow, relative_here
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.writers import CocoWriter, JsonLinesWriter, ResultWriter
 
@@ -99,7 +99,7 @@ class _Table(AbstractContextManager["_Table"]):
     """One Parquet file, whole at the end of `with`."""
 
     def __init__(self, place: Place, schema: Any) -> None:
-        self._place, self._schema, self._stack = place, schema, ExitStack()
+        self._place, self._schema, self._stack = place, relative_here(schema), ExitStack()
         self.rows = 0
 
     def __enter__(self) -> _Table:

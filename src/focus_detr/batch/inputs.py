@@ -13,7 +13,7 @@ from typing import Any
 
 from focus_detr.batch.blocks import Block
 from focus_detr.batch.places import Place
-from focus_detr.batch.table import columns_of, is_table, open_table
+from focus_detr.batch.table import columns_of, folder_of_paths, is_table, open_table
 from focus_detr.data.formats.searching import files_below, is_image_file
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference.sources.archives import is_archive
@@ -148,8 +148,8 @@ def _identity(name: str) -> str:
 
 
 def _paths(table: Place, parquet: Any, column: str) -> Iterator[str | tuple[str, str]]:
-    """The paths of a table: URLs, or those of files, relative ones to where the table is."""
-    folder = table.name.rpartition("/")[0] or "."
+    """The paths of a table: URLs, or those of files, relative ones to `folder_of_paths`."""
+    folder = folder_of_paths(table, parquet)
     row = 0
     for batch in parquet.iter_batches(_ROWS_AT_ONCE, columns=[column]):
         for value in batch.column(0).to_pylist():

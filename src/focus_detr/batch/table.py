@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,6 +12,8 @@ from focus_detr.errors import FocusDetrError, did_you_mean
 
 COLUMNS = ("image", "bytes", "image_bytes", "jpg", "jpeg", "png", "path", "file_name", "image_path", "url")
 """Names that a table's pictures, or the paths to them, usually have; the first that a table has is taken."""
+
+_RELATIVE_TO = b"focus_detr.relative_to"
 
 
 def arrow() -> tuple[Any, Any]:
@@ -38,6 +41,17 @@ def open_table(table: Place) -> Iterator[Any]:
             yield parquet.ParquetFile(stream, pre_buffer=False, buffer_size=2**20)
     except (pyarrow.ArrowInvalid, FileNotFoundError) as error:
         raise FocusDetrError(f"{table.name}: cannot be read as a Parquet table ({error})") from error
+
+
+def relative_here(schema: Any) -> Any:
+    """A table's schema, saying that paths in it are relative to this process's folder, not to the table's."""
+    return schema.with_metadata({_RELATIVE_TO: os.fsencode(os.getcwd())})
+
+
+def folder_of_paths(table: Place, parquet: Any) -> str:
+    """What relative paths in a table are relative to: its own folder, where it does not say otherwise."""
+    said = (parquet.schema_arrow.metadata or {}).get(_RELATIVE_TO)
+    return os.fsdecode(said) if said else table.name.rpartition("/")[0] or "."
 
 
 def columns_of(table: Place, parquet: Any, wanted: str | None) -> tuple[str, bool]:
