@@ -565,11 +565,24 @@ def test_a_live_source_is_written_and_not_remembered(tmp_path, stand_in, monkeyp
     out = tmp_path / "out"
     with filming(10, silent=True) as camera:
         stop_at(3, ctrl_c, monkeypatch)
-        assert predict(camera.url, "--output", out, "--no-images", "--format", "json").exit_code == 130
+        result = predict(camera.url, "--output", out, "--no-images", "--format", "json")
+        assert result.exit_code == 130 and "--resume" not in result.stderr  # what would refuse it
     assert len((out / "detections.jsonl").read_text().splitlines()) == 2
     assert len((out / "unfinished.jsonl").read_text().splitlines()) == 1  # what was asked for, and no result
     with pytest.raises(FocusDetrError, match="--resume: camera:0 is a camera"):
         predict("camera:0", "--output", out, "--resume")
+    with filming(10, silent=True) as camera, pytest.raises(FocusDetrError, match="/stream is a camera"):
+        # Which only the server's answer tells.
+        predict(camera.url, "--output", tmp_path / "new", "--no-images", "--resume")
+
+
+@pytest.mark.parametrize("options, goes_on", [((), True), (("--track",), False)])
+def test_a_run_cut_off_says_that_it_can_go_on_where_it_can(many, stand_in, monkeypatch, options, goes_on):
+    if options:
+        pytest.importorskip("trackers")
+    stop_at(2, ctrl_c, monkeypatch)
+    result = predict(many, "--output", many.parent / "out", "--no-images", "--batch-size", "1", *options)
+    assert ("--resume goes on" in result.stderr) is goes_on
 
 
 def test_frames_are_drawn_to_a_video_where_asked_for(tmp_path, stand_in):

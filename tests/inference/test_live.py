@@ -45,6 +45,13 @@ def test_the_newest_frame_wins_and_says_how_many_came_before():
         assert len(camera.opened) == 1
 
 
+def test_a_stream_that_is_left_is_not_called_lost(caplog):
+    with filming(500, seconds_between=0.005) as camera, caplog.at_level(logging.WARNING):
+        with closing(expand_sources(camera.url)) as frames:
+            next(frames)
+        assert not threads() and not caplog.records
+
+
 def test_nothing_is_stored_for_who_is_slow():
     with (
         filming(60, seconds_between=0.002, silent=True) as camera,

@@ -33,6 +33,8 @@ from focus_detr.cli.writing import (
     Written,
     check_folders,
     is_finished,
+    live_refused,
+    live_source,
     open_journal,
     parse_formats,
     refuse_live,
@@ -213,6 +215,7 @@ def predict(
         private_redirects=private_redirects,
     )
     summary = Summary()
+    goes_on = output is not None and not track and not steady
     try:
         with ExitStack() as stack:
             printed = stack.enter_context(JsonStream(json_lines)) if quiet else None
@@ -234,11 +237,16 @@ def predict(
                 # What is not drawn or written is done at once.
                 give = take if written is None else soon.enter_context(Behind(take)).add
                 for result in stream:
+                    if live := live_source(result):
+                        goes_on = False
+                        if resume:
+                            raise live_refused(live)
                     give(result)
             for result in () if journal is None else journal.left():
                 take(result)
     except (KeyboardInterrupt, SystemExit):
-        kept = "" if output is None else f"; what was found in them is in {output}, and --resume goes on"
+        kept = "" if output is None else f"; what was found in them is in {output}"
+        kept += ", and --resume goes on" if goes_on else ""
         note(f"interrupted after {summary.images} images{kept}")
         raise
     finally:

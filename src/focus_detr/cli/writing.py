@@ -55,9 +55,22 @@ def refuse_live(sources: list[str]) -> None:
 
     for entry in source_entries(sources, SourceOptions()):
         if isinstance(entry, Series) and entry.live:
-            raise FocusDetrError(
-                f"--resume: {entry.name} is a camera or stream, whose frames do not come again; leave it out"
-            )
+            raise live_refused(entry.name)
+
+
+def live_source(result: Result) -> str | None:
+    """The camera or stream that a result is of, if it is: of some addresses, only a frame says so."""
+    from focus_detr.inference import Detections
+
+    frame = result.frame if isinstance(result, Detections) else None
+    return frame.video if frame is not None and frame.live else None
+
+
+def live_refused(name: str) -> FocusDetrError:
+    """Of `--resume`, with a source that does not come again."""
+    return FocusDetrError(
+        f"--resume: {name} is a camera or stream, whose frames do not come again; leave it out"
+    )
 
 
 def is_finished(output: Path, formats: list[str]) -> bool:

@@ -173,6 +173,8 @@ class _Capture:
                 reason = "it ended"
             except Exception as error:  # of FFmpeg, of the network, of a camera that was pulled out
                 reason = _said(error).removeprefix(f"{self._name}: ")
+            if self._stopped.is_set():
+                return  # hung up by ourselves
             if self._index == 0:
                 self._give(Nothing(self._name, f"cannot be opened ({reason})"))
                 return
