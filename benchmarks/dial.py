@@ -17,7 +17,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,8 @@ def finish(
         folder.parent.mkdir(parents=True, exist_ok=True)
         path = folder.parent / f"{folder.name}.yaml"
         path.write_text(yaml.safe_dump(recipe, sort_keys=False))
-        words = ["train", data, "--model", plan["model"], "--recipe", path, "--output", folder]
+        start = plan["runs"][run].get("start", plan["model"])
+        words = ["train", data, "--model", start, "--recipe", path, "--output", folder]
         resume = ["--resume"] if (folder / "checkpoints").is_dir() else []
         command = [sys.executable, "-m", "focus_detr", *words, "--device", options.device, *resume]
         subprocess.run([str(word) for word in command], check=True)
@@ -101,17 +102,22 @@ def write_table(plan: Mapping[str, Any], options: argparse.Namespace) -> None:
             for label, other, at in (("alone", f"only-{budget}", budget), ("dense", DENSE, 1.0)):
                 if other not in plan["runs"]:
                     continue
-                pairs = [
-                    (runs / f"{other}-seed{seed}" / f"at-{at}", runs / f"{ANY}-seed{seed}" / f"at-{budget}")
-                    for seed in plan["seeds"]
-                ]
-                pairs = [
-                    pair for pair in pairs if all((each / "predictions.json").is_file() for each in pair)
-                ]
+                pairs = evaluated(runs, (other, at), (ANY, budget), plan["seeds"])
                 if pairs:
                     rows.append(row(name, budget, label, pairs))
     if rows:
         write_csv(options.output, rows, describe_environment())
+
+
+def evaluated(
+    runs: Path, one: tuple[str, float], other: tuple[str, float], seeds: Sequence[int]
+) -> list[tuple[Path, Path]]:
+    """The evaluations of two runs, each at a budget, of the seeds that both have."""
+    pairs = [
+        (runs / f"{one[0]}-seed{seed}" / f"at-{one[1]}", runs / f"{other[0]}-seed{seed}" / f"at-{other[1]}")
+        for seed in seeds
+    ]
+    return [pair for pair in pairs if all((each / "predictions.json").is_file() for each in pair)]
 
 
 def row(name: str, budget: float, label: str, pairs: list[tuple[Path, Path]]) -> dict[str, Any]:

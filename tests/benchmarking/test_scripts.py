@@ -18,7 +18,8 @@ from helpers.explained import small_predictor
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     "any_budget", "data_loading", "deadline", "encoder_scaling", "exported_budgets", "family", "gpu", "macs",
-    "memory_4k", "peer_accuracy", "peers", "service", "start", "steady", "throughput",
+    "memory_4k", "peer_accuracy", "peers", "service", "start", "steady", "teachers",
+    "throughput",
     "training_memory", "training_step", "whole_model",
 )  # fmt: skip
 
@@ -172,3 +173,20 @@ def test_steady_scores_keep_more_of_the_last_frames_tokens(tmp_path):
     rows = [steady.flicker(predictor, [(tmp_path / "a.jpg", 0)], share, options) for share in (0.0, 0.9)]
     assert 0 < rows[1]["tokens_flicker"] < rows[0]["tokens_flicker"]
     assert rows[0]["frames"] == 6 and rows[0]["boxes"] >= rows[0]["boxes_alone"]
+
+
+def test_the_plan_of_teachers_names_them_and_its_recipes_are_ones():
+    import yaml
+
+    from focus_detr.training.recipe import Recipe, load_recipe
+    from focus_detr.training.teachers import read_teacher
+
+    teachers = importlib.import_module("teachers")
+    plan = yaml.safe_load((BENCHMARKS / "teachers.yaml").read_text())
+    given = {key: value for key, value in plan["recipe"].items() if key != "extends"}
+    for run, said in plan["runs"].items():
+        recipe = teachers.with_teacher(plan, run, Path("runs/bccd"), 1)["runs"][run].get("recipe", {})
+        checked = load_recipe(plan["recipe"]["extends"]).replace({**given, **recipe})
+        options = read_teacher(checked.teacher)
+        assert isinstance(checked, Recipe) and (options is not None) == ("taught_by" in said)
+        assert options is None or options.model == "runs/bccd/large-seed1/last"
