@@ -19,7 +19,7 @@ from typing import Any
 
 import common
 import yaml
-from dial import finish, merged, row
+from dial import evaluated, finish, merged, row
 
 from focus_detr.benchmarking import describe_environment
 from focus_detr.benchmarking.report import write_csv
@@ -43,9 +43,8 @@ def main() -> None:
     for seed in plan["seeds"] if options.seeds is None else options.seeds:
         for name in data:
             for run in plan["runs"]:
-                finish(
-                    with_teacher(plan, run, options.runs / name, seed), name, data[name], run, seed, options
-                )
+                taught = with_teacher(plan, run, options.runs / name, seed)
+                finish(taught, name, data[name], run, seed, options)
                 write_table(plan, options)
     write_table(plan, options)
 
@@ -66,16 +65,7 @@ def write_table(plan: Mapping[str, Any], options: argparse.Namespace) -> None:
         runs = options.runs / name
         for run in (run for run in plan["runs"] if "taught_by" in plan["runs"][run]):
             for budget in plan["runs"][run]["budgets"]:
-                pairs = [
-                    (
-                        runs / f"{PLAIN}-seed{seed}" / f"at-{budget}",
-                        runs / f"{run}-seed{seed}" / f"at-{budget}",
-                    )
-                    for seed in plan["seeds"]
-                ]
-                pairs = [
-                    pair for pair in pairs if all((each / "predictions.json").is_file() for each in pair)
-                ]
+                pairs = evaluated(runs, (PLAIN, budget), (run, budget), plan["seeds"])
                 if pairs:
                     rows.append(row(name, budget, run, pairs))
     if rows:

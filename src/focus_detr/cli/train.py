@@ -52,6 +52,13 @@ def train(
             "What of its answers counts how much is the recipe's teacher (--set teacher.features=1).",
         ),
     ] = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Pictures without labels to learn from, too: the moving average of the weights labels them.",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -111,6 +118,7 @@ def train(
         time=time,
         task=task,
         teacher=teacher,
+        unlabelled=unlabelled,
     )
     if json:
         print_json(

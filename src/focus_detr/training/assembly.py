@@ -25,6 +25,7 @@ from focus_detr.training.starting_model import (
 from focus_detr.training.tasks import TASKS, Task, build_task
 from focus_detr.training.teachers import TaughtTask, build_teacher, read_teacher
 from focus_detr.training.teachers.once import OnceTeacher
+from focus_detr.training.teachers.unlabelled import UnlabelledTask, build_unlabelled, read_unlabelled
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -77,8 +78,9 @@ class Assembly:
         options = {"size": recipe.image_size, **recipe.augmentation_options}
         transforms = build_transforms(recipe.augmentation, **options)
         dataset = self.dataset
-        if isinstance(task, TaughtTask) and isinstance(task.teacher, OnceTeacher):
-            dataset = task.teacher.with_answers(dataset, self.accelerator)
+        taught = task.task if isinstance(task, UnlabelledTask) else task
+        if isinstance(taught, TaughtTask) and isinstance(taught.teacher, OnceTeacher):
+            dataset = taught.teacher.with_answers(dataset, self.accelerator)
         training_set = TransformedDataset(dataset, transforms, recipe.seed)
         nothing_learned = NothingLearned(
             self.dataset,
@@ -109,5 +111,9 @@ class Assembly:
     def _task(self, recipe: Recipe, detector: PreTrainedModel, processor: Any) -> Task:
         device = self.accelerator.device
         task = build_task(recipe.task, recipe.task_options, detector, device)
-        options = read_teacher(recipe.teacher)
-        return task if options is None else build_teacher(task, options, detector, processor)
+        teacher, unlabelled = read_teacher(recipe.teacher), read_unlabelled(recipe.unlabelled)
+        if teacher is not None:
+            task = build_teacher(task, teacher, detector, processor)
+        if unlabelled is not None:
+            task = build_unlabelled(task, unlabelled, recipe, detector, processor, self.accelerator)
+        return task

@@ -84,6 +84,7 @@ class TrainingLoop:
         total = recipe.max_steps or steps_per_epoch * (recipe.epochs or 1)
         self.state = TrainingState(total, steps_per_epoch)
         self.model = DistributedModel(model, recipe, total, accelerator)
+        task.begin(None if self.model.average is None else self.model.average.module)
         self.updater = Updater(self.model.trained, recipe, total, self.device)
         self.means = Means()
         parts: dict[str, Any] = {

@@ -132,6 +132,8 @@ class Recipe:
     teacher: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Whom the model learns from beside the labels, and what (`focus_detr.training.teachers`); empty for
     nobody."""
+    unlabelled: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Pictures without labels to learn from, too, and how (`focus_detr.training.teachers.unlabelled`)."""
     plugins: tuple[str, ...] = ()
     """Modules to import first, which register tasks."""
 

@@ -34,7 +34,7 @@ from focus_detr.training.setup import (
     learns_masks,
     load_datasets,
     newest_checkpoint,
-    with_teacher,
+    with_entry,
     write_recipe,
 )
 from focus_detr.training.sharding import sharding_advice
@@ -85,6 +85,7 @@ def train(
     time: str | None = None,
     task: str | None = None,
     teacher: str | Path | None = None,
+    unlabelled: str | Path | None = None,
 ) -> TrainingResult:
     """Train a detector.
 
@@ -111,16 +112,18 @@ def train(
         task: "segment" to learn masks, too, from data that have them; "detect", or None, boxes alone, unless
             the model has masks. Any other is the recipe's ``task`` ("any-budget", say).
         teacher: a trained model to learn from beside the labels; the recipe's ``teacher.model``.
+        unlabelled: folder of pictures without labels to learn from, too; the recipe's ``unlabelled.folder``.
 
     Raises:
         FocusDetrError: something given is unusable, training diverged, or memory ran out; the message says
             what to change.
     """
     check_device(device)
-    data, eval_data, recipe, output, model, teacher = map(
-        from_home, (data, eval_data, recipe, output, model, teacher)
+    data, eval_data, recipe, output, model, teacher, unlabelled = map(
+        from_home, (data, eval_data, recipe, output, model, teacher, unlabelled)
     )
-    overrides = with_teacher(for_task(overrides, task), teacher)
+    overrides = with_entry(for_task(overrides, task), "teacher", "model", teacher)
+    overrides = with_entry(overrides, "unlabelled", "folder", unlabelled)
     model = choose_model(model, output, resume)
     with trusting_plugins(trust_plugins):
         chosen, output = choose_recipe(model, recipe, output, resume, overrides, time)

@@ -178,21 +178,23 @@ def for_task(overrides: Mapping[str, Any] | None, task: str | None) -> dict[str,
     return chosen if heads is not None else {**chosen, "model.heads": [HEAD]}
 
 
-def with_teacher(overrides: Mapping[str, Any] | None, teacher: str | Path | None) -> dict[str, Any]:
-    """Fields of a recipe with the teacher that a caller names.
+def with_entry(
+    overrides: Mapping[str, Any] | None, field: str, entry: str, value: str | Path | None
+) -> dict[str, Any]:
+    """Fields of a recipe with what a caller names: the ``entry`` of the mapping ``field``.
 
     Raises:
         FocusDetrError: the fields name another.
     """
     chosen = dict(overrides or {})
-    if teacher is None:
+    if value is None:
         return chosen
-    said = chosen.get("teacher.model", (chosen.get("teacher") or {}).get("model", teacher))
-    if str(said) != str(teacher):
-        raise FocusDetrError(f"teacher={str(teacher)!r}: not beside teacher.model={said!r}; leave one out")
-    if "teacher" in chosen:
-        return {**chosen, "teacher": {**chosen["teacher"], "model": str(teacher)}}
-    return {**chosen, "teacher.model": str(teacher)}
+    said = chosen.get(f"{field}.{entry}", (chosen.get(field) or {}).get(entry, value))
+    if str(said) != str(value):
+        raise FocusDetrError(f"{field}={str(value)!r}: not beside {field}.{entry}={said!r}; leave one out")
+    if field in chosen:
+        return {**chosen, field: {**chosen[field], entry: str(value)}}
+    return {**chosen, f"{field}.{entry}": str(value)}
 
 
 def learns_masks(model: str | Path | PreTrainedModel, recipe: Recipe) -> bool:

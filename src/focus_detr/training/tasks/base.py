@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from focus_detr.models.registry import NoOptions, Registry, read_options
@@ -56,6 +56,9 @@ class Task:
                 ``device``.
         """
         raise NotImplementedError
+
+    def begin(self, average: nn.Module | None) -> None:
+        """Told before the first step: the moving average of the weights, where the recipe keeps one."""
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps of the task; a teacher that does not change needs no keeping."""

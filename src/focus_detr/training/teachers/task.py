@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
@@ -108,6 +108,9 @@ class TaughtTask(Task):
         assert student.spatial_shapes is not None and student.level_sizes is not None
         geometry = Geometry.padded(student.spatial_shapes, student.level_sizes)
         return score_loss(student.plan.scores, teacher.plan.scores, geometry.valid)
+
+    def begin(self, average: nn.Module | None) -> None:
+        self.task.begin(average)
 
     def state_dict(self) -> dict[str, Any]:
         return {"task": self.task.state_dict(), "teacher": self.teacher.digest}
