@@ -40,6 +40,16 @@ def test_small_images_are_enlarged_with_their_boxes():
     assert max(draw_detections(Image.new("RGB", (3000, 4)), found).size) <= 4096
 
 
+def test_lines_and_labels_of_a_very_large_picture_leave_small_objects_to_be_seen():
+    image = Image.new("RGB", (6000, 4000), "white")
+    boxes = [[left, 1000, left + 100, 1100] for left in (1000, 3000, 5000)]
+    drawn = np.asarray(draw_detections(image, detections(boxes, [0, 0, 0], (4000, 6000)), legend=False))
+    inside = drawn[1000:1100, 1000:1100]
+    assert (inside == 255).all(-1).mean() > 0.8
+    around = drawn[900:1200, 900:1400].astype(int)
+    assert (around != 255).any(-1).mean() < 0.05  # the label, too, is no larger than the object
+
+
 def test_labels_do_not_cover_one_another():
     image = Image.new("RGB", (800, 600), "white")
     box = [300, 250, 360, 300]

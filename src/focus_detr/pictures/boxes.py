@@ -19,6 +19,8 @@ _SMALLEST_SIDE = 480
 """Smaller images are enlarged before drawing, or labels would cover what they name."""
 _LONGEST_SIDE = 60_000
 """Larger images are shrunk: JPEG holds 65,535 pixels a side, some of them for the legend."""
+_SEEN_WHOLE = 4096
+"""No screen shows a longer side at once."""
 _TINT = 0.45
 """How much of a covered pixel is its class's color."""
 _INK, _PAPER, _RULE = (31, 41, 51), (255, 255, 255), (226, 231, 236)
@@ -48,9 +50,9 @@ def draw_detections(
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     rgb = image if image.mode == "RGB" else image.convert("RGB")
     canvas = rgb.resize(size, Image.Resampling.BICUBIC)  # a copy, at any size
-    unit = _unit(canvas)
     order = sorted(range(len(detections)), key=lambda index: float(detections.scores[index]))
     boxes = (factor * detections.boxes_xyxy.astype(float)).tolist()
+    unit = _fitting_unit(canvas, boxes)
     if detections.masks is not None:
         scale = (size[0] / image.width, size[1] / image.height)
         moved = [detections.masks[index].transform(size, scale) for index in order]
@@ -67,7 +69,7 @@ def draw_detections(
             if detections.track_ids is not None and detections.track_ids[index] >= 0:
                 text = f"#{detections.track_ids[index]} {text}"
             _tag(drawing, canvas.size, boxes[index], text, class_color(label), unit, taken)
-    return _with_legend(canvas, detections, unit) if legend else canvas
+    return _with_legend(canvas, detections, _unit(canvas)) if legend else canvas
 
 
 def tinted(
@@ -146,6 +148,16 @@ def contact_sheet(
 def _unit(image: Image.Image) -> float:
     """The width of a line: all else is a multiple of it."""
     return max(2.0, (image.width * image.height) ** 0.5 / 320)
+
+
+def _fitting_unit(image: Image.Image, boxes: Sequence[Rectangle]) -> float:
+    """The width of a line around these boxes: of very large pictures, which are looked at part by part, no
+    more than their objects bear, where those are small."""
+    unit = _unit(image)
+    if not boxes or max(image.size) <= _SEEN_WHOLE:
+        return unit
+    side = float(np.median([max(box[2] - box[0], box[3] - box[1]) for box in boxes]))
+    return min(unit, max(2.0, side / 40))
 
 
 @lru_cache(maxsize=32)
