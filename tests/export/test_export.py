@@ -2,6 +2,8 @@
 
 import importlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from focus_detr.cli.app import app
 from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation import evaluate
 from focus_detr.export import export, load_exported
-from focus_detr.export.metadata import FreeSizeError, Metadata
+from focus_detr.export.metadata import KEY, FreeSizeError, Metadata
 from focus_detr.inference import Predictor
 from focus_detr.losses.distillation import TaughtObjects
 from focus_detr.training.teachers import TeacherOptions
@@ -162,6 +164,33 @@ def test_batch_and_size_may_stay_free(tmp_path):
     np.testing.assert_allclose(found.boxes_xyxy, alone.boxes_xyxy, atol=0.5)
 
 
+_ENDS = """
+import gc, signal, subprocess, sys
+from pathlib import Path
+from focus_detr.export.openvino import Session
+
+signal.signal(signal.SIGCHLD, lambda *_: None)  # as data loaders do
+one, other = (Session(Path(sys.argv[1]), "cpu") for _ in range(2))
+del one
+gc.collect()
+del other
+gc.collect()
+subprocess.run([sys.executable, "--version"], check=True)
+"""
+
+
+def test_models_of_openvino_may_end_in_any_order(tmp_path):
+    # Each with a core of its own, the signal kills the process where the processor has AMX.
+    import openvino
+    from openvino import opset13
+
+    pixels = opset13.parameter([1, 3, 64, 64], np.float32, name="pixel_values")
+    graph = openvino.Model([opset13.matmul(pixels, np.ones((64, 64), np.float32), False, False)], [pixels])
+    graph.set_rt_info(Metadata(("cat",), None, None, 10, {}, None, None).to_json(), [KEY])
+    openvino.save_model(graph, tmp_path / "model.xml")
+    subprocess.run([sys.executable, "-c", _ENDS, tmp_path / "model.xml"], check=True, timeout=120)
+
+
 @pytest.mark.parametrize(
     ("size", "step"), [({"shortest_edge": 64}, 1), ({"shortest_edge": 64, "multiple": 32}, 32)]
 )
@@ -221,7 +250,7 @@ def test_half_precision_is_near_and_half_the_size(format, tmp_path, eager):
 @pytest.mark.slow
 def test_int8_keeps_its_tokens_and_finds_the_objects(tmp_path, eager):
     pytest.importorskip("nncf")
-    from openvino import Core
+    from focus_detr.export.openvino import shared_core
 
     with pytest.raises(FocusDetrError, match="4 pictures could be read; at least 10"):
         export(
@@ -235,12 +264,12 @@ def test_int8_keeps_its_tokens_and_finds_the_objects(tmp_path, eager):
     )  # fmt: skip
     weights = path.with_suffix(".bin").stat().st_size
     assert weights < 0.5 * 4 * sum(p.numel() for p in eager.model.parameters())
-    graph = Core().read_model(path)
+    graph = shared_core().read_model(path)
     kinds = [node.get_type_name() for node in graph.get_ordered_ops()]
     assert kinds.count("FakeQuantize") > 50
     sort = next(node for node in graph.get_ordered_ops() if node.get_type_name() == "TopK")
     graph.add_outputs(sort.output(1))
-    compiled = Core().compile_model(graph, "CPU")
+    compiled = shared_core().compile_model(graph, "CPU")
     for smear in SMEARS:
         image = eager.processor(images=[Image.open(smear)], return_tensors="pt")["pixel_values"]
         with torch.no_grad():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,17 @@ def write(
     openvino.save_model(converted, path, compress_to_fp16=False)
 
 
+@cache
+def shared_core() -> Any:
+    """OpenVINO's, of the process, and never let go.
+
+    Where there is AMX, each core gives its thread another stack for signals, and takes the one before back
+    when it ends. Of two that end in the order in which they began, the second takes back one that is gone;
+    the next signal with a handler then kills the process: a child's end, once a data loader has had workers.
+    """
+    return need("openvino").Core()
+
+
 class Session:
     """An .xml file in OpenVINO, computed in float32.
 
@@ -51,8 +63,7 @@ class Session:
     """
 
     def __init__(self, path: Path, device: str) -> None:
-        openvino = need("openvino")
-        self._core = openvino.Core()
+        self._core = shared_core()
         try:
             self._model = self._core.read_model(path)
         except RuntimeError as error:
