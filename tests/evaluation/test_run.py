@@ -66,6 +66,34 @@ def test_it_scores_what_is_found_in_tiles(data, predictor, batch_size):
     assert max(predictor.model.batch_sizes) == batch_size
 
 
+@pytest.mark.parametrize(
+    ("threshold", "found"), [(0.5, [3, 2, 1]), ({CLASS_NAMES[0]: 0.99}, [1, 0, 1]), (1.0, [0, 0, 0])]
+)
+def test_at_thresholds_asked_for_it_counts_what_is_right(data, predictor, threshold, found, tmp_path):
+    report = evaluate(predictor, data, threshold=threshold, output=tmp_path / "out", progress=False)
+    points = report.at_threshold
+    assert [point.name for point in points] == ["all", *CLASS_NAMES]
+    assert [point.objects for point in points] == [3, 2, 1]
+    assert [point.found for point in points] == [point.right for point in points] == found
+    assert points[0].recall == found[0] / 3 and points[0].precision == (1 if found[0] else None)
+    assert report.confusion.tolist() == [[found[1], 0, 2 - found[1]], [0, found[2], 1 - found[2]], [0, 0, 0]]
+    assert report.metrics.summary["AP"] == pytest.approx(1) and "At the scores asked for" in report.summary()
+    said = json.loads((tmp_path / "out" / "metrics.json").read_text())["at_threshold"]
+    assert [each["f1"] for each in said] == [point.f1 for point in points]
+
+
+def test_thresholds_count_by_the_names_that_there_are_before(data, predictor):
+    merged = dict.fromkeys(CLASS_NAMES, "thing")
+    threshold = {CLASS_NAMES[0]: 0.99}
+    report = evaluate(predictor, data, threshold=threshold, classes=merged, progress=False)
+    assert [(each.name, each.objects, each.right) for each in report.at_threshold] == [
+        ("all", 3, 1),
+        ("thing", 3, 1),
+    ]
+    with pytest.raises(FocusDetrError, match="threshold"):
+        evaluate(predictor, data, threshold={"unicorn": 0.5}, progress=False)
+
+
 def test_the_split_scored_is_named_and_no_other_is_taken(data, predictor):
     report = evaluate(predictor, data, split="test", progress=False)
     assert report.split == "test" and "split 'test'" in report.summary()

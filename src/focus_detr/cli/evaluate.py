@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.choices import classes_of
+from focus_detr.cli.choices import classes_of, parse_thresholds, threshold_of
 from focus_detr.cli.options import (
     BudgetOption,
     ClassesOption,
@@ -17,6 +17,7 @@ from focus_detr.cli.options import (
     DeviceOption,
     ModelArgument,
     OverlapOption,
+    ThresholdOption,
     TileOption,
     TrustOption,
     parse_budget,
@@ -38,6 +39,7 @@ def evaluate(
     budget: BudgetOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = None,
+    threshold: ThresholdOption = None,
     classes: ClassesOption = None,
     device: DeviceOption = None,
     deploy: DeployOption = False,
@@ -48,7 +50,7 @@ def evaluate(
     """Measure average precision, per class and by size, and what the token selection keeps."""
     if output is not None:
         writable_folder(output, "--output")
-    share = parse_budget(budget)
+    share, thresholds = parse_budget(budget), parse_thresholds(threshold or [])
     folder = resolve_model(model)  # a wrong name is said before torch is loaded
 
     from focus_detr.evaluation import evaluate as run
@@ -64,6 +66,7 @@ def evaluate(
         budget=share,
         tile=parse_tile(tile),
         overlap=overlap,
+        threshold=threshold_of(thresholds, predictor.class_names),
         classes=classes_of(classes, predictor.class_names),
         device=device,
         progress=not json,

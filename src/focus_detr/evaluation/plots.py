@@ -83,19 +83,21 @@ def plot_f1(curves: Sequence[F1Curve], file: File) -> None:
     save_figure(figure, file)
 
 
-def plot_confusion_matrix(matrix: np.ndarray, names: Sequence[str], threshold: float, file: File) -> None:
+def plot_confusion_matrix(
+    matrix: np.ndarray, names: Sequence[str], threshold: float | None, file: File
+) -> None:
     """Counts as numbers, shares of each true class as color; the background row is scaled by itself.
 
     Args:
         matrix: (k+1,k+1) as `confusion_matrix` gives it.
         names: of the k classes.
+        threshold: the lowest score counted; None: those asked for, which may be one for each class.
     """
     labels = [*names, "background"]
     count = len(labels)
     side = float(np.clip(2.6 + 0.52 * count, 5.0, 22.0))
-    figure, axes = _figure(
-        f"Confusions at IoU 0.5, score ≥ {threshold:.2f}", "found as", "in truth", (side + 1.0, side)
-    )
+    scores = "at the scores asked for" if threshold is None else f"score ≥ {threshold:.2f}"
+    figure, axes = _figure(f"Confusions at IoU 0.5, {scores}", "found as", "in truth", (side + 1.0, side))
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_xticks(range(count), labels, rotation=0 if count <= 4 else 90)

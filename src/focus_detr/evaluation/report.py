@@ -15,6 +15,7 @@ import numpy as np
 from focus_detr.evaluation import plots
 from focus_detr.evaluation.coco import CocoMetrics
 from focus_detr.evaluation.curves import F1Curve
+from focus_detr.evaluation.operating_point import OperatingPoint
 from focus_detr.evaluation.tables import Cell, table
 from focus_detr.folders import whole_files
 from focus_detr.printable import finite
@@ -34,7 +35,7 @@ class EvaluationReport:
         data, split: name of the data set, and the split that was scored.
         metrics: COCO's measures, in all and per class.
         f1: F1 curves over the score threshold: all classes pooled, then each class.
-        confusion: (k+1,k+1) counts at the threshold of the best pooled F1; background is last.
+        confusion: (k+1,k+1) counts at the threshold asked for, or of the best pooled F1; background is last.
         tokens: foreground recall per encoder layer (`ForegroundRecall.compute`); empty for a dense
             encoder or an exported file.
         unreadable: images that could not be read and were left out, with the reasons.
@@ -42,6 +43,7 @@ class EvaluationReport:
         ground_truth: COCO json dictionary of what was to be found.
         budgets: images by the budget that was chosen for them; empty where the call said one.
         masks: COCO's measures of masks, where the model gives them and the data set has them.
+        at_threshold: counts at the threshold asked for, all classes pooled, then each; None without one.
     """
 
     data: str
@@ -56,6 +58,7 @@ class EvaluationReport:
     ground_truth: dict[str, Any] = field(repr=False)
     budgets: dict[float, int] = field(default_factory=dict)
     masks: CocoMetrics | None = None
+    at_threshold: list[OperatingPoint] | None = None
 
     @property
     def threshold(self) -> float | None:
@@ -76,6 +79,7 @@ class EvaluationReport:
                 "metrics": self.metrics.summary,
                 **({} if self.masks is None else {"mask_metrics": self.masks.summary}),
                 "best_f1": _best_f1(self.f1[0]),
+                "at_threshold": self.at_threshold and [point.to_dict() for point in self.at_threshold],
                 "classes": [{**asdict(item), "best_f1": _best_f1(curve)} for item, curve in classes],
                 "confusion_matrix": self.confusion.tolist(),
                 "foreground_recall": self.tokens or None,
@@ -102,6 +106,8 @@ class EvaluationReport:
         if best is not None:
             f1 = self.f1[0].f1[best]
             parts.append(f"Highest F1 over all classes: {f1:.3f} at a score of {self.threshold:.2f}.")
+        if self.at_threshold is not None:
+            parts.append("At the scores asked for:\n" + self._threshold_table(self.at_threshold))
         parts.append(
             f"The model gives its {self.max_detections} best detections of an image. As COCO defines it, "
             "average precision considers\nthe best 100 of each class and image; AR300 the best 300."
@@ -127,6 +133,14 @@ class EvaluationReport:
             for item, curve in zip(self.metrics.per_class, self.f1[1:], strict=True)
         ]
         header = ("class", "images", "objects", "AP", "AP50", "AP75", "AR100", "best F1", "at score")
+        return table(header, rows)
+
+    def _threshold_table(self, points: Sequence[OperatingPoint]) -> str:
+        header = ("class", "objects", "found", "right", "precision", "recall", "F1")
+        rows: list[list[Cell]] = [
+            [*(each.name, each.objects, each.found, each.right), each.precision, each.recall, each.f1]
+            for each in [*points[1:], points[0]]
+        ]
         return table(header, rows)
 
     def _token_table(self) -> str:
@@ -162,9 +176,8 @@ class EvaluationReport:
         names = [item.name for item in self.metrics.per_class]
         plots.plot_precision_recall(self.metrics, folder / "precision_recall.png")
         plots.plot_f1(self.f1, folder / "f1.png")
-        plots.plot_confusion_matrix(
-            self.confusion, names, confusion_threshold(self.f1), folder / "confusion_matrix.png"
-        )
+        lowest = confusion_threshold(self.f1) if self.at_threshold is None else None
+        plots.plot_confusion_matrix(self.confusion, names, lowest, folder / "confusion_matrix.png")
 
 
 def confusion_threshold(curves: Sequence[F1Curve]) -> float:

@@ -14,6 +14,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation.batches import restrict
 from focus_detr.evaluation.coco import coco_metrics
 from focus_detr.evaluation.curves import confusion_matrix, f1_curves
+from focus_detr.evaluation.operating_point import operating_points
 from focus_detr.evaluation.report import EvaluationReport, confusion_threshold
 from focus_detr.folders import writable_folder
 from focus_detr.structures.auto_budget import BudgetLike
@@ -22,7 +23,8 @@ from focus_detr.structures.classes import Classes, new_names, refuse_unknown, re
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
     from focus_detr.data.records import Sample
-    from focus_detr.inference import BadImage, Predictor
+    from focus_detr.inference import BadImage, Detections, Predictor
+    from focus_detr.inference.choosing import Threshold
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +39,7 @@ def evaluate(
     budget: BudgetLike = None,
     tile: int | str | None = None,
     overlap: float | None = None,
+    threshold: Threshold | None = None,
     classes: Classes | None = None,
     device: str | None = None,
     progress: bool = True,
@@ -57,6 +60,8 @@ def evaluate(
             own when not given.
         tile, overlap: look at images in tiles, as `Predictor.predict` does; `batch_size` is then that of
             tiles, and what the token selection keeps is not measured.
+        threshold: also count what is right and wrong at this score, or at those by class, as
+            `Predictor.predict` takes them, and confusions there; average precision is over all scores.
         classes: score these alone, by name (or label of the model), or what each is reported as, as in
             `{"car": "vehicle", "truck": "vehicle"}`: of the model's answers as in `Predictor.predict`, and of
             the data set's objects alike, whichever of the two has the old names or the new one.
@@ -97,6 +102,7 @@ def evaluate(
             masks=predictor.gives_masks,
         )
     budget = predictor.accept_budget(budget)
+    lowest = None if threshold is None else predictor.threshold_by_label(threshold)
     reported = None
     if classes is not None:
         dataset, reported = _merged(dataset, names, classes)
@@ -109,6 +115,12 @@ def evaluate(
         if problem.kind == "unreadable-image"
     ]
     predictions: list[dict[str, Any]] = []
+    reaching: list[dict[str, Any]] = []  # the threshold that is asked for
+    ids = dict(zip(dataset.class_names, dataset.category_ids, strict=True))
+
+    def in_coco(sample: Sample, found: Detections) -> list[dict[str, Any]]:
+        return found.to_coco(sample.image_id, [ids.get(name, -1) for name in found.names])
+
     recall = ForegroundRecall()
     budgets: Counter[float] = Counter()
     for samples in _batches(dataset, 1 if tiling else batch_size, unreadable, progress):
@@ -128,10 +140,9 @@ def evaluate(
                 if watch is not None:
                     watch(outputs, labels)
         for sample, each in zip(samples, found, strict=True):
-            if reported is not None:
-                each = each.filter(classes=reported)
-            ids = dict(zip(dataset.class_names, dataset.category_ids, strict=True))
-            predictions += each.to_coco(sample.image_id, [ids.get(name, -1) for name in each.names])
+            predictions += in_coco(sample, each.filter(classes=reported))
+            if lowest is not None:
+                reaching += in_coco(sample, each.filter(lowest, reported))
 
     lost = {bad.path for bad in unreadable}
     scored = {record.image_id for record in dataset.records if str(record.path) not in lost}
@@ -145,7 +156,11 @@ def evaluate(
         split=dataset.split,
         metrics=coco_metrics(ground_truth, predictions),
         f1=curves,
-        confusion=confusion_matrix(ground_truth, predictions, confusion_threshold(curves)),
+        confusion=(
+            confusion_matrix(ground_truth, predictions, confusion_threshold(curves))
+            if lowest is None
+            else confusion_matrix(ground_truth, reaching, 0.0)
+        ),
         tokens=recall.compute(),
         unreadable=unreadable,
         predictions=predictions,
@@ -153,6 +168,7 @@ def evaluate(
         ground_truth=ground_truth,
         budgets=dict(sorted(budgets.items())),
         masks=masks,
+        at_threshold=None if lowest is None else operating_points(ground_truth, reaching),
     )
     if output is not None:
         with explained_disk(output):

@@ -219,7 +219,7 @@ class Predictor:
         source_options = SourceOptions.of(options, own)
         if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
             raise FocusDetrError(f"batch_size={batch_size!r}: must be a whole number, 1 or more")
-        threshold = self._by_label(threshold)
+        threshold = self.threshold_by_label(threshold)
         if classes is not None:
             reported_classes(classes, self.class_names)
         budget = self.accept_budget(budget)
@@ -411,7 +411,7 @@ class Predictor:
             )
         return accept(budget)
 
-    def _by_label(self, threshold: Threshold | None) -> Threshold:
+    def threshold_by_label(self, threshold: Threshold | None) -> Threshold:
         """One score for all classes, or one for each of them, the model's own where none is given."""
         if threshold is None:
             return self.threshold
@@ -435,7 +435,7 @@ class Predictor:
         are then given in; by default their own.
         """
         sizes = [(image.height, image.width) for image in images] if sizes is None else list(sizes)
-        lowest = self._by_label(threshold)
+        lowest = self.threshold_by_label(threshold)
         by_class = lowest if isinstance(lowest, Mapping) else None
         found = self.processor.post_process_object_detection(
             outputs,
