@@ -1,6 +1,6 @@
 """The objects of one image, all that is known of each: what records, samples and detections hold."""
 
-# Shapes: T objects.
+# Shapes: T objects, k classes.
 
 from __future__ import annotations
 
