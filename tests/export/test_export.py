@@ -276,6 +276,27 @@ def test_int8_keeps_its_tokens_and_finds_the_objects(tmp_path, eager):
             expected = eager.model(image).plan.indices[0].tolist()
         kept = compiled(image.numpy())[compiled.outputs[-1]][0].tolist()
         assert len(kept) == len(expected) and len(set(kept) & set(expected)) > 0.95 * len(kept)
+    assert_finds_the_cells(path, eager)
+
+
+@pytest.mark.slow
+def test_int8_of_onnx_computes_what_the_model_does_but_for_what_decides(tmp_path, eager):
+    pytest.importorskip("nncf")
+    import onnx
+
+    path = export(
+        "blood-cells", tmp_path / "model.onnx", image_size=SIZE, batch_size=1,
+        precision="int8", calibration=SMEARS * 3,
+    )  # fmt: skip
+    nodes = onnx.load(path).graph.node
+    rounded = {output for node in nodes if node.op_type == "DequantizeLinear" for output in node.output}
+    products = [node for node in nodes if node.op_type in ("Conv", "MatMul", "Gemm")]
+    in_floats = [node for node in products if not rounded & set(node.input)]
+    assert len(products) - len(in_floats) > 50 and in_floats
+    assert_finds_the_cells(path, eager)
+
+
+def assert_finds_the_cells(path, eager):
     found = Predictor.from_pretrained(path).predict(SMEARS, threshold=0.4)
     for one, other in zip(found, eager.predict(SMEARS, threshold=0.2), strict=True):
         assert len(one.scores) > 3
@@ -311,7 +332,10 @@ def test_tensorrt_gets_a_script_to_build_its_engine(tmp_path):
         ({"precision": "int4"}, "precision='int4': not known; use one of fp32, fp16, bf16, int8"),
         ({"precision": "int8"}, "go together"),
         ({"calibration": SMEARS}, "go together"),
-        ({"precision": "int8", "calibration": SMEARS}, "only of format 'openvino'"),
+        (
+            {"format": "tensorrt", "image_size": SIZE, "precision": "int8", "calibration": SMEARS},
+            "only of format 'onnx' and 'openvino', not 'tensorrt'",
+        ),
         ({"format": "tensorrt"}, "TensorRT needs it fixed"),
     ],
 )

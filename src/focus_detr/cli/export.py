@@ -41,7 +41,8 @@ def export(
     precision: Annotated[
         str,
         typer.Option(
-            help="fp32; fp16 or bf16 for products of half the size; int8 for OpenVINO, with --calibration."
+            help="fp32; fp16 or bf16 for products of half the size; int8 of onnx and openvino, with "
+            "--calibration."
         ),
     ] = "fp32",
     calibration: Annotated[

@@ -26,6 +26,7 @@ PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 FORMATS = ("onnx", "openvino", "torch-export", "tensorrt", "triton", "web")
 FOLDERS = ("triton", "web")
 """Formats that are a folder."""
+_EIGHT_BITS = ("onnx", "openvino")
 _ANY_SIZE = ("onnx", "torch-export", "web")
 """Formats whose free sizes are tried without a step, where counts are fixed and no heads are added."""
 _SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "tensorrt": ".onnx"}
@@ -72,7 +73,7 @@ def export(
             makes it an input of the graph, of formats "onnx" and "openvino" (`focus_detr.export.budgets`).
         precision: "fp16" or "bf16" for half-precision weights in matrix products and convolutions. Scores,
             selection, coordinates, softmax and norms stay float32, as inputs and outputs do. "int8", of
-            OpenVINO only, computes the same part in 8 bits, in ranges measured on pictures.
+            formats "onnx" and "openvino", computes the same part in 8 bits, in ranges measured on pictures.
         calibration: for "int8", 10 to 300 pictures like those the model will see (files, folders, patterns).
         page_budgets: for "web", budgets that its page offers beside; their graphs share one file of weights.
         examples: for "web", pictures that its page offers; the package's own when not given.
@@ -91,8 +92,10 @@ def export(
         raise FocusDetrError(f"precision={precision!r}: not known; use one of {', '.join(PRECISIONS)}")
     if (precision == "int8") != (calibration is not None):
         raise FocusDetrError("precision='int8' and calibration=PICTURES go together: give both, or neither")
-    if precision == "int8" and format != "openvino":
-        raise FocusDetrError(f"precision='int8': only of format 'openvino', not {format!r}")
+    if precision == "int8" and format not in _EIGHT_BITS:
+        raise FocusDetrError(
+            f"precision='int8': only of format {' and '.join(map(repr, _EIGHT_BITS))}, not {format!r}"
+        )
     for option, given in (("page_budgets", page_budgets), ("examples", examples)):
         if given and format != "web":
             raise FocusDetrError(f"{option}: only of format 'web', not {format!r}")

@@ -15,16 +15,24 @@ from focus_detr.export.outside import refuse_outside
 from focus_detr.export.packages import need
 
 if TYPE_CHECKING:
+    from focus_detr.inference.sources.named import NamedImage
     from focus_detr.models import FocusDetrForObjectDetection
 
 OPSET = 20  # the first whose GridSample all runtimes agree on
 
 
 def write(
-    model: FocusDetrForObjectDetection, path: Path, metadata: Metadata, insights: Sequence[str] = ()
+    model: FocusDetrForObjectDetection,
+    path: Path,
+    metadata: Metadata,
+    insights: Sequence[str] = (),
+    pictures: list[NamedImage] | None = None,
 ) -> None:
-    """Write the model as ONNX; `insights` (see `tracing.insights`) of this model are outputs, too."""
-    need("onnx")
+    """Write the model as ONNX; `insights` (see `tracing.insights`) of this model are outputs, too.
+
+    In INT8 where pictures are given: the file then has operators that quantize and dequantize (QDQ).
+    """
+    onnx = need("onnx")
     optimizer = need("onnxscript.optimizer")
     import torch
 
@@ -47,6 +55,10 @@ def write(
         program.save(path)
         if layers:
             take_counts(path, layers)
+    if pictures is not None:
+        from focus_detr.export.quantization import quantized
+
+        onnx.save(quantized(onnx.load(path), model, metadata, pictures), path)
 
 
 class Session:

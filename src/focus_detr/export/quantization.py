@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from focus_detr.deploy.precision import coarse_layers
 from focus_detr.errors import FocusDetrError
 from focus_detr.export.metadata import Metadata
+from focus_detr.export.operations import coarse_groups, operations_of
 from focus_detr.export.packages import need
 from focus_detr.export.tracing import quiet
 
@@ -53,77 +53,34 @@ def readable(pictures: Sources) -> list[NamedImage]:
 def quantized(
     graph: Any, model: FocusDetrForObjectDetection, metadata: Metadata, pictures: list[NamedImage]
 ) -> Any:
-    """An OpenVINO model of ``model`` with 8-bit products, whose ranges come from ``pictures``.
+    """A graph of ``model`` with 8-bit products, whose ranges come from ``pictures``.
 
     What `coarse_layers` names computes in 8 bits. The foreground scorer, the category scores, selection,
     norms, softmax, sampling offsets and boxes stay float32.
 
     Args:
-        graph: the `openvino.Model` written from ``model``.
+        graph: the `openvino.Model` or `onnx.ModelProto` written from ``model``.
         model: as it was traced, its convolutions fused.
         pictures: see `readable`.
     """
     nncf = need("nncf", "quantization")
     processor, batch = metadata.processor(), metadata.batch_size or 1
 
-    def pixels(picture: NamedImage) -> np.ndarray:
+    def pixels(picture: NamedImage) -> Any:
         values = processor(images=[picture.read()], return_tensors="pt")["pixel_values"].numpy()
-        return np.repeat(values, batch, axis=0)
+        values = np.repeat(values, batch, axis=0)
+        return values if hasattr(graph, "get_ordered_ops") else {"pixel_values": values}
 
+    operations = operations_of(graph)
+    coarse = {name for names in coarse_groups(operations, model).values() for name in names}
     with quiet():
         return nncf.quantize(
             graph,
             nncf.Dataset(pictures, pixels),
             subset_size=len(pictures),
             preset=nncf.QuantizationPreset.MIXED,  # what follows a norm or a GELU has both signs
-            ignored_scope=nncf.IgnoredScope(names=_float_operations(graph, model)),
+            ignored_scope=nncf.IgnoredScope(
+                names=[each.name for each in operations if each.name not in coarse],
+                validate=False,  # it leaves out operations that nothing comes of
+            ),
         )
-
-
-def _float_operations(graph: Any, model: FocusDetrForObjectDetection) -> list[str]:
-    """Names of all operations but the backbone's and those of coarse layers.
-
-    Writing a graph renames its operations and transposes its weights: a layer is known by its weights.
-    """
-    layers = coarse_layers(model)
-    arrays = {name: layer.state_dict()["weight"].numpy() for name, layer in layers.items()}
-    weights = {_key(array) for array in arrays.values()}
-    weights |= {_key(array.T) for array in arrays.values() if array.ndim == 2}
-    neck = {_key(array) for name, array in arrays.items() if name.startswith("neck.")}
-    operations = graph.get_ordered_ops()
-    coarse, backbone_outputs = set(), []
-    for operation in operations:
-        if operation.get_type_name() not in ("Convolution", "MatMul"):
-            continue
-        constants = [key for node in _inputs(operation) if (key := _constant_key(node)) is not None]
-        if any(key in weights for key in constants):
-            coarse.add(operation.get_friendly_name())
-        if any(key in neck for key in constants):
-            backbone_outputs.append(operation)
-    if not backbone_outputs:
-        raise FocusDetrError("int8: the graph's neck is not that of the model it should be of")
-    coarse |= {node.get_friendly_name() for node in _ancestors(backbone_outputs)}
-    return [name for node in operations if (name := node.get_friendly_name()) not in coarse]
-
-
-def _key(array: np.ndarray) -> tuple[tuple[int, ...], bytes]:
-    return array.shape, np.ascontiguousarray(array).tobytes()
-
-
-def _constant_key(node: Any) -> tuple[tuple[int, ...], bytes] | None:
-    return _key(node.data) if node.get_type_name() == "Constant" else None
-
-
-def _inputs(node: Any) -> list[Any]:
-    return [port.get_source_output().get_node() for port in node.inputs()]
-
-
-def _ancestors(nodes: list[Any]) -> list[Any]:
-    found: dict[str, Any] = {}
-    waiting = list(nodes)
-    while waiting:
-        for node in _inputs(waiting.pop()):
-            if node.get_friendly_name() not in found:
-                found[node.get_friendly_name()] = node
-                waiting.append(node)
-    return list(found.values())
