@@ -336,6 +336,9 @@ def test_tensorrt_gets_a_script_to_build_its_engine(tmp_path):
             {"format": "tensorrt", "image_size": SIZE, "precision": "int8", "calibration": SMEARS},
             "only of format 'onnx' and 'openvino', not 'tensorrt'",
         ),
+        ({"max_drop": 0.005}, "max_drop=AP and data=DATA go together"),
+        ({"data": "somewhere"}, "max_drop=AP and data=DATA go together"),
+        ({"max_drop": 0.005, "data": "somewhere"}, "max_drop: only of precision 'int8', not 'fp32'"),
         ({"format": "tensorrt"}, "TensorRT needs it fixed"),
     ],
 )

@@ -49,6 +49,16 @@ def export(
         list[str] | None,
         typer.Option(help="Picture, folder or pattern that int8 takes its ranges from; repeatable."),
     ] = None,
+    max_drop: Annotated[
+        float | None,
+        typer.Option(
+            help="AP, 0 to 1, that int8 may lose on --data: the blocks that cost most stay in float32."
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled data set that --max-drop is measured on.")
+    ] = None,
+    split: Annotated[str, typer.Option(help="Its split.")] = "val",
     page_budget: Annotated[
         list[float] | None,
         typer.Option(help="Budget that the page of format web offers beside the model's own; repeatable."),
@@ -84,6 +94,9 @@ def export(
         budget=parse_budget(budget, "any"),
         precision=precision,
         calibration=calibration or None,
+        max_drop=max_drop,
+        data=data,
+        split=split,
         page_budgets=page_budget or (),
         examples=examples or (),
         trust_plugins=trust_plugins,

@@ -17,6 +17,7 @@ from focus_detr.folders import from_home, unused_folder, whole_files, writable_f
 from focus_detr.structures.budget import AUTO
 
 if TYPE_CHECKING:
+    from focus_detr.export.tolerance import Tolerance
     from focus_detr.images.processor import FocusDetrImageProcessor
     from focus_detr.inference.sources.files import Sources
     from focus_detr.models import FocusDetrForObjectDetection
@@ -49,6 +50,9 @@ def export(
     budget: BudgetLike = None,
     precision: str = "fp32",
     calibration: Sources | None = None,
+    max_drop: float | None = None,
+    data: str | os.PathLike[str] | None = None,
+    split: str = "val",
     page_budgets: Sequence[float] = (),
     examples: Sequence[str | os.PathLike[str]] = (),
     processor: FocusDetrImageProcessor | None = None,
@@ -75,6 +79,9 @@ def export(
             selection, coordinates, softmax and norms stay float32, as inputs and outputs do. "int8", of
             formats "onnx" and "openvino", computes the same part in 8 bits, in ranges measured on pictures.
         calibration: for "int8", 10 to 300 pictures like those the model will see (files, folders, patterns).
+        max_drop: for "int8", the AP (0..1) that may be lost to the same file in float32: the blocks that cost
+            most are computed in float32 until no more is (`focus_detr.export.tolerance`).
+        data, split: with it, a labelled data set to measure that on, other than the one reported on.
         page_budgets: for "web", budgets that its page offers beside; their graphs share one file of weights.
         examples: for "web", pictures that its page offers; the package's own when not given.
         processor: of a model given as an object.
@@ -96,6 +103,10 @@ def export(
         raise FocusDetrError(
             f"precision='int8': only of format {' and '.join(map(repr, _EIGHT_BITS))}, not {format!r}"
         )
+    if (max_drop is None) != (data is None):
+        raise FocusDetrError("max_drop=AP and data=DATA go together: give both, or neither")
+    if max_drop is not None and precision != "int8":
+        raise FocusDetrError(f"max_drop: only of precision 'int8', not {precision!r}")
     for option, given in (("page_budgets", page_budgets), ("examples", examples)):
         if given and format != "web":
             raise FocusDetrError(f"{option}: only of format 'web', not {format!r}")
@@ -126,6 +137,9 @@ def export(
     step = _size_step(model, processor) if every else SIZE_STEP
     metadata = Metadata.of(model.config, processor, size, batch, budgets, step)
 
+    if max_drop is not None and data is not None:
+        options["tolerance"] = _tolerance(metadata, max_drop, data, split)
+
     def written(target: Path) -> None:
         try:
             writer(model, target, metadata, **options)
@@ -143,6 +157,13 @@ def export(
             with whole_files(path.parent) as writing:
                 written(writing / path.name)
     return path
+
+
+def _tolerance(metadata: Metadata, max_drop: float, data: str | os.PathLike[str], split: str) -> Tolerance:
+    from focus_detr.data import load_dataset
+    from focus_detr.export.tolerance import Tolerance
+
+    return Tolerance(max_drop, load_dataset(from_home(Path(data)), split, classes=metadata.class_names))
 
 
 def _size_step(model: FocusDetrForObjectDetection, processor: FocusDetrImageProcessor) -> int:

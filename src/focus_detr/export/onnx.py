@@ -15,6 +15,7 @@ from focus_detr.export.outside import refuse_outside
 from focus_detr.export.packages import need
 
 if TYPE_CHECKING:
+    from focus_detr.export.tolerance import Tolerance
     from focus_detr.inference.sources.named import NamedImage
     from focus_detr.models import FocusDetrForObjectDetection
 
@@ -27,6 +28,7 @@ def write(
     metadata: Metadata,
     insights: Sequence[str] = (),
     pictures: list[NamedImage] | None = None,
+    tolerance: Tolerance | None = None,
 ) -> None:
     """Write the model as ONNX; `insights` (see `tracing.insights`) of this model are outputs, too.
 
@@ -56,9 +58,10 @@ def write(
         if layers:
             take_counts(path, layers)
     if pictures is not None:
-        from focus_detr.export.quantization import quantized
+        from focus_detr.export.quantization import in_8_bits
 
-        onnx.save(quantized(onnx.load(path), model, metadata, pictures), path)
+        graph = in_8_bits(onnx.load(path), model, metadata, pictures, tolerance, onnx.save, path)
+        onnx.save(graph, path)
 
 
 class Session:

@@ -18,6 +18,7 @@ from focus_detr.export.metadata import KEY, Metadata
 from focus_detr.export.packages import need
 
 if TYPE_CHECKING:
+    from focus_detr.export.tolerance import Tolerance
     from focus_detr.inference.sources.named import NamedImage
     from focus_detr.models import FocusDetrForObjectDetection
 
@@ -29,6 +30,7 @@ def write(
     path: Path,
     metadata: Metadata,
     pictures: list[NamedImage] | None = None,
+    tolerance: Tolerance | None = None,
 ) -> None:
     """Write the model as OpenVINO's intermediate representation; in INT8 where pictures are given."""
     openvino = need("openvino")
@@ -36,12 +38,16 @@ def write(
         source = Path(folder) / "model.onnx"
         onnx.write(model, source, metadata)
         converted = openvino.convert_model(source)
-    if pictures is not None:
-        from focus_detr.export.quantization import quantized
 
-        converted = quantized(converted, model, metadata, pictures)
-    converted.set_rt_info(metadata.to_json(), [KEY])
-    openvino.save_model(converted, path, compress_to_fp16=False)
+    def save(graph: Any, path: Path) -> None:
+        graph.set_rt_info(metadata.to_json(), [KEY])
+        openvino.save_model(graph, path, compress_to_fp16=False)
+
+    if pictures is not None:
+        from focus_detr.export.quantization import in_8_bits
+
+        converted = in_8_bits(converted, model, metadata, pictures, tolerance, save, path)
+    save(converted, path)
 
 
 @cache

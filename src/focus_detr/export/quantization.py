@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +18,7 @@ from focus_detr.export.packages import need
 from focus_detr.export.tracing import quiet
 
 if TYPE_CHECKING:
+    from focus_detr.export.tolerance import Tolerance
     from focus_detr.inference.sources.files import Sources
     from focus_detr.inference.sources.named import NamedImage
     from focus_detr.models import FocusDetrForObjectDetection
@@ -50,8 +55,34 @@ def readable(pictures: Sources) -> list[NamedImage]:
     return found
 
 
+def in_8_bits(
+    graph: Any,
+    model: FocusDetrForObjectDetection,
+    metadata: Metadata,
+    pictures: list[NamedImage],
+    tolerance: Tolerance | None,
+    save: Callable[[Any, Path], None],
+    path: Path,
+) -> Any:
+    """`quantized`, or, where there is a tolerance, with what that takes left in float32.
+
+    What was measured for it is then written beside ``path``, the file to be, as .blocks.json.
+    """
+    if tolerance is None:
+        return quantized(graph, model, metadata, pictures)
+    from focus_detr.export.tolerance import tolerable
+
+    graph, found = tolerable(graph, model, metadata, pictures, tolerance, save, path.suffix)
+    path.with_suffix(".blocks.json").write_text(json.dumps(asdict(found), indent=2) + "\n")
+    return graph
+
+
 def quantized(
-    graph: Any, model: FocusDetrForObjectDetection, metadata: Metadata, pictures: list[NamedImage]
+    graph: Any,
+    model: FocusDetrForObjectDetection,
+    metadata: Metadata,
+    pictures: list[NamedImage],
+    given_back: Collection[str] = (),
 ) -> Any:
     """A graph of ``model`` with 8-bit products, whose ranges come from ``pictures``.
 
@@ -62,6 +93,7 @@ def quantized(
         graph: the `openvino.Model` or `onnx.ModelProto` written from ``model``.
         model: as it was traced, its convolutions fused.
         pictures: see `readable`.
+        given_back: blocks (`operations.coarse_groups`) that stay float32, too.
     """
     nncf = need("nncf", "quantization")
     processor, batch = metadata.processor(), metadata.batch_size or 1
@@ -72,7 +104,8 @@ def quantized(
         return values if hasattr(graph, "get_ordered_ops") else {"pixel_values": values}
 
     operations = operations_of(graph)
-    coarse = {name for names in coarse_groups(operations, model).values() for name in names}
+    groups = coarse_groups(operations, model)
+    coarse = {name for block, names in groups.items() if block not in given_back for name in names}
     with quiet():
         return nncf.quantize(
             graph,
