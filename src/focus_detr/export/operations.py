@@ -12,7 +12,6 @@ from focus_detr.deploy.precision import coarse_layers
 from focus_detr.errors import FocusDetrError
 
 _PRODUCTS = ("Conv", "Convolution", "GroupConvolution", "Gemm", "MatMul")
-_PARTS = 4  # of a layer's name, as in encoder.layers.0.ffn
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ def coarse_groups(operations: Iterable[Operation], model: Any) -> dict[str, list
     for name in known:
         owner = owners[name]
         if owner is not None:
-            group = ".".join(owner.split(".")[:_PARTS])
+            group = _block(owner)
         elif name not in backbone:
             continue
         groups.setdefault(group, []).append(name)
@@ -70,6 +69,12 @@ def _owner(operation: Operation, layers: dict[bytes, str]) -> str | None:
     if operation.kind not in _PRODUCTS:
         return None
     return next((layers[key] for each in operation.constants if (key := _key(each)) in layers), None)
+
+
+def _block(layer: str) -> str:
+    """As in encoder.layers.0.ffn, backbone.model.stages.0 or backbone.model.encoder.stages.0."""
+    parts = layer.split(".")
+    return ".".join(parts[: 5 if parts[4:] and parts[4].isdigit() else 4])
 
 
 def _key(array: np.ndarray) -> bytes:
