@@ -78,9 +78,10 @@ def answers(graph, *names):
 def test_scores_and_selection_stay_in_floats_so_what_follows_them_changes_no_kept_set(exported):
     graph, model, _ = exported
     groups = coarse_groups(operations_of(graph), model)
+    assert not any(each.startswith("neck") for each in groups)
     assert FFN in groups and "host.decoder.layers.0" in groups
     assert [f"backbone.model.encoder.stages.{stage}" in groups for stage in range(2)] == [True, True]
-    rounded = in_8_bits(exported, *(each for each in groups if not each.startswith(("backbone", "neck"))))
+    rounded = in_8_bits(exported, *(each for each in groups if not each.startswith("backbone")))
     kinds = [node.op_type for node in rounded.graph.node]
     assert kinds.count("QuantizeLinear") > 4 > [n.op_type for n in graph.graph.node].count("QuantizeLinear")
     changed = 0.0

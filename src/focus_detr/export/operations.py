@@ -38,9 +38,12 @@ def operations_of(graph: Any) -> list[Operation]:
 def coarse_groups(operations: Iterable[Operation], model: Any) -> dict[str, list[str]]:
     """Names of operations by the block of ``model`` (a stage, a feed-forward network) that they belong to.
 
-    Those of what `coarse_layers` names, and of all that the backbone computes; no others. Writing a graph
-    renames its operations and transposes its weights: a layer is known by its weights. What has none, as a
-    sum, goes with the layer before it.
+    Those of what `coarse_layers` names but for the neck, and of all that the backbone computes; no others.
+    The neck's few products make what tokens are scored and selected by, and their inputs can be channels of
+    different kinds (of a backbone with towers for classes and for boxes) that would share a range.
+
+    Writing a graph renames its operations and transposes its weights: a layer is known by its weights. What
+    has none, as a sum, goes with the layer before it.
     """
     layers: dict[bytes, str] = {}
     for name, layer in coarse_layers(model).items():
@@ -56,6 +59,8 @@ def coarse_groups(operations: Iterable[Operation], model: Any) -> dict[str, list
     group = "backbone"
     for name in known:
         owner = owners[name]
+        if owner is not None and owner.startswith("neck."):
+            continue
         if owner is not None:
             group = _block(owner)
         elif name not in backbone:

@@ -86,8 +86,8 @@ def quantized(
 ) -> Any:
     """A graph of ``model`` with 8-bit products, whose ranges come from ``pictures``.
 
-    What `coarse_layers` names computes in 8 bits. The foreground scorer, the category scores, selection,
-    norms, softmax, sampling offsets and boxes stay float32.
+    What `coarse_groups` names computes in 8 bits. The neck, the foreground scorer, the category scores,
+    selection, norms, softmax, sampling offsets and boxes stay float32.
 
     Args:
         graph: the `openvino.Model` or `onnx.ModelProto` written from ``model``.
