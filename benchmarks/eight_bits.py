@@ -28,6 +28,7 @@ from focus_detr.data import load_dataset
 from focus_detr.evaluation import evaluate
 from focus_detr.evaluation.comparison import compare, read_evaluated
 from focus_detr.export import export, load_exported
+from focus_detr.export.openvino import shared_core
 from focus_detr.images.reading import read_image
 
 SUFFIXES = {"OpenVINO": ".xml", "ONNX Runtime": ".onnx"}
@@ -36,12 +37,10 @@ SUFFIXES = {"OpenVINO": ".xml", "ONNX Runtime": ".onnx"}
 def with_selection(path: Path) -> Callable[[np.ndarray], list[int]]:
     """What the first selection of a file keeps, of pixel_values (1,3,H,W)."""
     if path.suffix == ".xml":
-        import openvino as runtime
-
-        graph = runtime.Core().read_model(path)
+        graph = shared_core().read_model(path)
         selection = next(node for node in graph.get_ordered_ops() if node.get_type_name() == "TopK")
         graph.add_outputs(selection.output(1))
-        compiled = runtime.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = shared_core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda images: compiled(images)[compiled.outputs[-1]][0].tolist()
     import onnx as files
     import onnxruntime

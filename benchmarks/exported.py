@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from focus_detr.export import export
+from focus_detr.export.openvino import shared_core
 from focus_detr.images.processor import FocusDetrImageProcessor
 
 Work = Callable[[], object]
@@ -69,19 +70,17 @@ def onnx_session(path: Path, threads: int) -> Any:
 
 def openvino_work(path: Path, images: torch.Tensor, threads: int) -> Work:
     """In OpenVINO, told to compute what is float in float32; ones where a file wants more than the image."""
-    import openvino
-
     settings = {
         "INFERENCE_PRECISION_HINT": "f32",
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
     }
-    graph = openvino.Core().read_model(path)
+    graph = shared_core().read_model(path)
     sizes = {}
     for port in graph.inputs:
         fixed = [1 if length.is_dynamic else length.get_length() for length in port.partial_shape]
         sizes[port] = list(images.shape) if len(fixed) == 4 else fixed
     graph.reshape(sizes)
-    compiled = openvino.Core().compile_model(graph, "CPU", settings)
+    compiled = shared_core().compile_model(graph, "CPU", settings)
     feeds = [images.numpy() if len(shape) == 4 else np.ones(shape, np.float32) for shape in sizes.values()]
     return lambda: compiled(feeds)

@@ -29,6 +29,7 @@ from focus_detr.deploy.deploy import deploy
 from focus_detr.evaluation import evaluate
 from focus_detr.evaluation.comparison import compare, read_evaluated
 from focus_detr.export import export
+from focus_detr.export.openvino import shared_core
 from focus_detr.images.reading import read_image
 from focus_detr.inference import Detections
 
@@ -96,12 +97,10 @@ def share_found(found: list[Detections], wanted: list[Detections]) -> float:
 
 def share_kept(path: Path, eager: Predictor, pictures: list[Path]) -> float:
     """Share of the tokens of the eager model's first encoder layer that an OpenVINO file selects."""
-    import openvino
-
-    graph = openvino.Core().read_model(path)
+    graph = shared_core().read_model(path)
     selection = next(node for node in graph.get_ordered_ops() if node.get_type_name() == "TopK")
     graph.add_outputs(selection.output(1))
-    compiled = openvino.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    compiled = shared_core().compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     shares = []
     for picture in pictures:
         images = eager.processor(images=[read_image(picture)], return_tensors="pt")["pixel_values"]

@@ -23,9 +23,8 @@ from focus_detr.training.starting_model import (
     starts_without_weights,
 )
 from focus_detr.training.tasks import TASKS, Task, build_task
-from focus_detr.training.teachers import TaughtTask, build_teacher, read_teacher
-from focus_detr.training.teachers.once import OnceTeacher
-from focus_detr.training.teachers.unlabelled import UnlabelledTask, build_unlabelled, read_unlabelled
+from focus_detr.training.teachers import build_teacher, read_teacher
+from focus_detr.training.teachers.unlabelled import build_unlabelled, read_unlabelled
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -77,10 +76,7 @@ class Assembly:
 
         options = {"size": recipe.image_size, **recipe.augmentation_options}
         transforms = build_transforms(recipe.augmentation, **options)
-        dataset = self.dataset
-        taught = task.task if isinstance(task, UnlabelledTask) else task
-        if isinstance(taught, TaughtTask) and isinstance(taught.teacher, OnceTeacher):
-            dataset = taught.teacher.with_answers(dataset, self.accelerator)
+        dataset = task.prepared(self.dataset, self.accelerator)
         training_set = TransformedDataset(dataset, transforms, recipe.seed)
         nothing_learned = NothingLearned(
             self.dataset,

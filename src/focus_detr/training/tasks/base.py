@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from focus_detr.models.registry import NoOptions, Registry, read_options
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from focus_detr.data import DetectionDataset
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,10 @@ class Task:
                 ``device``.
         """
         raise NotImplementedError
+
+    def prepared(self, dataset: DetectionDataset, accelerator: Accelerator) -> DetectionDataset:
+        """The data set as the task needs it, before pictures are changed; every process calls it."""
+        return dataset
 
     def begin(self, average: nn.Module | None) -> None:
         """Told before the first step: the moving average of the weights, where the recipe keeps one."""

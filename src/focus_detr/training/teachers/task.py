@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from focus_detr.data import DetectionDataset
 from focus_detr.errors import FocusDetrError
 from focus_detr.losses.distillation import (
     RowWeights,
@@ -108,6 +110,12 @@ class TaughtTask(Task):
         assert student.spatial_shapes is not None and student.level_sizes is not None
         geometry = Geometry.padded(student.spatial_shapes, student.level_sizes)
         return score_loss(student.plan.scores, teacher.plan.scores, geometry.valid)
+
+    def prepared(self, dataset: DetectionDataset, accelerator: Accelerator) -> DetectionDataset:
+        dataset = self.task.prepared(dataset, accelerator)
+        if isinstance(self.teacher, OnceTeacher):
+            return self.teacher.with_answers(dataset, accelerator)
+        return dataset
 
     def begin(self, average: nn.Module | None) -> None:
         self.task.begin(average)

@@ -161,6 +161,9 @@ class UnlabelledTask(Task):
         self.average: nn.Module | None = None
         self._micro_batch = (-1, 0)
 
+    def prepared(self, dataset: DetectionDataset, accelerator: Accelerator) -> DetectionDataset:
+        return self.task.prepared(dataset, accelerator)
+
     def begin(self, average: nn.Module | None) -> None:
         self.task.begin(average)
         self.average = average
