@@ -190,15 +190,19 @@ def trainings(device: str, dry: bool) -> Iterator[Row]:
                 optimizer.step()
                 optimizer.zero_grad()
 
+            case = f"{name}, {batch} x {height}x{width}"
             if device == "cuda":
                 torch.cuda.reset_peak_memory_stats()
-            ms = milliseconds(step, device, 1 if dry else 5)
+            try:
+                ms = milliseconds(step, device, 1 if dry else 5)
+            except torch.OutOfMemoryError:
+                print(f"left out, for want of memory: {case}, {dtype}", flush=True)
+                continue
             peak = torch.cuda.max_memory_allocated() / 2**30 if device == "cuda" else 0.0
             yield row(
-                "training", f"{name}, {batch} x {height}x{width}", "step", dtype, ms,
+                "training", case, "step", dtype, ms,
                 peak_gib=round(peak, 2), host_waits=waits(step) if device == "cuda" else "",
             )  # fmt: skip
-            del model, optimizer
 
 
 def waits(work: Callable[[], object]) -> int:

@@ -28,8 +28,9 @@ from focus_detr.structures.budget import AUTO
 from focus_detr.structures.geometry import Geometry
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# Rows whose hidden layer is made at once: it then stays in a processor's cache, and 4K images in memory.
-_ROWS_AT_ONCE = 1024
+# Rows whose hidden layer is made at once: it then stays in a processor's cache, and 4K images in memory. A
+# GPU wants enough of them to be filled.
+_ROWS_AT_ONCE, _ROWS_AT_ONCE_ON_GPU = 1024, 2**16
 # Position encodings kept for image sizes seen before.
 _POSITION_BYTES = 256 * 2**20
 
@@ -221,9 +222,10 @@ class RowwiseFeedForward(FeedForward):
         if torch.compiler.is_compiling():
             return super().forward(tokens)
         rows = tokens.flatten(0, -2)
+        at_once = _ROWS_AT_ONCE if rows.device.type == "cpu" else _ROWS_AT_ONCE_ON_GPU
         result = torch.empty_like(rows)
-        for start in range(0, len(rows), _ROWS_AT_ONCE):
-            part = slice(start, start + _ROWS_AT_ONCE)
+        for start in range(0, len(rows), at_once):
+            part = slice(start, start + at_once)
             result[part] = self.linear2(F.relu_(self.linear1(rows[part])))
         return result.view_as(tokens)
 
