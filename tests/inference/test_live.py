@@ -14,6 +14,7 @@ from PIL import Image
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference import BadImage, Predictor, expand_sources
 from focus_detr.inference.sources import live
+from focus_detr.inference.sources.options import SourceOptions
 from helpers.fake_detector import FakeModel, plain_processor
 from helpers.file_server import File, serving
 from helpers.mjpeg_server import filming, jpeg
@@ -49,10 +50,28 @@ def test_a_stream_that_is_left_is_not_called_lost(caplog):
     with filming(500, seconds_between=0.005) as camera, caplog.at_level(logging.WARNING):
         with closing(expand_sources(camera.url)) as frames:
             next(frames)
-        patience = time.monotonic() + 20  # FFmpeg may be in the middle of opening or closing it
-        while threads() and time.monotonic() < patience:
-            time.sleep(0.02)
         assert not threads() and not caplog.records
+
+
+def test_a_connection_made_while_a_stream_is_left_ends_too():
+    with filming(5, 0, silent=True) as camera, live.HttpStream(camera.url, SourceOptions()) as stream:
+        with stream.opened():
+            stream.hang_up()
+        begun = time.monotonic()
+        with pytest.raises(EOFError), stream.opened():
+            pass
+        assert len(camera.opened) == 2 and time.monotonic() - begun < 5  # and not its patience
+
+
+def test_a_run_that_fails_lets_go_of_its_stream():
+    class Broken(FakeModel):
+        def forward(self, **_):
+            raise RuntimeError("broken")
+
+    with filming(50, silent=True) as camera:
+        with pytest.raises(RuntimeError, match="broken") as error:
+            next(Predictor(Broken(), plain_processor()).predict(camera.url))
+        assert not threads() and error.traceback  # which holds all that was at work
 
 
 def test_nothing_is_stored_for_who_is_slow():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -234,6 +234,7 @@ def predict(
                     printed.add(result.to_dict())
 
             with ExitStack() as soon:
+                soon.enter_context(closing(stream))
                 # What is not drawn or written is done at once.
                 give = take if written is None else soon.enter_context(Behind(take)).add
                 for result in stream:

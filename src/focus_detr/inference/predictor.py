@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
@@ -177,7 +177,7 @@ class Predictor:
         keep_images: bool = False,
         known: Callable[[str], Detections | BadImage | None] | None = None,
         **options: Any,
-    ) -> Iterator[Detections | BadImage]:
+    ) -> Generator[Detections | BadImage]:
         """The objects of each image, in order, as they are found; a `BadImage` where none can be read.
 
         Args:

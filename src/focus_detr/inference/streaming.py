@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -48,16 +49,17 @@ class Stream:
         self.keep_images, self.known = keep_images, known
 
     def of(
-        self, items: Iterable[NamedImage | BadImage], bar_options: Mapping[str, Any]
-    ) -> Iterator[Detections | BadImage]:
-        """The results of pictures, in order, as they are found."""
+        self, items: Generator[NamedImage | BadImage], bar_options: Mapping[str, Any]
+    ) -> Generator[Detections | BadImage]:
+        """The results of pictures, in order, as they are found; ``items`` end with them."""
         # Some images are wanted whole; all others need only be as good as whole at the model's size.
         whole = self.keep_images or self.tiling is not None
         rule = None if whole else getattr(self.predictor.processor, "size_of", None)
         # So that a batch of those that are detected comes together.
         every = 1 if self.tracking is None else self.tracking.detect_every
         size = 1 if self.tiling else self.batch_size * every
-        with progress_bar("image", bar_options) as update:
+        # An error keeps all that was at work in its traceback, a camera that is looked at, too.
+        with progress_bar("image", bar_options) as update, closing(items):
             resized = None if self.tiling is not None else getattr(self.predictor.processor, "resized", None)
             groups = loaded_batches(items, size, rule, self.known, resized=resized, ahead=self._ahead(size))
             for group in groups:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ class Predictor(predictor.Predictor):
         super().__init__(detector, detector.processor)
         self.set_budget(budget)
 
-    def predict(self, sources: Sources, **options: Any) -> Iterator[Detections | BadImage]:
+    def predict(self, sources: Sources, **options: Any) -> Generator[Detections | BadImage]:
         """The objects of each picture, in order, as they are found; see
         `focus_detr.inference.predictor.Predictor.predict`, whose options these are.
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import glob
 import os
 import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePath
 from typing import Any
@@ -32,7 +32,7 @@ Source = str | os.PathLike[str] | Image.Image | np.ndarray
 Sources = Source | Iterable[Source]
 
 
-def expand_sources(sources: Sources, **options: Any) -> Iterator[NamedImage | BadImage]:
+def expand_sources(sources: Sources, **options: Any) -> Generator[NamedImage | BadImage]:
     """All images that `sources` stand for, in order; folders are searched in depth, and sorted.
 
     Args:
@@ -48,7 +48,7 @@ def expand_sources(sources: Sources, **options: Any) -> Iterator[NamedImage | Ba
     return images_of(source_entries(sources, SourceOptions.of(options)))
 
 
-def images_of(entries: Iterable[NamedImage | BadImage | Series]) -> Iterator[NamedImage | BadImage]:
+def images_of(entries: Iterable[NamedImage | BadImage | Series]) -> Generator[NamedImage | BadImage]:
     """All images of `entries`, in order; raises as `expand_sources`."""
     items = _flat(entries)
     first: list[NamedImage | BadImage] = []
@@ -92,7 +92,7 @@ def source_entries(sources: Sources, options: SourceOptions) -> Iterator[NamedIm
 
 def _begun(
     first: list[NamedImage | BadImage], rest: Iterator[NamedImage | BadImage]
-) -> Iterator[NamedImage | BadImage]:
+) -> Generator[NamedImage | BadImage]:
     """A generator, which passes its end on: a camera is let go with whoever looked at it."""
     yield from first
     yield from rest

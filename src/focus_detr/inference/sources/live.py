@@ -81,6 +81,7 @@ class HttpStream:
     def __init__(self, url: str, options: SourceOptions) -> None:
         self._url, self._options = url, options
         self._first = ExitStack()
+        self._hung_up = False
 
     def __enter__(self) -> Self:
         self._deadline = Deadline(self._options.timeout)
@@ -94,7 +95,8 @@ class HttpStream:
         return bool(self._first.__exit__(*error))  # which says what went wrong in words
 
     def hang_up(self) -> None:
-        """End the connection that there is, whoever waits for what it may still give."""
+        """End the connection that there is, whoever waits for what it may still give, or the next to come."""
+        self._hung_up = True
         self._current.hang_up()
 
     @contextmanager
@@ -109,6 +111,8 @@ class HttpStream:
                 again = answer(self._url, self._deadline, self._options.private_redirects)
                 response = connection.enter_context(again)
             self._current = response
+            if self._hung_up:  # while this one was being made
+                response.hang_up()
             pieces = _Piecewise(response, self._deadline)
             yield connection.enter_context(closing(pyav().open(pieces, format=form)))
 
