@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -25,6 +25,12 @@ _BLOCKS_A_TASK = 4
 _BLOCKS_A_PASS = 50_000
 """Of a run of millions of blocks, so many are with Ray at a time: they lie in the driver's memory."""
 _CPUS = 4
+_OF_OUR_OWN = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # nothing of a run is told to anybody
+    # Else 15 more than this process: on a busy machine the model would wait for all that runs beside.
+    "RAY_worker_niceness": "0",
+}
+"""Settings of a Ray that is started for one run."""
 
 
 def ray() -> Any:
@@ -51,18 +57,32 @@ def connected(address: str | None) -> Iterator[None]:
     if module.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing of a run is told to anybody
     asked = address or os.environ.get("RAY_ADDRESS")
     # Told nothing, Ray would look for a cluster that was once on this machine.
     where = {"address": asked} if asked else {"address": "local", "include_dashboard": False}
-    try:
-        module.init(**where, logging_level=logging.WARNING, log_to_driver=False)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise FocusDetrError(f"--address {asked}: no Ray cluster answers there ({error})") from error
+    with _unless_set({} if asked else _OF_OUR_OWN):
+        # Of a Ray of this machine it warns, at each start, that only those with its token may use it.
+        logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
+        try:
+            module.init(**where, logging_level=logging.WARNING, log_to_driver=False)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise FocusDetrError(f"--address {asked}: no Ray cluster answers there ({error})") from error
+        try:
+            yield
+        finally:
+            module.shutdown()
+
+
+@contextmanager
+def _unless_set(settings: Mapping[str, str]) -> Iterator[None]:
+    """Variables of the environment inside; those that somebody has set stay."""
+    new = {name: value for name, value in settings.items() if name not in os.environ}
+    os.environ.update(new)
     try:
         yield
     finally:
-        module.shutdown()
+        for name in new:
+            os.environ.pop(name, None)
 
 
 def run_on_ray(
@@ -97,18 +117,21 @@ def run_on_ray(
         # A task is small enough for all to end at about the same time.
         size = max(1, min(_BLOCKS_A_TASK, len(some) // (2 * room)))
         rows = [{"number": each.number, "first": each.first, "end": each.end} for each in some]
-        with _quiet(module):
+        with _quietly(module):
             blocks = module.data.from_items(rows, override_num_blocks=-(-len(rows) // size))
             # Tasks and not actors: those of a lost machine start anew wherever there is room. With max_calls
             # 0, a process keeps its model for the next one, on a GPU, too.
             done = blocks.map_batches(
                 _look_at, batch_size=size, fn_args=(work, ledger), max_calls=0, **options
             )
-            for row in done.iter_rows():
-                values = {name: getattr(value, "item", lambda v=value: v)() for name, value in row.items()}
-                if message := values.pop("error"):
-                    raise FocusDetrError(message)
-                yield Done(**values)
+            # Told as they come: nothing is gained by having the next ones here first.
+            for batch in done.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
+                columns = {name: values.tolist() for name, values in batch.items()}
+                for row in zip(*columns.values(), strict=True):
+                    values = dict(zip(columns, row, strict=True))
+                    if message := values.pop("error"):
+                        raise FocusDetrError(message)
+                    yield Done(**values)
 
 
 def _look_at(batch: dict[str, np.ndarray], work: Work, ledger: Ledger) -> Iterator[dict[str, Any]]:
@@ -138,14 +161,18 @@ def _least_cpus(module: Any) -> int:
 
 
 @contextmanager
-def _quiet(module: Any) -> Iterator[None]:
-    """Ray Data without its own bars and messages, which this run has in its own way."""
+def _quietly(module: Any) -> Iterator[None]:
+    """Ray Data without its own bars and messages, which this run has in its own way; told row by row."""
     context, logger = module.data.DataContext.get_current(), logging.getLogger("ray.data")
-    before, level = context.enable_progress_bars, logger.level
-    context.enable_progress_bars = False
+    # Ray Data would gather rows to megabytes: the bar would move when a whole task has ended.
+    ours = {"enable_progress_bars": False, "target_max_block_size": 1, "target_min_block_size": 1}
+    before, level = {name: getattr(context, name) for name in ours}, logger.level
+    for name, value in ours.items():
+        setattr(context, name, value)
     logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        context.enable_progress_bars = before
+        for name, value in before.items():
+            setattr(context, name, value)
         logger.setLevel(level)
