@@ -187,6 +187,23 @@ def test_train_learns_classes_as_they_are_named(training):
             run("train", "d", *options)
 
 
+def test_train_keeps_thresholds_with_the_model(training):
+    run("train", "d", "--threshold", "0.3,car=0.4", "--threshold", "a,b=0.5")
+    by_class = {"car": 0.4, "a,b": 0.5}
+    wanted = {"model.score_threshold": 0.3, "model.class_thresholds": by_class}
+    assert training.pop()[1]["overrides"] == wanted
+    run("train", "d", "--threshold", "0.3")  # for all, whatever the model had that is started from
+    wanted = {"model.score_threshold": 0.3, "model.class_thresholds": {}}
+    assert training.pop()[1]["overrides"] == wanted
+    for setting in ("model={num_queries: 9}", "model.class_thresholds.car=0.2"):
+        with pytest.raises(
+            FocusDetrError, match=f"--threshold, --set {setting.partition('=')[0]}: say the same"
+        ):
+            run("train", "d", "--threshold", "car=0.4", "--set", setting)
+    with pytest.raises(FocusDetrError, match="--threshold 'car=2': must be a score"):
+        run("train", "d", "--threshold", "car=2")
+
+
 def test_train_prints_json_where_asked(training):
     result = json.loads(run("train", "d", "--json").stdout)
     assert result == {"output": "o", "model": "o/best", "steps": 3, "metrics": {"AP": 0.25}}

@@ -1,7 +1,9 @@
 """Exported files whose budget is an input: at each the same answers as the model's, in every runtime."""
 
+import json
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -53,8 +55,13 @@ def test_counts_are_those_of_the_model_at_any_budget_and_size(policy):
 def test_a_fixed_size_knows_its_tokens_and_files_keep_what_they_know():
     budgets = TakenBudgets.of(model_of(), SIZE)
     assert budgets.tokens == 12 * 20 + 6 * 10 + 3 * 5 + 2 * 3
-    metadata = Metadata.of(model_of().config, processor(), SIZE, None, budgets)
-    assert Metadata.from_json(metadata.to_json(), "a.onnx") == metadata
+    config = model_of().config
+    config.class_thresholds = {config.id2label[0]: 0.2}
+    metadata = Metadata.of(config, processor(), SIZE, None, budgets)
+    assert metadata.class_thresholds and Metadata.from_json(metadata.to_json(), "a.onnx") == metadata
+    first = json.loads(metadata.to_json())
+    del first["class_thresholds"]  # as in files of before
+    assert Metadata.from_json(json.dumps(first), "a.onnx") == replace(metadata, class_thresholds={})
     older = metadata.to_json().replace(', "budgets": ', ', "version2": ')
     with pytest.raises(FocusDetrError, match="does not know"):
         Metadata.from_json(older, "a.onnx")

@@ -46,6 +46,21 @@ def test_threshold_comes_from_the_call_then_the_model_then_the_default():
     assert len(next(predictor().predict(image, threshold=1))) == 0
 
 
+def test_classes_may_have_thresholds_of_their_own():
+    image, finder = picture(**BOTH), predictor(score_threshold=0.95, class_thresholds={"green": 0.5})
+
+    def found(**options):
+        (result,) = finder.predict(image, **options)
+        return list(result.counts())
+
+    assert found() == ["green"]
+    assert found(threshold={"red": 0.5}) == ["red", "green"]
+    assert found(threshold={"green": 0.95, "red": 0.5}) == ["red"]
+    assert found(threshold=0.95) == []  # for all
+    assert Predictor(finder.model, finder.processor, threshold=0.95).class_thresholds == {}
+    assert finder.threshold_by_label(None) == pytest.approx({0: 0.95, 1: 0.5})
+
+
 @pytest.mark.parametrize(
     ("option", "meant"), [("treshold", "threshold"), ("time_out", "timeout"), ("clases", "classes")]
 )

@@ -45,6 +45,7 @@ CHANGED = {
     "focal_gamma": 1.2,
     "category_ids": [3, 17],
     "score_threshold": 0.4,
+    "class_thresholds": {"dog": 0.3},
     "training_recipe": {"epochs": 3},
 }
 
@@ -74,6 +75,8 @@ CHANGED = {
         ({"num_labels": 0}, "at least one class"),
         ({"giou_cost": -1.0}, "giou_cost=-1.0"),
         ({"focal_gamma": -2.0}, "focal_gamma=-2.0"),
+        ({"class_thresholds": {"cat": 1.5}}, "class_thresholds.'cat'.=1.5: must be a score"),
+        ({"class_thresholds": {"cat": "high"}}, "class_thresholds.'cat'.='high'"),
     ],
 )
 def test_unusable_values_are_refused(values, message):

@@ -129,6 +129,15 @@ def test_models_are_chosen_by_name():
     assert models[1]["threshold"] == 0.8 and models[0]["classes"] == ["red", "green"]
     assert not models[0]["heatmap"] and not models[0]["budget"]["accepted"]
     assert counts == [2, 2, 1]
+    own = fake_predictor(num_detections=100, score_threshold=0.95, class_thresholds={"green": 0.5})
+    with service({"own": own}) as client:
+        (model,) = client.get("/v1/models").json()["models"]
+        answers = [send(client, address=f"/v1/detect{asked}").json() for asked in ("", "?threshold=0.5")]
+    assert model["class_thresholds"] == {"green": 0.5}
+    assert [[each["class"] for each in answer["detections"]] for answer in answers] == [
+        ["green"],
+        ["red", "green"],
+    ]
     assert unknown.status_code == 422 and unknown.json()["error"]["code"] == "unknown_model"
 
 

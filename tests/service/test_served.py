@@ -63,6 +63,7 @@ def test_an_exported_file_says_itself_whether_it_takes_budgets(takes):
         run=lambda pictures, **options: SimpleNamespace(plan=None),
         class_names=("cat",),
         threshold=0.5,
+        class_thresholds={},
     )
     budget = ServedModel.of("cats", predictor).describe(True)["budget"]
     assert budget["accepted"] == takes and not budget["auto"]

@@ -57,3 +57,12 @@ def test_classes_to_learn_that_are_not_there_are_refused(tmp_path: Path) -> None
         load_training_data(tmp_path, recipe)
     with pytest.raises(FocusDetrError, match="classes=.*give two names"):
         recipe.replace({"classes": {"a": 3}})
+
+
+def test_thresholds_are_those_of_classes_that_are_learned(tmp_path: Path) -> None:
+    write_coco(tmp_path / "instances_train.json", tmp_path / "train", coco_content())
+    name = load_training_data(tmp_path, load_recipe("small-data")).class_names[0]
+    recipe = load_recipe("small-data").replace({"model.class_thresholds": {name: 0.4}})
+    assert load_training_data(tmp_path, recipe).class_names[0] == name
+    with pytest.raises(FocusDetrError, match=f"class_thresholds: .* no class '{name}'"):
+        load_training_data(tmp_path, recipe.replace({"classes": {name: "thing"}}))

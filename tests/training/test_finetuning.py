@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from focus_detr import FocusDetrConfig
 from focus_detr.errors import FocusDetrError
 from focus_detr.training import load_for_finetuning
+from focus_detr.training.finetuning import with_classes
 from helpers.tiny_training import TinyConfig, TinyDetector, small_focus_detr, tiny_detector
 
 
@@ -44,6 +46,29 @@ def test_rows_of_known_classes_are_kept(folder):
         "dropped: cat",
     ):
         assert words in str(report)
+
+
+def test_classes_by_new_names_start_as_what_they_are_made_of(folder):
+    old = TinyDetector.from_pretrained(folder)
+    renamed = {"cat": "pet", "dog": "pet", "cow": "beast"}
+    model, report = load_for_finetuning(folder, ["beast", "pet"], renamed=renamed, model_class=TinyDetector)
+    for name in ("class_head.weight", "class_head.bias", "label_embedding.weight"):
+        torch.testing.assert_close(model.state_dict()[name][1], old.state_dict()[name].mean(0))
+    assert "classes kept: pet (of cat, dog); new: beast; dropped: none" in str(report)
+    model, report = load_for_finetuning(folder, ["hound"], renamed={"dog": "hound"}, model_class=TinyDetector)
+    assert torch.equal(model.class_head.weight[0], old.class_head.weight[1])
+    assert report.made_of == {"hound": ["dog"]} and report.dropped_classes == ["cat"]
+    model, _ = load_for_finetuning(folder, ["dog"], renamed={"cat": "dog"}, model_class=TinyDetector)
+    assert torch.equal(model.class_head.weight[0], old.class_head.weight[1])  # what it knows by that name
+
+
+def test_thresholds_stay_with_the_classes_that_stay():
+    config = FocusDetrConfig(
+        id2label={0: "cat", 1: "dog"},
+        label2id={"cat": 0, "dog": 1},
+        class_thresholds={"cat": 0.2, "dog": 0.3},
+    )
+    assert with_classes(config, ["dog", "cow"]).class_thresholds == {"dog": 0.3}
 
 
 def test_same_classes_keep_everything(folder):

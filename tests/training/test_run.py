@@ -16,6 +16,7 @@ from PIL import Image
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.processor import FocusDetrImageProcessor
+from focus_detr.inference import Predictor
 from focus_detr.training import Recipe, train
 from focus_detr.training.distributed_model import wants_channels_last
 from helpers import tiny_training
@@ -152,12 +153,14 @@ def test_fine_tuning_reports_what_was_kept(tiny_data, tmp_path, monkeypatch):
     source = small_focus_detr(classes=["dog", "bird"])
     source.save_pretrained(tmp_path / "trained")
     FocusDetrImageProcessor(image_mean=[0.1, 0.2, 0.3]).save_pretrained(tmp_path / "trained")
-    recipe = {**QUICK, "max_steps": 1, "epochs": None, "model": {"num_detections": 5}}
+    fields = {"num_detections": 5, "class_thresholds": {"cat": 0.2}}
+    recipe = {**QUICK, "max_steps": 1, "epochs": None, "model": fields}
     result = train(
         tiny_data, model=tmp_path / "trained", recipe=recipe, output=tmp_path / "run", device="cpu"
     )
     assert result.report.kept_classes == ["dog"] and result.report.new_classes == ["cat"]
     assert "classes kept: dog; new: cat; dropped: bird" in (result.output / "finetuning.txt").read_text()
+    assert Predictor.from_pretrained(result.model).class_thresholds == {"cat": 0.2}
     processor = FocusDetrImageProcessor.from_pretrained(result.last)
     assert processor.image_mean == [0.1, 0.2, 0.3] and dict(processor.size)["shortest_edge"] == 32
 

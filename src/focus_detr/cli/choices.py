@@ -3,30 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from focus_detr.cli.options import split_names
 from focus_detr.errors import FocusDetrError
 
 
 def parse_thresholds(texts: Sequence[str]) -> dict[str | None, float]:
-    """`["0.3", "person=0.5"]` to scores by class, that of all others under None."""
+    """`["0.3", "person=0.5,car=0.6"]` to scores by class, that of all others under None."""
     scores: dict[str | None, float] = {}
     for text in texts:
-        name, equals, value = text.rpartition("=")
-        key = name.strip() if equals else None
-        try:
-            score = float(value)
-        except ValueError:
-            score = -1.0
-        if not 0 <= score <= 1 or key == "":
-            raise FocusDetrError(
-                f"--threshold {text!r}: must be a score between 0 and 1, or class=score, as in person=0.5"
-            )
-        if key in scores:
-            whose = "all classes" if key is None else repr(key)
-            raise FocusDetrError(f"--threshold {text!r}: the score of {whose} is said twice; leave one out")
-        scores[key] = score
+        parts = [_score(part) for part in text.split(",")]
+        if None in parts:  # a comma may be of a name
+            parts = [_score(text)]
+        for part in parts:
+            if part is None:
+                raise FocusDetrError(
+                    f"--threshold {text!r}: must be a score between 0 and 1, or class=score, as in person=0.5"
+                )
+            key, score = part
+            if key in scores:
+                whose = "all classes" if key is None else repr(key)
+                raise FocusDetrError(
+                    f"--threshold {text!r}: the score of {whose} is said twice; leave one out"
+                )
+            scores[key] = score
     return scores
+
+
+def _score(text: str) -> tuple[str | None, float] | None:
+    """`"person=0.5"` to the class and its score, `"0.3"` to that of all; None for what is neither."""
+    name, equals, value = text.rpartition("=")
+    try:
+        score = float(value)
+    except ValueError:
+        return None
+    name = name.strip()
+    if not 0 <= score <= 1 or (equals and not name):
+        return None
+    return (name if equals else None), score
+
+
+def thresholds_kept(scores: dict[str | None, float]) -> dict[str, Any]:
+    """Fields of a recipe by which a model keeps scores of `parse_thresholds` as its own."""
+    by_class = {name: score for name, score in scores.items() if name is not None}
+    fields: dict[str, Any] = {"model.class_thresholds": by_class} if scores else {}
+    return fields | ({"model.score_threshold": scores[None]} if None in scores else {})
 
 
 def threshold_of(

@@ -34,8 +34,8 @@ ThresholdOption = Annotated[
     list[str] | None,
     typer.Option(
         metavar="SCORE|CLASS=SCORE",
-        help="Lowest score reported, 0 to 1, of all classes or of one; may be given several times. The "
-        "model's own when not given.",
+        help="Lowest score reported, 0 to 1, of all classes or of one; may be given several times, or with "
+        "commas. The model's own when not given.",
     ),
 ]
 
@@ -105,9 +105,9 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
         key = key.strip()
         if not equals or not key:
             raise FocusDetrError(f"--set {pair!r}: must be key=value, as in --set epochs=20")
-        clash = next((other for other in settings if _clash(key, other)), None)
-        if clash is not None:
-            both = "twice" if clash == key else f"and {clash!r}, which it is a part of or holds"
+        other = next((other for other in settings if clash(key, other)), None)
+        if other is not None:
+            both = "twice" if other == key else f"and {other!r}, which it is a part of or holds"
             raise FocusDetrError(f"--set {pair!r}: {key!r} is set {both}; leave one out")
         try:
             settings[key] = load_plain(value)
@@ -116,7 +116,7 @@ def parse_settings(pairs: list[str]) -> dict[str, Any]:
     return settings
 
 
-def _clash(key: str, other: str) -> bool:
+def clash(key: str, other: str) -> bool:
     """Whether two settings are one, or one lies inside the other (`model` and `model.num_queries`)."""
     return f"{key}.".startswith(f"{other}.") or f"{other}.".startswith(f"{key}.")
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.choices import renaming_of
-from focus_detr.cli.options import ClassesOption, DataArgument, TrustOption, parse_settings
+from focus_detr.cli.choices import parse_thresholds, renaming_of, thresholds_kept
+from focus_detr.cli.options import ClassesOption, DataArgument, TrustOption, clash, parse_settings
 from focus_detr.cli.output import JsonFlag, print_json, say
 from focus_detr.errors import FocusDetrError
 
@@ -87,6 +87,14 @@ def train(
         ),
     ] = None,
     classes: ClassesOption = None,
+    threshold: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SCORE|CLASS=SCORE",
+            help="Lowest score that the model reports where nobody says another, 0 to 1, of all classes or "
+            "of one, as in predict. It is kept with the model, and changes nothing in training.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the run in the folder from its last checkpoint.")
     ] = False,
@@ -101,6 +109,10 @@ def train(
         if "classes" in overrides:
             raise FocusDetrError("--classes, --set classes: say the same; leave out one")
         overrides["classes"] = renaming_of(classes)
+    kept = thresholds_kept(parse_thresholds(threshold or []))
+    if said := [key for key in overrides for name in kept if clash(key, name)]:
+        raise FocusDetrError(f"--threshold, --set {said[0]}: say the same; leave out one")
+    overrides |= kept
 
     from focus_detr.evaluation.tables import table
     from focus_detr.training import train as run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class Metadata:
         class_names: by label.
         category_ids: the training data's own category ids by label, where known.
         score_threshold: the model's own lowest score reported; None for the package's default.
+        class_thresholds: that of classes which have one of their own, by name.
         num_detections: detections an image at most.
         image_processor: settings of `FocusDetrImageProcessor`.
         image_size: (height, width) the graph is fixed to; None where free, in multiples of `size_step`.
@@ -53,6 +54,7 @@ class Metadata:
     budgets: TakenBudgets | None = None
     heads: tuple[str, ...] = ()
     size_step: int = SIZE_STEP
+    class_thresholds: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -80,6 +82,7 @@ class Metadata:
             budgets=budgets,
             heads=tuple(name for name in config.heads if name == HEAD),
             size_step=size_step,
+            class_thresholds=dict(config.class_thresholds),
         )
 
     @property
@@ -110,8 +113,9 @@ class Metadata:
                 f"{path}: holds no focus-detr metadata (class names, preprocessing), so it was not written "
                 "by `focus-detr export`, or another tool removed them. Export the model again."
             )
-        values = {"budgets": None, "heads": (), "size_step": SIZE_STEP, **json.loads(text)}  # older lack them
-        known = {field.name for field in fields(cls)}
+        older: dict[str, Any] = {"budgets": None, "heads": (), "size_step": SIZE_STEP, "class_thresholds": {}}
+        values = {**older, **json.loads(text)}  # which older files lack
+        known = {each.name for each in fields(cls)}
         if set(values) != known:
             raise FocusDetrError(
                 f"{path}: written by focus-detr {values.get('version')}, whose metadata this version "

@@ -187,6 +187,7 @@ _WITHOUT_COST = (
     "label2id",
     "category_ids",
     "score_threshold",
+    "class_thresholds",
     "training_recipe",
 )
 

@@ -57,7 +57,8 @@ class Predictor:
         processor: makes batches of images, and detections of outputs (`FocusDetrImageProcessor`).
         class_names: by label; by default those of the model's configuration.
         threshold: score that detections must reach where `predict` is not told; by default the one stored in
-            the model's configuration (`score_threshold`), else 0.5.
+            the model's configuration (`score_threshold`), else 0.5, and those of classes beside it
+            (`class_thresholds`).
     """
 
     def __init__(
@@ -80,12 +81,16 @@ class Predictor:
             if not id2label:
                 raise FocusDetrError("Predictor: the model names no classes; pass class_names=[...]")
             class_names = [id2label[label] for label in sorted(id2label)]
+        by_class: Mapping[str, float] = {}
         if threshold is None:
             threshold = getattr(config, "score_threshold", None)
+            by_class = getattr(config, "class_thresholds", by_class)
         self.model = cast(Any, model).eval() if is_module(model) else model
         self.processor = processor
         self.class_names = tuple(class_names)
         self.threshold = checked_threshold(DEFAULT_THRESHOLD if threshold is None else threshold)
+        self.class_thresholds = {name: by_class[name] for name in self.class_names if name in by_class}
+        """Of classes that have one of their own, by name."""
         self.max_detections: int = getattr(config, "num_detections", DEFAULT_MAX_DETECTIONS)
 
     @classmethod
@@ -413,11 +418,13 @@ class Predictor:
 
     def threshold_by_label(self, threshold: Threshold | None) -> Threshold:
         """One score for all classes, or one for each of them, the model's own where none is given."""
-        if threshold is None:
+        if threshold is None and not self.class_thresholds:
             return self.threshold
-        if not isinstance(threshold, Mapping):
+        if threshold is not None and not isinstance(threshold, Mapping):
             return checked_threshold(threshold)
-        return dict(enumerate(lowest_scores(threshold, self.class_names, self.threshold).tolist()))
+        scores: dict[str | int, float] = {name: score for name, score in self.class_thresholds.items()}
+        scores.update(threshold or {})
+        return dict(enumerate(lowest_scores(scores, self.class_names, self.threshold).tolist()))
 
     def decode(
         self,

@@ -120,6 +120,8 @@ class FocusDetrConfig(PreTrainedConfig):
         num_detections: detections returned per image at most.
         position_temperature, position_offset: the sine encoding's; not stored in the original's checkpoints.
         category_ids: the data set's own category ids, by label.
+        score_threshold: lowest score that is reported where a call says none; 0.5 where it is None.
+        class_thresholds: that of single classes, by name.
         quirks: "original", "corrected", or a dict of the switches of `Quirks`.
     """
 
@@ -168,6 +170,7 @@ class FocusDetrConfig(PreTrainedConfig):
 
     category_ids: list[int] | None = None
     score_threshold: float | int | None = None
+    class_thresholds: dict[str, Any] = dataclasses.field(default_factory=dict)
     training_recipe: dict | None = None
     quirks: str | dict[str, Any] = "corrected"
 
@@ -366,6 +369,10 @@ def _check_value(name: str, value: Any) -> None:
         low, high = _RANGES[name]
         if not low <= value <= high:
             raise FocusDetrError(f"{name}={value}: must lie in [{low}, {high}]")
+    if name == "class_thresholds":
+        for each, score in value.items():
+            if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+                raise FocusDetrError(f"{name}[{each!r}]={score!r}: must be a score between 0 and 1")
     if name == "position_temperature" and not value > 0:
         raise FocusDetrError(f"position_temperature={value}: must be positive")
     if name == "quirks":

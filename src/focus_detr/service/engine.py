@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -158,18 +158,14 @@ def _run(batch: Sequence[Ticket]) -> list[Found]:
         budget=first.wanted.budget,
         with_samples=first.wanted.where and first.model.tells_places,
     )
-    lowest = [_threshold(each) for each in batch]
+    lowest = [predictor.threshold_by_label(each.wanted.threshold) for each in batch]
     # Decoded once at the lowest score of all: what each is given beyond does not depend on the others.
-    found = predictor.decode(outputs, (), threshold=min(lowest), sizes=[each.size for each in batch])
+    least = min(min(each.values()) if isinstance(each, Mapping) else each for each in lowest)
+    found = predictor.decode(outputs, (), threshold=least, sizes=[each.size for each in batch])
     return [
         Found.of(outputs, index, detections.filter(threshold, ticket.wanted.classes), ticket.wanted)
         for index, (ticket, detections, threshold) in enumerate(zip(batch, found, lowest, strict=True))
     ]
-
-
-def _threshold(ticket: Ticket) -> float:
-    own = ticket.wanted.threshold
-    return ticket.model.predictor.threshold if own is None else own
 
 
 def _explained(error: Exception) -> ServiceError:

@@ -181,6 +181,7 @@ class ModelOf(BaseModel):
     default: bool
     classes: list[str]
     threshold: float
+    class_thresholds: dict[str, float]
     budget: BudgetOf
     heatmap: bool
     size_megabytes: float

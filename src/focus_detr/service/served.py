@@ -81,6 +81,7 @@ class ServedModel:
             "default": is_default,
             "classes": list(self.predictor.class_names),
             "threshold": self.predictor.threshold,
+            "class_thresholds": self.predictor.class_thresholds,
             "budget": {
                 "accepted": self.takes_budget,
                 "auto": self.chooses_budget,

@@ -65,13 +65,13 @@ def renamed_among(renamed: Mapping[str, str], names: Sequence[str]) -> dict[str,
     return {old: new for old, new in renamed.items() if old in names} | own
 
 
-def refuse_unknown(renamed: Iterable[str], known: Iterable[str], where: str) -> None:
+def refuse_unknown(renamed: Iterable[str], known: Iterable[str], where: str, option: str = "classes") -> None:
     """Raise `FocusDetrError` where a class is in none of the places that ``where`` names."""
     names = list(dict.fromkeys(known))
     for name in renamed:
         if name not in names:
             hint = did_you_mean(name, names) or f"; known: {_some(names)}"
-            raise FocusDetrError(f"classes: {where} no class {name!r}{hint}")
+            raise FocusDetrError(f"{option}: {where} no class {name!r}{hint}")
 
 
 def resolve_classes(

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,15 @@ class FinetuningReport:
     kept_classes: list[str] = field(default_factory=list)
     new_classes: list[str] = field(default_factory=list)
     dropped_classes: list[str] = field(default_factory=list)
+    made_of: dict[str, list[str]] = field(default_factory=dict)
+    """Of kept classes that the source names otherwise: its names of them."""
 
     def __str__(self) -> str:
+        kept = [
+            f"{name} (of {', '.join(self.made_of[name])})" if name in self.made_of else name
+            for name in self.kept_classes
+        ]
+
         def listed(names: Sequence[str]) -> str:
             shown = ", ".join(names[:20]) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
             return shown or "none"
@@ -43,7 +51,7 @@ class FinetuningReport:
                 f"adapted to the classes ({len(self.adapted)}): {listed(self.adapted)}",
                 f"new ({len(self.new)}): {listed(self.new)}",
                 f"not used ({len(self.unused)}): {listed(self.unused)}",
-                f"classes kept: {listed(self.kept_classes)}; new: {listed(self.new_classes)}; "
+                f"classes kept: {listed(kept)}; new: {listed(self.new_classes)}; "
                 f"dropped: {listed(self.dropped_classes)}",
             ]
         )
@@ -54,14 +62,16 @@ def load_for_finetuning(
     class_names: Sequence[str],
     *,
     category_ids: Sequence[int] | None = None,
+    renamed: Mapping[str, str] | None = None,
     model_class: type[PreTrainedModel] | None = None,
     **overrides: Any,
 ) -> tuple[PreTrainedModel, FinetuningReport]:
     """The model of ``folder`` (see `resolve_model`) for the classes ``class_names``.
 
     Tensors with a row for each class (class heads, label embedding) keep the rows of classes of the same
-    name; every other tensor of the same name and shape is kept whole. ``overrides`` are fields of the
-    configuration.
+    name; every other tensor of the same name and shape is kept whole. A class that the model does not know
+    starts as the mean of those that are ``renamed`` to it, as in `{"car": "vehicle", "truck": "vehicle"}`.
+    ``overrides`` are fields of the configuration.
 
     Raises:
         FocusDetrError: no model there, no class, or the same class twice.
@@ -85,7 +95,8 @@ def load_for_finetuning(
         config = type(config).from_dict({**config.to_dict(), **overrides})
     model = _class_for(source, config)(config)
     report = FinetuningReport(source=path.name)
-    _transfer(source, model, old_names, list(class_names), report)
+    origins = _origins(class_names, old_names, renamed or {})
+    _transfer(source, model, old_names, list(class_names), origins, report)
     return model, report
 
 
@@ -109,7 +120,21 @@ def with_classes(config: Any, class_names: Sequence[str], category_ids: Sequence
     values["label2id"] = {name: label for label, name in enumerate(class_names)}
     if "category_ids" in values:
         values["category_ids"] = list(category_ids) if category_ids is not None else None
+    if "class_thresholds" in values:
+        known = values["class_thresholds"]
+        values["class_thresholds"] = {name: known[name] for name in class_names if name in known}
     return type(config).from_dict(values)
+
+
+def _origins(
+    class_names: Sequence[str], old_names: Sequence[str], renamed: Mapping[str, str]
+) -> dict[str, list[str]]:
+    """What each class was for the source: itself, or those that are renamed to it; new ones are missing."""
+    origins = {
+        name: [name] if name in old_names else [old for old in old_names if renamed.get(old) == name]
+        for name in class_names
+    }
+    return {name: old for name, old in origins.items() if old}
 
 
 @torch.no_grad()
@@ -118,12 +143,14 @@ def _transfer(
     model: PreTrainedModel,
     old_names: list[str],
     new_names: list[str],
+    origins: dict[str, list[str]],
     report: FinetuningReport,
 ) -> None:
-    report.kept_classes = [name for name in new_names if name in old_names]
-    report.new_classes = [name for name in new_names if name not in old_names]
-    report.dropped_classes = [name for name in old_names if name not in new_names]
-    rows = [(new, old_names.index(name)) for new, name in enumerate(new_names) if name in old_names]
+    report.kept_classes = list(origins)
+    report.made_of = {name: old for name, old in origins.items() if old != [name]}
+    report.new_classes = [name for name in new_names if name not in origins]
+    report.dropped_classes = [name for name in old_names if name not in chain(*origins.values())]
+    rows = {new_names.index(name): [old_names.index(each) for each in old] for name, old in origins.items()}
     same_classes = old_names == new_names
     class_dimension = {} if same_classes else _class_dimensions(model)
     old_state, new_state = source.state_dict(), model.state_dict()
@@ -155,12 +182,14 @@ def _class_dimensions(model: PreTrainedModel) -> dict[str, int]:
     return dimensions
 
 
-def _copy_rows(old: Tensor, new: Tensor, dimension: int, rows: list[tuple[int, int]]) -> bool:
+def _copy_rows(old: Tensor, new: Tensor, dimension: int, rows: Mapping[int, list[int]]) -> bool:
     fits = old.dim() == new.dim() and all(
         a == b for i, (a, b) in enumerate(zip(old.shape, new.shape, strict=True)) if i != dimension
     )
     if not fits or not rows:
         return False
-    for target, origin in rows:
-        new.select(dimension, target).copy_(old.select(dimension, origin))
+    for target, origins in rows.items():
+        new.select(dimension, target).copy_(
+            old.index_select(dimension, torch.tensor(origins)).mean(dimension)
+        )
     return True

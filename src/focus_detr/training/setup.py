@@ -251,6 +251,9 @@ def _load_to_learn(data: Any, recipe: Recipe, masks: bool = False) -> DetectionD
 
         refuse_unknown(recipe.classes, dataset.class_names, f"{dataset.name} has")
         dataset = merge_classes(dataset, renamed_among(recipe.classes, dataset.class_names))
+    thresholds = recipe.model.get("class_thresholds")
+    if isinstance(thresholds, Mapping):
+        refuse_unknown(thresholds, dataset.class_names, "those that are learned have", "class_thresholds")
     if not any(len(record.labels) for record in dataset.records):
         raise FocusDetrError(
             f"{dataset.name}: no image of {dataset.split!r} has an object that could be learned; look at "

@@ -45,7 +45,11 @@ def build_model(
         detector = new_model(str(model), recipe, dataset)
     else:
         detector, report = load_for_finetuning(
-            model, dataset.class_names, category_ids=dataset.category_ids, **recipe.model
+            model,
+            dataset.class_names,
+            category_ids=dataset.category_ids,
+            renamed=recipe.classes,
+            **recipe.model,
         )
     names = class_names_of(detector.config)
     if names != list(dataset.class_names):

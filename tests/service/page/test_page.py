@@ -42,6 +42,22 @@ def test_the_threshold_is_the_models_own_until_it_is_moved(tab: Any, service: Fa
     assert [query["model"] for query in service.asked] == ["cells", "dots", "cells"]
 
 
+def test_a_class_has_its_own_threshold_until_it_is_moved(tab: Any, service: FakeService) -> None:
+    service.models = [model("cells", default=True, class_thresholds={"RBC": 0.9, "Platelets": 0.2})]
+    visit(tab, service)
+    choose(tab)
+    expect_boxes(tab, 4)
+    assert [chip.rsplit(maxsplit=1) for chip in tab.locator("#classes .chip").all_inner_texts()] == [
+        ["Platelets", "2"],
+        ["RBC", "1"],
+        ["WBC", "1"],
+    ]
+    slide(tab, "#threshold", 0.9)
+    expect_boxes(tab, 2)
+    slide(tab, "#threshold", 0.5)
+    expect_boxes(tab, 5)
+
+
 def test_the_budget_asks_again_once_it_rests_and_the_last_answer_wins(
     page: Any, service: FakeService
 ) -> None:

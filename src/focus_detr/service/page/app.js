@@ -14,7 +14,7 @@ import { listen } from "./sources.js";
 import { counted, duration, percent, summary } from "./words.js";
 
 const at = (id) => document.getElementById(id);
-const view = { threshold: 0.5, hidden: new Set(), labels: true };
+const view = { threshold: 0.5, moved: false, hidden: new Set(), labels: true };
 const line = new Line();
 const list = new List(at("list"), (detection) => panes[side]?.look(detection));
 const trouble = new Notice(at("alert"), (action) => (action === "key" ? askKey(begin) : begin()));
@@ -24,7 +24,6 @@ let panes = [];
 let side = 0; // the pane whose objects are listed and downloaded
 let picture = null;
 let shared = []; // pairs of detections that both of two panes show
-let moved = false; // the threshold, by hand; until then it is that of the model
 let frames = null; // of the camera, while it is watched
 
 async function begin() {
@@ -53,7 +52,7 @@ function addPane(options) {
   pane.addEventListener("answer", () => answered(pane));
   pane.addEventListener("look", ({ detail }) => looked(pane, detail));
   pane.addEventListener("model", () => {
-    if (!moved && pane === panes[0]) setThreshold(pane.model.threshold ?? 0.5);
+    if (!view.moved && pane === panes[0]) setThreshold(pane.model.threshold ?? 0.5);
   });
   pane.addEventListener("action", ({ detail }) => act(detail));
   arrange();
@@ -248,7 +247,7 @@ listen(use, watch);
 at("stop").addEventListener("click", () => frames?.stop());
 at("compare").addEventListener("click", compare);
 at("threshold").addEventListener("input", () => {
-  moved = true;
+  view.moved = true;
   setThreshold(Number(at("threshold").value));
   render();
 });

@@ -10,7 +10,7 @@ export function choices(container, panes, counted, view, onChange) {
   const counts = new Map();
   for (const pane of panes) {
     const few = pane.model.classes.length <= FEW;
-    const found = (pane.answer?.detections ?? []).filter((each) => each.score >= view.threshold);
+    const found = pane.reaching(view);
     pane.model.classes.forEach((name, label) => {
       if (few || view.hidden.has(name) || found.some((each) => each.class === name)) known.set(name, known.get(name) ?? label);
     });

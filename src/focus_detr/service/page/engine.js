@@ -15,7 +15,7 @@ export class EngineError extends Error {
 /** Where the pictures go; said on the page. */
 export const where = "Pictures go to this server alone and are not kept.";
 
-/** What can be asked: name, default, classes, threshold, budget, heatmap, parameters of each model. */
+/** What can be asked: name, default, classes, threshold, class_thresholds, budget, heatmap, parameters of each model. */
 export async function models(signal) {
   return (await json("v1/models", { signal })).models;
 }

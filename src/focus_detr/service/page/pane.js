@@ -104,9 +104,15 @@ export class Pane extends EventTarget {
     else this.#showHeat();
   }
 
+  /** What scores enough; until the threshold is moved by hand, a class may have one of its own. */
+  reaching({ threshold, moved }) {
+    const own = moved ? {} : (this.model.class_thresholds ?? {});
+    return (this.answer?.detections ?? []).filter((each) => each.score >= (own[each.class] ?? threshold));
+  }
+
   /** What is shown: of the class and score that are wanted. */
-  shown({ threshold, hidden }) {
-    return (this.answer?.detections ?? []).filter((each) => each.score >= threshold && !hidden.has(each.class));
+  shown(view) {
+    return this.reaching(view).filter((each) => !view.hidden.has(each.class));
   }
 
   render(view, alone = null) {

@@ -17,8 +17,9 @@ let last = 0;
 const waiting = new Map();
 
 export async function models() {
-  const { name, class_names, score_threshold, size_megabytes, insights, strides, graphs } = await json("model.json");
-  const model = { name, default: true, classes: class_names, threshold: score_threshold ?? 0.5 };
+  const { name, class_names, score_threshold, class_thresholds, ...rest } = await json("model.json");
+  const { size_megabytes, insights, strides, graphs } = rest;
+  const model = { name, default: true, classes: class_names, threshold: score_threshold ?? 0.5, class_thresholds };
   const choices = graphs.map(({ share }) => share).sort((a, b) => a - b);
   const budget = { accepted: choices.length > 1, default: null, smallest: choices[0], choices };
   const heatmap = insights.includes("foreground") && strides !== null;
