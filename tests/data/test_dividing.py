@@ -57,6 +57,22 @@ def test_rare_classes_that_share_pictures_find_the_one_way_that_there_is(seed: i
     assert learned == measured == {0, 1, 2, 3}
 
 
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.5])
+@pytest.mark.parametrize("seed", range(4))
+def test_scenes_of_many_pictures_leave_each_class_its_share(seed: int, share: float, tmp_path: Path) -> None:
+    sizes = [60, 40, 30, 20, 15, 10, 8, 5, *[3] * 20, *[1] * 100]
+    random.Random(seed).shuffle(sizes)
+    groups, pictures = [], []
+    for number, size in enumerate(sizes):
+        groups.append(list(range(len(pictures), len(pictures) + size)))
+        pictures += [{number % 3}] * size
+    held = divide(_dataset(tmp_path, pictures), share, seed, groups)
+    assert all(len(set(group) & set(held)) in (0, len(group)) for group in groups)
+    for label in range(3):
+        count = sum(labels == {label} for labels in pictures)
+        assert sum(pictures[each] == {label} for each in held) == pytest.approx(share * count, abs=3)
+
+
 def test_the_only_picture_of_a_class_is_learned(tmp_path: Path) -> None:
     pictures: list[set[int]] = [{0}] * 10 + [{0, 1}]
     for seed in range(20):

@@ -49,6 +49,17 @@ def test_pictures_that_look_alike_stay_together(seed: int, tmp_path: Path) -> No
         assert numbers == {number ^ 1 for number in numbers}
 
 
+def test_a_share_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
+    data = Healthy(tmp_path / "data", {"train": 20})
+    data.write()
+    for index in range(20):  # two scenes
+        with Image.open(data.picture("train", index // 10 * 10)) as image:
+            image.point(lambda value, more=index % 10: min(255, value + more)).save(data.picture("train", index))
+    changes = split_dataset(data.root, tmp_path / "out", {"val": 0.2})
+    assert changes.pictures == {"train": 10, "val": 10}
+    assert any("50.0% of the pictures where 20.0%" in each and "10 of them" in each for each in changes.changed)
+
+
 def test_a_division_takes_one_split_of_several_and_refuses_to_guess(tmp_path: Path) -> None:
     root = Healthy(tmp_path / "data", {"train": 8, "val": 6}).write()
     with pytest.raises(FocusDetrError, match=r"train, val.*train\+val"):

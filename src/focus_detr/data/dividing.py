@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.same_files import same_files
@@ -12,6 +13,15 @@ from focus_detr.errors import FocusDetrError
 
 _EMPTY = -1  # stands for a class of the pictures without an object
 _DRAWS = 16
+_ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Pictures that stay together: how many, and how many of them show each class."""
+
+    size: int
+    counts: dict[int, int]
 
 
 def divide(
@@ -20,7 +30,8 @@ def divide(
     """Positions of the records to hold back: of about ``share`` of the pictures.
 
     Each class has about that share of its pictures held back, and one at least on both sides where it has
-    two (as far as pictures that show several classes allow). A picture that is there twice stays together.
+    two (as far as pictures that show several classes, and those that stay together, allow). A picture that is
+    there twice stays together.
 
     Args:
         groups: positions that stay together, each position once; the same files when not given.
@@ -30,73 +41,123 @@ def divide(
     """
     if groups is None:
         groups = same_files([record.path for record in dataset.records])
-    classes = [
-        {int(label) for position in group for label in dataset.records[position].labels} or {_EMPTY}
-        for group in groups
-    ]
+    found = [_group(dataset, group) for group in groups]
     chance = random.Random(seed)
-    # Which of the pictures of several classes go first decides whether all classes get their share.
-    draws = [_draw(classes, share, chance) for _ in range(_DRAWS)]
-    held = min(draws, key=lambda drawn: (len(one_sided(classes, drawn)), _error(classes, drawn, share)))
-    if not any(classes[unit] != {_EMPTY} for unit in held):
+    # Which of the groups of several classes go first decides whether all classes get their share.
+    division = min((_drawn(found, share, chance) for _ in range(_DRAWS)), key=_Division.error)
+    _improve(division, chance)
+    _fill(division, chance)
+    if not any(label != _EMPTY for group in division.held for label in found[group].counts):
         raise FocusDetrError(
-            f"{dataset.name}: {share:.0%} of the {len(groups)} pictures of {dataset.split!r} cannot be held "
-            "back: no class has two pictures, one to learn and one to measure on. Add pictures, or train "
-            "without evaluating"
+            f"{dataset.name}: {share:.0%} of the {len(dataset)} pictures of {dataset.split!r} cannot be held "
+            "back: no class has two pictures, of which none looks like the other, one to learn and one to "
+            "measure on. Add pictures, or train without evaluating"
         )
-    return sorted(position for unit in held for position in groups[unit])
+    return sorted(position for group in division.held for position in groups[group])
 
 
-def one_sided(classes: Sequence[set[int]], held: set[int]) -> set[int]:
-    """Classes of two pictures or more that are all held back, or none of them; -1 is none."""
-    pictures = Counter(label for unit in classes for label in unit)
-    there = Counter(label for unit in held for label in classes[unit])
-    return {
-        label
-        for label, count in pictures.items()
-        if label != _EMPTY and count > 1 and there[label] in (0, count)
-    }
+def _group(dataset: DetectionDataset, positions: Sequence[int]) -> _Group:
+    classes = [{int(label) for label in dataset.records[each].labels} or {_EMPTY} for each in positions]
+    return _Group(len(positions), dict(Counter(label for labels in classes for label in sorted(labels))))
 
 
-def _draw(classes: Sequence[set[int]], share: float, chance: random.Random) -> set[int]:
-    """Pictures to hold back, chosen for one class after the other, the rarest first."""
-    units_of: dict[int, list[int]] = defaultdict(list)
-    for unit in chance.sample(range(len(classes)), len(classes)):
-        for label in sorted(classes[unit]):
-            units_of[label].append(unit)
-    wanted = {label: _wanted(len(units), share, label) for label, units in units_of.items()}
-    counts: Counter[int] = Counter()
-    held: set[int] = set()
+class _Division:
+    """Groups held back, and how far that is from the share of each class and of all pictures."""
 
-    def hold(units: Sequence[int], enough: int, already: int) -> None:
-        # First the pictures of which no class has its share yet; among them those of classes with none.
-        def rank(unit: int) -> tuple[int, int]:
-            labels = classes[unit]
-            over = sum(counts[label] >= wanted[label] for label in labels)
-            return over, -sum(not counts[label] and label != _EMPTY for label in labels)
+    def __init__(self, groups: Sequence[_Group], share: float) -> None:
+        self.groups = groups
+        self.held: set[int] = set()
+        self.groups_of: dict[int, list[int]] = defaultdict(list)
+        """By class; those of `_EMPTY` show none."""
+        self.there: Counter[int] = Counter()
+        """Groups of each class that are held back."""
+        self.over: dict[int, float] = defaultdict(float)
+        """Pictures held back beyond the share of each class, and of all."""
+        self.over_all = -share * sum(group.size for group in groups)
+        for number, group in enumerate(groups):
+            for label, count in group.counts.items():
+                self.groups_of[label].append(number)
+                self.over[label] -= share * count
 
-        for unit in sorted((unit for unit in units if unit not in held), key=rank):
-            if already >= enough:
-                return
-            if all(label == _EMPTY or counts[label] + 1 < len(units_of[label]) for label in classes[unit]):
-                held.add(unit)
-                counts.update(classes[unit])
-                already += 1
+    def may_move(self, number: int) -> bool:
+        """Whether each class of the group is still on both sides, or where it was not, learned."""
+        ahead = -1 if number in self.held else 1
+        return all(
+            label == _EMPTY or 0 < self.there[label] + ahead < len(self.groups_of[label])
+            for label in self.groups[number].counts
+        )
 
-    for label in sorted(units_of, key=lambda each: (len(units_of[each]), each)):
-        hold(units_of[label], wanted[label], counts[label])
-    hold(chance.sample(range(len(classes)), len(classes)), round(share * len(classes)), len(held))
-    return held
+    def learned(self, numbers: Sequence[int], chance: random.Random) -> list[int]:
+        """Those of the groups that are not held back, those that are best held back next first, else by chance."""
+
+        def rank(number: int) -> tuple[int, int]:
+            # First the groups of which no class has its share yet; among them those of classes with none.
+            labels = self.groups[number].counts
+            over = sum(self.over[label] >= 0 for label in labels)
+            return over, -sum(not self.there[label] and label != _EMPTY for label in labels)
+
+        return sorted(
+            (each for each in chance.sample(numbers, len(numbers)) if each not in self.held), key=rank
+        )
+
+    def move(self, number: int) -> None:
+        """The group changes its side."""
+        ahead = -1 if number in self.held else 1
+        self.held ^= {number}
+        self.over_all += ahead * self.groups[number].size
+        for label, count in self.groups[number].counts.items():
+            self.there[label] += ahead
+            self.over[label] += ahead * count
+
+    def gain(self, number: int) -> tuple[float, float]:
+        """Pictures by which classes, then all, would be nearer to the share if the group changed its side."""
+        group, ahead = self.groups[number], -1 if number in self.held else 1
+        of_classes = sum(
+            abs(self.over[label]) - abs(self.over[label] + ahead * count)
+            for label, count in group.counts.items()
+        )
+        of_all = abs(self.over_all) - abs(self.over_all + ahead * group.size)
+        return round(of_classes, 6), round(of_all, 6)
+
+    def error(self) -> tuple[int, float, float]:
+        """Classes of two groups or more that are on one side alone; pictures off the share, of classes, of all."""
+        one_sided = sum(
+            label != _EMPTY and len(groups) > 1 and self.there[label] in (0, len(groups))
+            for label, groups in self.groups_of.items()
+        )
+        return one_sided, sum(map(abs, self.over.values())), abs(self.over_all)
 
 
-def _wanted(pictures: int, share: float, label: int) -> int:
-    if label == _EMPTY:
-        return round(share * pictures)
-    return min(max(round(share * pictures), 1), pictures - 1)
+def _drawn(groups: Sequence[_Group], share: float, chance: random.Random) -> _Division:
+    """By chance, for one class after the other, the rarest first."""
+    division = _Division(groups, share)
+    for label in sorted(division.groups_of, key=lambda each: (len(division.groups_of[each]), each)):
+        for number in division.learned(division.groups_of[label], chance):
+            if division.over[label] + groups[number].counts[label] <= 0.5 and division.may_move(number):
+                division.move(number)
+        if label != _EMPTY and not division.there[label]:  # none is as small as the share
+            rest = [
+                each for each in division.learned(division.groups_of[label], chance) if division.may_move(each)
+            ]
+            if rest:
+                division.move(min(rest, key=lambda each: groups[each].counts[label]))
+    return division
 
 
-def _error(classes: Sequence[set[int]], held: set[int], share: float) -> float:
-    """How far the classes' shares are from ``share``, in pictures."""
-    pictures = Counter(label for unit in classes for label in unit)
-    there = Counter(label for unit in held for label in classes[unit])
-    return sum(abs(there[label] - share * count) for label, count in pictures.items())
+def _improve(division: _Division, chance: random.Random) -> None:
+    """Single groups change their side while that brings the division nearer to the share."""
+    for _ in range(_ROUNDS):
+        moved = False
+        for number in chance.sample(range(len(division.groups)), len(division.groups)):
+            if division.gain(number) > (0, 0) and division.may_move(number):
+                division.move(number)
+                moved = True
+        if not moved:
+            return
+
+
+def _fill(division: _Division, chance: random.Random) -> None:
+    """What is short of the share of all, which classes that go together in pictures may leave."""
+    for number in division.learned(range(len(division.groups)), chance):
+        if division.over_all + division.groups[number].size <= 0.5 and division.may_move(number):
+            division.move(number)

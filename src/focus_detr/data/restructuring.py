@@ -21,6 +21,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.printable import listed
 
 PathLike = str | os.PathLike[str]
+_FAR = 0.02  # of all pictures: a division that is further off what was asked says so
 
 
 def convert_dataset(
@@ -88,10 +89,16 @@ def split_dataset(
         [each for each in dataset.records if each.path not in seen.unreadable], "train"
     )
     parts: dict[str, DetectionDataset] = {}
-    remaining = 1.0
+    remaining, count = 1.0, len(rest)
     for name, share in shares.items():
         groups = alike_pictures(Subject({"train": rest}, seen))
         held = set(divide(rest, share / remaining, seed, groups))
+        if abs(len(held) - share * count) > max(1, _FAR * count):
+            changes.changed.append(
+                f"{name}: has {len(held) / count:.1%} of the pictures where {share:.1%} was asked, since each "
+                "class has to be on both sides, and pictures that look alike stay together (up to "
+                f"{max(map(len, groups))} of them)"
+            )
         parts[name] = rest.with_records([rest.records[place] for place in sorted(held)], name)
         rest = rest.with_records([each for place, each in enumerate(rest.records) if place not in held])
         remaining -= share
