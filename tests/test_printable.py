@@ -1,6 +1,6 @@
 import pytest
 
-from focus_detr.printable import finite, in_line, listed, percent, printable, unicode_name
+from focus_detr.printable import counted, finite, in_line, in_number, listed, percent, printable, unicode_name
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,14 @@ def test_shares_have_two_significant_digits(share, shown):
 def test_values_are_such_that_json_can_hold_them():
     value = {1: [float("nan"), (float("inf"), 2.5)], "deep": {"b": -float("inf")}, "kept": [True, None, "x"]}
     assert finite(value) == {"1": [None, [None, 2.5]], "deep": {"b": None}, "kept": [True, None, "x"]}
+
+
+def test_numbers_are_said_of_one_and_of_several() -> None:
+    assert [counted(count, "class", "classes") for count in (0, 1, 2)] == [
+        "0 classes",
+        "1 class",
+        "2 classes",
+    ]
+    said = "{count} picture[|s] of [x, y] [is|are] left out"
+    assert in_number(said, 1) == "1 picture of [x, y] is left out"
+    assert in_number(said, 3) == "3 pictures of [x, y] are left out"

@@ -25,7 +25,8 @@ def said() -> list[str]:
                 texts.append("".join(str(part) for part in parts))
             elif isinstance(node, ast.Constant) and isinstance(node.value, str):
                 texts.append(node.value)
-    return [text.replace("`", "") for text in texts]
+    # What stands after one and after several, as `in_number` takes it: the page has it of several.
+    return [re.sub(r"\[[^|\]]*\|([^\]]*)\]", r"\1", text.replace("`", "")) for text in texts]
 
 
 def is_said(message: str, said: list[str]) -> bool:

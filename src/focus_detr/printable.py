@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Iterable
 from typing import Any
 
 _LONGEST = 2000
 _KEPT = "\n\t"
+_NUMBERS = re.compile(r"\[([^|\[\]]*)\|([^|\[\]]*)\]")
 
 
 def printable(text: str, longest: int = _LONGEST) -> str:
@@ -36,6 +38,18 @@ def listed(names: Iterable[object], most: int = 10) -> str:
     every = list(names)
     more = [f"{len(every) - most} more"] if len(every) > most else []
     return ", ".join([*(in_line(name, 80) for name in every[:most]), *more])
+
+
+def counted(count: int, one: str, many: str = "") -> str:
+    """`1 picture`, `2 pictures`; with ``many`` as in `2 boxes`."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
+def in_number(template: str, count: int) -> str:
+    """``template`` said of so many: `{count}` is the number, and in `picture[|s] [is|are]` the first of two
+    stands after 1, the second after others."""
+    chosen = _NUMBERS.sub(lambda found: found[1 if count == 1 else 2], template)
+    return chosen.replace("{count}", str(count))
 
 
 def percent(share: float) -> str:

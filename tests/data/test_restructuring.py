@@ -54,10 +54,14 @@ def test_a_share_that_cannot_be_reached_is_said(tmp_path: Path) -> None:
     data.write()
     for index in range(20):  # two scenes
         with Image.open(data.picture("train", index // 10 * 10)) as image:
-            image.point(lambda value, more=index % 10: min(255, value + more)).save(data.picture("train", index))
+            image.point(lambda value, more=index % 10: min(255, value + more)).save(
+                data.picture("train", index)
+            )
     changes = split_dataset(data.root, tmp_path / "out", {"val": 0.2})
     assert changes.pictures == {"train": 10, "val": 10}
-    assert any("50.0% of the pictures where 20.0%" in each and "10 of them" in each for each in changes.changed)
+    assert any(
+        "50.0% of the pictures, not the 20.0%" in each and "10 of them" in each for each in changes.changed
+    )
 
 
 def test_a_division_takes_one_split_of_several_and_refuses_to_guess(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def test_boxes_around_whole_pictures_are_counted(tmp_path: Path, relative: bool)
     if relative:
         root = write_yolo(tmp_path)
         (root / "labels" / "train" / "0.txt").write_text("0 .5 .5 .99 .99\n1 .5 .5 .1 .1\n")
-        assert "1 of 1 pictures have a box over 95%" in _said(load_dataset(root))["boxes-fill-pictures"]
+        assert "1 of 1 picture has a box over 95%" in _said(load_dataset(root))["boxes-fill-pictures"]
         return
     content = coco_content(3)
     for each in content["annotations"][:3]:

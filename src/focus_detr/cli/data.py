@@ -11,6 +11,7 @@ from focus_detr.cli.options import CrowdsOption, DataArgument
 from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.cli.strict import StrictCommand
 from focus_detr.folders import unused_folder
+from focus_detr.printable import counted
 
 if TYPE_CHECKING:
     from focus_detr.data.writing import Changes
@@ -100,7 +101,7 @@ def _tell(changes: Changes, output: Path, json: bool) -> None:
         print_json({"output": str(output), **changes.to_dict()})
     else:
         written = [
-            f"{split}: {count} pictures, {changes.objects[split]} objects"
+            f"{split}: {counted(count, 'picture')}, {counted(changes.objects[split], 'object')}"
             for split, count in changes.pictures.items()
         ]
         said = (

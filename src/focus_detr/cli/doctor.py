@@ -19,7 +19,7 @@ def doctor(
         Path | None,
         typer.Argument(
             metavar="[DATA]",
-            help="A COCO, YOLO or Pascal VOC data set: its folder, json or yaml. This machine if absent.",
+            help="A COCO, YOLO or Pascal VOC data set, or shards: folder or file. This machine if absent.",
         ),
     ] = None,
     split: Annotated[str | None, typer.Option(help="Look at this split only.")] = None,

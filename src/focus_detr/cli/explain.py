@@ -18,7 +18,8 @@ def explain(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="IMAGE|DATA", help="A picture or its URL; or a COCO, YOLO or Pascal VOC data set."
+            metavar="IMAGE|DATA",
+            help="A picture or its URL; or a COCO, YOLO or Pascal VOC data set, or shards.",
         ),
     ],
     output: Annotated[Path, typer.Option(help="Folder for the page, the pictures and the numbers.")],

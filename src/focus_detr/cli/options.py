@@ -20,7 +20,8 @@ ModelArgument = Annotated[
 DataArgument = Annotated[
     Path,
     typer.Argument(
-        metavar="DATA", help="A COCO, YOLO or Pascal VOC data set: its folder, json or yaml file."
+        metavar="DATA",
+        help="A COCO, YOLO or Pascal VOC data set, or shards: its folder, json, yaml or tar file.",
     ),
 ]
 DeviceOption = Annotated[

@@ -15,7 +15,7 @@ from focus_detr.data.records import UNNUMBERED, Record, Severity
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.archives import is_file
 from focus_detr.images.reading import ImageHeader
-from focus_detr.printable import in_line
+from focus_detr.printable import counted, in_line
 from focus_detr.structures.instances import Instances, clip_to
 from focus_detr.structures.masks import as_array
 
@@ -67,8 +67,9 @@ def clean_records(
             "unknown-class",
             "error",
             "classes",
-            f"{count} boxes of class {in_line(source.categories[category], 80)!r}, not among the given "
-            "classes, were left out",
+            f"{counted(count, 'box', 'boxes')} of class {in_line(source.categories[category], 80)!r}, "
+            "not among the "
+            f"given classes, {'was' if count == 1 else 'were'} left out",
             "Add the class or ignore this.",
         )
     return records

@@ -14,7 +14,7 @@ from focus_detr.data.headers import read_headers
 from focus_detr.data.records import Problem, Record, Sample, Severity
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import read_image
-from focus_detr.printable import in_line, listed
+from focus_detr.printable import counted, in_line, listed
 
 logger = logging.getLogger(__name__)
 
@@ -188,9 +188,11 @@ class DetectionDataset(Dataset[Sample]):
         empty = sum(len(record.labels) == 0 for record in self.records)
         crowds = sum(len(record.ignored) for record in self.records)
         text = (
-            f"{in_line(self.name)} ({self.format}, {in_line(self.split)}): {len(self.records)} images, "
-            f"{sum(counts.values())} boxes of {len(counts)} classes ({classes}); {empty} images without "
-            f"an object, {crowds} crowd regions. "
+            f"{in_line(self.name)} ({self.format}, {in_line(self.split)}): "
+            f"{counted(len(self.records), 'image')}, {counted(sum(counts.values()), 'box', 'boxes')} of "
+            f"{counted(len(counts), 'class', 'classes')} ({classes}); {counted(empty, 'image')} "
+            "without an object, "
+            f"{counted(crowds, 'crowd region')}. "
         )
         if not self.problems:
             return text + "No problems found."

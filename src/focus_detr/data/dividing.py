@@ -88,7 +88,7 @@ class _Division:
         )
 
     def learned(self, numbers: Sequence[int], chance: random.Random) -> list[int]:
-        """Those of the groups that are not held back, those that are best held back next first, else by chance."""
+        """Those of the groups that are not held back, by chance; first those that are best held back next."""
 
         def rank(number: int) -> tuple[int, int]:
             # First the groups of which no class has its share yet; among them those of classes with none.
@@ -120,7 +120,7 @@ class _Division:
         return round(of_classes, 6), round(of_all, 6)
 
     def error(self) -> tuple[int, float, float]:
-        """Classes of two groups or more that are on one side alone; pictures off the share, of classes, of all."""
+        """Classes of two groups or more that are on one side; pictures off the share, by class and of all."""
         one_sided = sum(
             label != _EMPTY and len(groups) > 1 and self.there[label] in (0, len(groups))
             for label, groups in self.groups_of.items()
@@ -137,7 +137,9 @@ def _drawn(groups: Sequence[_Group], share: float, chance: random.Random) -> _Di
                 division.move(number)
         if label != _EMPTY and not division.there[label]:  # none is as small as the share
             rest = [
-                each for each in division.learned(division.groups_of[label], chance) if division.may_move(each)
+                each
+                for each in division.learned(division.groups_of[label], chance)
+                if division.may_move(each)
             ]
             if rest:
                 division.move(min(rest, key=lambda each: groups[each].counts[label]))

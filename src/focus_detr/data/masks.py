@@ -8,6 +8,7 @@ from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.formats.source import ProblemLog
 from focus_detr.data.records import Record
 from focus_detr.errors import FocusDetrError
+from focus_detr.printable import counted, in_number
 
 
 def lacks_masks(record: Record) -> int:
@@ -30,7 +31,8 @@ def count_masks(records: Sequence[Record], log: ProblemLog) -> None:
             "no-mask",
             "warning",
             lacking[0][0].path,
-            f"{count} of {objects} objects have no mask, here and in {len(lacking) - 1} other images",
+            in_number("{count} of " + counted(objects, "object") + " [has|have] no mask, here and in ", count)
+            + counted(len(lacking) - 1, "other image"),
             "Their boxes are learned, and nothing of their masks.",
         )
 

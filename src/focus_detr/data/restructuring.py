@@ -95,7 +95,7 @@ def split_dataset(
         held = set(divide(rest, share / remaining, seed, groups))
         if abs(len(held) - share * count) > max(1, _FAR * count):
             changes.changed.append(
-                f"{name}: has {len(held) / count:.1%} of the pictures where {share:.1%} was asked, since each "
+                f"{name}: has {len(held) / count:.1%} of the pictures, not the {share:.1%} asked for: each "
                 "class has to be on both sides, and pictures that look alike stay together (up to "
                 f"{max(map(len, groups))} of them)"
             )

@@ -11,7 +11,7 @@ import numpy as np
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.records import Problem, Record
 from focus_detr.data.same_files import same_files
-from focus_detr.printable import listed
+from focus_detr.printable import counted, in_number, listed
 
 _FILLED = 0.95
 _FEW_CLASSES = 5
@@ -30,7 +30,11 @@ def suspicions(dataset: DetectionDataset) -> list[Problem]:
     if unused:
         warn(
             "unused-classes",
-            f"{len(unused)} of {len(names)} classes have no object in {dataset.split!r}: {listed(unused)}",
+            in_number(
+                "{count} of " + counted(len(names), "class", "classes") + " [has|have] no object in ",
+                len(unused),
+            )
+            + f"{dataset.split!r}: {listed(unused)}",
             "Find pictures of them, or leave them out: what is not shown is neither learned nor measured.",
         )
     used = len(names) - len(unused)
@@ -46,7 +50,10 @@ def suspicions(dataset: DetectionDataset) -> list[Problem]:
     if len(filled) > len(with_objects) / 2:
         warn(
             "boxes-fill-pictures",
-            f"{len(filled)} of {len(with_objects)} pictures have a box over {_FILLED:.0%} of them, "
+            in_number(
+                "{count} of " + counted(len(with_objects), "picture") + " [has|have] a box over ", len(filled)
+            )
+            + f"{_FILLED:.0%} of its area, "
             f"{filled[0].path} for one",
             "Labels of whole pictures teach no detector where things are: draw boxes around objects.",
         )
@@ -75,19 +82,21 @@ def same_pictures(datasets: Mapping[str, DetectionDataset]) -> dict[str, list[Pr
             if not pairs:
                 continue
             kind, message, fix = _IN_ONE if other == split else _IN_TWO
-            message = message.format(count=len(pairs), other=other, first=pairs[0][0], second=pairs[0][1])
+            message = in_number(message, len(pairs)).format(
+                other=other, first=pairs[0][0], second=pairs[0][1]
+            )
             found[split].append(Problem(kind, "warning", dataset.name, message, fix))
     return found
 
 
 _IN_TWO = (
     "picture-in-two-splits",
-    "{count} pictures are also in the split {other!r}: {first} is the same picture as {second}",
+    "{count} picture[|s] [is|are] also in the split {other!r}: {first} is the same picture as {second}",
     "Take them out of one: figures on pictures that were learned say nothing of others.",
 )
 _IN_ONE = (
     "identical-pictures",
-    "{count} pictures are byte for byte the same as another of the split: {first} and {second}",
+    "{count} picture[|s] [is|are] byte for byte the same as another of the split: {first} and {second}",
     "Keep one of each.",
 )
 

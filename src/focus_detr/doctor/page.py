@@ -14,7 +14,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.explaining.html import Markup, data_uri, escaped, html_page, paragraphs
 from focus_detr.explaining.recall_page import square_crop
 from focus_detr.images.reading import read_image
-from focus_detr.printable import percent
+from focus_detr.printable import counted, percent
 
 _CROPS = 12
 """Pictures of a kind of finding and a split."""
@@ -28,7 +28,7 @@ def doctor_html(found: Examination) -> str:
     """A page that opens from disk: counts, plots, and each kind of finding with files, fixes and crops."""
     notes = [f"The split {split} cannot be read: {error}" for split, error in found.refused.items()]
     counts = {severity: found.count(severity) for severity in SEVERITIES}
-    said = ", ".join(f"{count} {severity}{'' if count == 1 else 's'}" for severity, count in counts.items())
+    said = ", ".join(counted(count, severity) for severity, count in counts.items())
     return html_page(
         "doctor",
         f"Doctor: {Path(found.name).name or found.name}",
@@ -69,7 +69,7 @@ def _findings(findings: Sequence[Finding]) -> Markup:
         if len(group) > _LINES:
             lines.append(f"<li>and {len(group) - _LINES} more, which the JSON has</li>")
         mended = " · --fix mends it" if any(each.mended for each in group) else ""
-        count = f"{len(group)} findings" if len(group) > 1 else "1 finding"
+        count = counted(len(group), "finding")
         opened = " open" if severity != "note" else ""
         parts.append(
             f'<details class="finding {severity}" data-severity="{severity}"{opened}>'

@@ -16,6 +16,7 @@ from focus_detr.data.doctor import Example, Finding, Subject
 from focus_detr.data.doctor.box_checks import box_of
 from focus_detr.evaluation.calibration import BUDGETS
 from focus_detr.evaluation.tokens import SIZES, size_groups, tokens_inside
+from focus_detr.printable import counted, in_number
 from focus_detr.structures.boxes import xyxy_to_cxcywh
 
 STRIDES = (8, 16, 32, 64)
@@ -107,13 +108,13 @@ def _findings(
         for each in few[:12]:
             record = dataset.records[each.index]
             name = dataset.class_names[record.labels[each.row]]
-            count = "1 token" if each.tokens == 1 else f"{each.tokens} tokens"
+            count = counted(each.tokens, "token")
             examples.append(Example(record.path, box_of(record, each.row), f"{name}, {count}"))
         return Finding(
             kind,
             "warning" if grave else "note",
             str(first.path),
-            f"{len(few)} of {len(objects)} objects {what} at {at}",
+            in_number(f"{{count}} of {counted(len(objects), 'object')} {what} at {at}", len(few)),
             "Train and predict at a larger size, or predict in tiles (--tile).",
             split,
             examples=tuple(examples),
@@ -121,7 +122,7 @@ def _findings(
 
     lost = [each for each in objects if not each.tokens]
     if lost:
-        yield finding("objects-without-tokens", lost, "hold no token's centre, whatever the budget,")
+        yield finding("objects-without-tokens", lost, "[holds|hold] no token's centre, whatever the budget,")
     tiny = [each for each in objects if each.tokens == 1]
     if tiny:
         yield finding("tiny-objects", tiny, "hold one token's centre alone")

@@ -51,7 +51,7 @@ def test_a_leak_is_counted_once_a_picture_and_says_both_splits(tmp_path: Path) -
         resaved(data.picture("train", 0), data.picture("train", index), 60 + index)
     resaved(data.picture("train", 0), data.picture("val", 3))
     (leak,) = [each for each in examine(tmp_path).findings if each.kind == "alike-in-two-splits"]
-    assert leak.message.startswith("1 pictures look like one of the split 'train'")
+    assert leak.message.startswith("1 picture looks like one of the split 'train'")
     assert leak.split == "val" and leak.file.endswith("val3.png")
 
 

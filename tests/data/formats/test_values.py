@@ -278,4 +278,4 @@ def test_thousands_of_unknown_classes_are_one_problem(tmp_path: Path) -> None:
     [problem] = load_dataset(tmp_path / "coco", on_problem="ignore").problems
     assert problem.message.endswith("40 more") and "100 (100 times, first annotations[5])" in problem.message
     [problem, _] = load_dataset(root, on_problem="ignore").problems
-    assert problem.kind == "unknown-class" and "'d0' (1 times, first object 1)" in problem.message
+    assert problem.kind == "unknown-class" and "'d0' (1 time, first object 1)" in problem.message

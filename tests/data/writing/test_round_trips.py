@@ -160,7 +160,7 @@ def test_a_written_data_set_is_read_as_it_was(format: str, content: Any) -> None
         if whole := format in ("coco", NUMBERED):
             assert changes.losses == []
         else:
-            assert any("crowd regions" in loss for loss in changes.losses) == (crowds > 0)
+            assert any("crowd region" in loss for loss in changes.losses) == (crowds > 0)
         for split, dataset in before.items():
             everything = all(
                 len(record.stated_crowds) and not len(record.labels) for record in dataset.records
@@ -227,16 +227,16 @@ def test_what_a_format_cannot_hold_is_counted(tmp_path: Path) -> None:
     }
     assert said["coco"] == ""
     for each in (
-        "1 crowd regions",
-        "1 masks of pixels",
-        "1 objects of several polygons",
-        "1 polygons were left out",
-        "1 areas",
+        "1 crowd region was left out",
+        "1 mask of pixels became a box",
+        "1 object of several polygons",
+        "1 polygon was left out",
+        "1 area other",
     ):
         assert each in said["yolo"]
-    for each in ("1 crowd regions", "1 areas", "2 masks of pixels or of several polygons"):
+    for each in ("1 crowd region was left out", "1 area other", "2 masks of pixels or of several polygons"):
         assert each in said["voc"]
-    assert "1 crowd regions" in (tmp_path / "voc" / "CHANGES.txt").read_text()
+    assert "1 crowd region was left out" in (tmp_path / "voc" / "CHANGES.txt").read_text()
     back = load_dataset(tmp_path / "coco", "train", masks=True).records[0]
     assert back.stated.masks is not None and back.stated.masks[0].decode((20, 20)).sum() == 16
     assert len(back.stated.masks[1].shape) == 2 and len(back.ignored) == 1

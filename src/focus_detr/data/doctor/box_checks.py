@@ -10,6 +10,7 @@ import numpy as np
 
 from focus_detr.data.doctor.findings import Box, Example, Finding, Subject
 from focus_detr.data.records import Record
+from focus_detr.printable import in_number
 
 SAME = 0.9
 """Overlap (IoU) from which two boxes are taken for one object's."""
@@ -55,7 +56,10 @@ def boxes_in_two_classes(subject: Subject) -> Iterator[Finding]:
             "box-in-two-classes",
             "warning",
             str(found[0][0].path),
-            f"{len(found)} boxes are, but for a tenth, those of an object of another class",
+            in_number(
+                "{count} [box is|boxes are], but for a tenth, [that|those] of an object of another class",
+                len(found),
+            ),
             "Keep the right class; nothing can be both for a detector.",
             split,
             examples=tuple(
@@ -84,7 +88,8 @@ def elongated_boxes(subject: Subject) -> Iterator[Finding]:
                 "elongated-box",
                 "warning",
                 str(record.path),
-                f"{len(found)} boxes are over {_ELONGATED:.0f} times as long as wide, {worst:.0f} at most",
+                in_number("{count} [box is|boxes are] over ", len(found))
+                + f"{_ELONGATED:.0f} times as long as wide, {worst:.0f} at most",
                 "Look at them: a slip of the mouse, or something as thin as that.",
                 split,
                 examples=tuple(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from focus_detr.data.doctor.findings import Finding, Subject
 from focus_detr.data.suspicions import suspicions
-from focus_detr.printable import in_line, listed
+from focus_detr.printable import in_line, in_number, listed
 
 _IMBALANCE = 100
 _FEW = 10
@@ -34,7 +34,10 @@ def class_imbalance(subject: Subject) -> Iterator[Finding]:
                 "class-imbalance",
                 "warning",
                 dataset.name,
-                f"{len(rare)} classes have less than a hundredth of the objects of {in_line(most, 80)!r} "
+                in_number(
+                    "{count} [class has|classes have] less than a hundredth of the objects of ", len(rare)
+                )
+                + f"{in_line(most, 80)!r} "
                 f"({counts[most]}): {listed(f'{name} {count}' for count, name in rare)}",
                 "Find more pictures of them, or read their average precision as the chance it is.",
                 split,
@@ -45,7 +48,7 @@ def class_imbalance(subject: Subject) -> Iterator[Finding]:
                 "few-objects",
                 "note",
                 dataset.name,
-                f"{len(few)} classes have fewer than {_FEW} objects: "
+                in_number("{count} [class has|classes have] fewer than ", len(few)) + f"{_FEW} objects: "
                 f"{listed(f'{name} {count}' for count, name in few)}",
                 "Find more pictures of them.",
                 split,

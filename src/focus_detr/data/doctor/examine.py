@@ -17,7 +17,7 @@ from focus_detr.data.doctor.unions import without_unions
 from focus_detr.data.formats.recognise import list_splits, load_dataset
 from focus_detr.data.records import Severity
 from focus_detr.errors import FocusDetrError
-from focus_detr.printable import percent
+from focus_detr.printable import counted, percent
 
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
 _FIRST = 3
@@ -71,8 +71,9 @@ class Examination:
             covered = counts["covered"]
             share = "" if covered is None else f"; boxes cover {percent(covered)} of a picture"
             lines.append(
-                f"{split}: {counts['images']} images, {sum(counts['objects'].values())} objects of "
-                f"{len(dataset.class_names)} classes{share}"
+                f"{split}: {counted(counts['images'], 'image')}, "
+                f"{counted(sum(counts['objects'].values()), 'object')} "
+                f"of {counted(len(dataset.class_names), 'class', 'classes')}{share}"
             )
         lines += [f"{split}: cannot be read: {error}" for split, error in self.refused.items()]
         for group in grouped(self.findings).values():
@@ -80,9 +81,7 @@ class Examination:
             if len(group) > _FIRST:
                 lines.append(f"    ... and {len(group) - _FIRST} more {group[0].kind}")
         said = ", ".join(
-            f"{count} {severity}s" if count != 1 else f"1 {severity}"
-            for severity in SEVERITIES
-            if (count := self.count(severity))
+            counted(count, severity) for severity in SEVERITIES if (count := self.count(severity))
         )
         return "\n".join([*lines, f"{said or 'Nothing wrong was found'}."])
 

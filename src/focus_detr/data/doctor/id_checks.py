@@ -8,6 +8,7 @@ from collections.abc import Callable, Hashable, Iterator
 from focus_detr.data.doctor.findings import Finding, Subject
 from focus_detr.data.records import Record
 from focus_detr.data.same_files import same_files
+from focus_detr.printable import in_number
 
 
 def image_ids_in_two_splits(subject: Subject) -> Iterator[Finding]:
@@ -17,7 +18,7 @@ def image_ids_in_two_splits(subject: Subject) -> Iterator[Finding]:
             subject,
             "image-id-in-two-splits",
             lambda record: record.image_id,
-            "image ids",
+            "image [id is that|ids are those]",
             "Nothing, while the splits stay apart; `focus-detr data merge` numbers them afresh.",
         )
 
@@ -28,7 +29,7 @@ def file_names_in_two_splits(subject: Subject) -> Iterator[Finding]:
         subject,
         "file-name-in-two-splits",
         lambda record: record.path.name,
-        "file names",
+        "file [name is that|names are those]",
         "Nothing, while they lie in different folders; `focus-detr data merge` and `convert` rename one.",
     )
 
@@ -49,7 +50,8 @@ def _clashes(
             kind,
             "note",
             str(record.path),
-            f"{len(shared)} {what} are those of different pictures in two splits: {record.path.name} of "
+            in_number("{count} " + what + " of different pictures in two splits: ", len(shared))
+            + f"{record.path.name} of "
             f"{split!r} and {twin.path.name} of {other!r}",
             fix,
         )

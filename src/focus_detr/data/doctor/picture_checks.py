@@ -11,6 +11,7 @@ import numpy as np
 from focus_detr.data.doctor.findings import Example, Finding, Subject
 from focus_detr.data.doctor.near_duplicates import groups_of, near_duplicates
 from focus_detr.data.same_files import same_files
+from focus_detr.printable import in_number
 
 _SHOWN = 6
 
@@ -107,7 +108,7 @@ def _said(
         found = list({path: (path, twin) for path, twin in every}.values())
         kind = said[split != other]
         (path, twin), count = found[0], len(found)
-        message = kind.message.format(count=count, other=other, first=path, second=twin)
+        message = in_number(kind.message, count).format(other=other, first=path, second=twin)
         examples = [
             example
             for number, pair in enumerate(found[: _SHOWN // 2], 1)
@@ -126,7 +127,7 @@ _IDENTICAL = {
         "picture-in-two-splits",
         "warning",
         "",
-        "{count} pictures are also in the split {other!r}: {first} is the same picture as {second}",
+        "{count} picture[|s] [is|are] also in the split {other!r}: {first} is the same picture as {second}",
         "Take them out of one: figures on pictures that were learned say nothing of others.",
         mended=True,
     ),
@@ -134,7 +135,7 @@ _IDENTICAL = {
         "identical-pictures",
         "warning",
         "",
-        "{count} pictures are byte for byte the same as another of the split: {first} and {second}",
+        "{count} picture[|s] [is|are] byte for byte the same as another of the split: {first} and {second}",
         "Keep one of each.",
         mended=True,
     ),
@@ -144,7 +145,7 @@ _ALIKE = {
         "alike-in-two-splits",
         "warning",
         "",
-        "{count} pictures look like one of the split {other!r}: {first} like {second}",
+        "{count} picture[|s] [looks|look] like one of the split {other!r}: {first} like {second}",
         "Look at them: of one scene, they belong into one split, as `focus-detr data split` has them.",
         mended=True,
     ),
@@ -152,7 +153,7 @@ _ALIKE = {
         "near-duplicates",
         "note",
         "",
-        "{count} pictures look like another of the split: {first} like {second}",
+        "{count} picture[|s] [looks|look] like another of the split: {first} like {second}",
         "Nothing, if they are moments of one scene; where all are alike, fewer of them teach as much.",
     ),
 }

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from focus_detr.data.doctor.findings import Example, Finding, Subject
+from focus_detr.printable import counted, in_number
 
 _SMALLEST = 64
 _STRIP = 5.0
@@ -30,13 +31,13 @@ def odd_sized_pictures(subject: Subject) -> Iterator[Finding]:
             (
                 "small-pictures",
                 low,
-                f"are under {_SMALLEST} pixels high or wide",
+                f"[is|are] under {_SMALLEST} pixels high or wide",
                 "Look whether they are icons or cut off.",
             ),
             (
                 "strips",
                 strips,
-                f"are over {_STRIP:.0f} times as long as wide",
+                f"[is|are] over {_STRIP:.0f} times as long as wide",
                 "Cut them into parts, or predict with --tile: resized as a whole, little is left.",
             ),
         ):
@@ -45,7 +46,7 @@ def odd_sized_pictures(subject: Subject) -> Iterator[Finding]:
                     kind,
                     "warning",
                     str(found[0].path),
-                    f"{len(found)} of {len(sizes)} pictures {what}; {typical}",
+                    in_number(f"{{count}} of {counted(len(sizes), 'picture')} {what}; {typical}", len(found)),
                     fix,
                     split,
                     examples=tuple(

@@ -36,25 +36,26 @@ _IMAGE_FOLDERS = ("images", "JPEGImages", "data", "Images", "imgs")
 _NO_ENTRY = Fault(
     "bad-image-entry",
     "error",
-    "{count} image entries without a usable 'id' and 'file_name' were left out",
+    "{count} image [entry|entries] without a usable 'id' and 'file_name' [was|were] left out",
     "An id is a number or text, a file name is text.",
 )
 _SAME_ID = Fault(
     "duplicate-image-id",
     "error",
-    "{count} images have the id of an earlier one and were left out",
+    "{count} image[|s] [has|have] the id of an earlier one and [was|were] left out",
     "Give every image its own id.",
 )
 _SAME_NAME = Fault(
     "duplicate-image-name",
     "error",
-    "{count} images have the file name of an earlier one and were left out; it was given their objects",
+    "{count} image[|s] [has|have] the file name of an earlier one and [was|were] left out; it was "
+    "given [its|their] objects",
     "List every file once.",
 )
 _SAME_FILE = Fault(
     "duplicate-image-name",
     "error",
-    "{count} images name the file of an earlier one and were left out",
+    "{count} image[|s] [names|name] the file of an earlier one and [was|were] left out",
     "List every file once.",
 )
 

@@ -16,70 +16,74 @@ from focus_detr.structures.masks import Mask, Runs
 _COPY = Fault(
     "duplicate-annotation-id",
     "error",
-    "{count} annotations repeat an earlier one, id and box alike, and were left out",
+    "{count} annotation[|s] [repeats|repeat] an earlier one, id and box alike, and [was|were] left out",
     "Write every annotation once.",
 )
 _SHARED_ID = Fault(
     "duplicate-annotation-id",
     "warning",
-    "{count} annotations share an id with a different one; all were kept",
+    "{count} annotation[|s] [shares|share] an id with a different one; [it was|all were] kept",
     "Number the annotations afresh.",
 )
 _NO_ID = Fault(
     "bad-id",
     "warning",
-    "{count} annotations have an id that is neither number nor text; they were kept",
+    "{count} annotation[|s] [has|have] an id that is neither number nor text; [it was|they were] kept",
     "Number the annotations afresh.",
 )
 _ORPHAN = Fault(
     "unknown-image",
     "error",
-    "{count} annotations name an image that is not listed (or was left out)",
+    "{count} annotation[|s] [names|name] an image that is not listed (or was left out)",
     "Remove them or list their images.",
 )
 _NO_BOX = Fault(
     "bad-box",
     "error",
-    "{count} annotations have no 'bbox' of four numbers [x, y, width, height], nor a polygon or "
+    "{count} annotation[|s] [has|have] no 'bbox' of four numbers [x, y, width, height], nor a polygon or "
     "mask that can be read",
     "Correct or remove them.",
 )
 _FRACTIONS = Fault(
     "fraction-box",
     "error",
-    "{count} boxes lie within 0..1, as if given in fractions of the image, and were left out",
+    "{count} [box lies|boxes lie] within 0..1, as if given in fractions of the image, and [was|were] "
+    "left out",
     "COCO boxes are pixels: multiply x and width by the image's width, y and height by its height.",
 )
 _FROM_SHAPE = Fault(
     "box-from-polygon",
     "warning",
-    "{count} annotations have no 'bbox'; the box around their polygon or mask is used",
+    "{count} annotation[|s] [has|have] no 'bbox'; the box around [its|their] polygon or mask is used",
     "Add the bbox.",
 )
 _NO_MASK = Fault(
     "bad-mask",
     "warning",
-    "{count} objects have a 'segmentation' that is neither polygons nor run lengths of the size of their "
-    "image; nothing is learned of their masks",
+    "{count} object[|s] [has|have] a 'segmentation' that is neither polygons nor run lengths of the "
+    "size of the "
+    "image; nothing is learned of [its mask|their masks]",
     "Correct it.",
 )
 _NO_IMAGE_ID = Fault(
     "unknown-image",
     "error",
-    "{count} annotations have no 'image_id' that is a number or text, and may be of any image",
+    "{count} annotation[|s] [has|have] no 'image_id' that is a number or text, and may be of any image",
     "Correct or remove them.",
 )
 _DOUBTFUL = Fault(
     "doubtful-background",
     "error",
-    "{count} images without objects were left out, since annotations without a usable 'image_id' may be "
-    "theirs",
+    "{count} image[|s] without objects [was|were] left out, since annotations without a usable "
+    "'image_id' may be "
+    "of [it|them]",
     "Correct or remove those annotations.",
 )
 _CROWD = Fault(
     "bad-iscrowd",
     "warning",
-    "{count} annotations have an 'iscrowd' that is neither 0 nor 1; they are read as objects",
+    "{count} annotation[|s] [has|have] an 'iscrowd' that is neither 0 nor 1; [it is read as an "
+    "object|they are read as objects]",
     "Write 0 or 1.",
 )
 

@@ -38,16 +38,19 @@ _VERSION = 1
 _ALONE = Fault(
     "missing-annotation",
     "error",
-    "{count} pictures have no json of the same name beside them, and were left out",
+    "{count} picture[|s] [has|have] no json of the same name beside [it|them], and [was|were] left out",
     "Write one for each picture, with an empty list of annotations where it shows nothing.",
 )
 _NO_PICTURE = Fault(
-    "missing-image", "error", "{count} json files have no picture beside them", "Add it or remove the json."
+    "missing-image",
+    "error",
+    "{count} json file[|s] [has|have] no picture beside [it|them]",
+    "Add it or remove the json.",
 )
 _BROKEN = Fault(
     "bad-annotation",
     "error",
-    "{count} json files are none, or hold no list 'annotations'",
+    "{count} [json file is none, or holds|json files are none, or hold] no list 'annotations'",
     "Write them again.",
 )
 

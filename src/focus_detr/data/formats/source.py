@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from focus_detr.data.records import Problem, Severity
-from focus_detr.printable import listed
+from focus_detr.printable import in_number, listed
 from focus_detr.structures.masks import Mask
 
 
@@ -60,7 +60,7 @@ class ProblemLog:
 
 @dataclass(frozen=True)
 class Fault:
-    """A kind of thing wrong in a file: what is said of all that have it, `{count}` of them."""
+    """A kind of thing wrong in a file: what is said of all that have it, for `in_number`."""
 
     kind: str
     severity: Severity
@@ -81,7 +81,7 @@ class Tally:
 
     def report(self) -> None:
         for fault, (count, first) in self._found.items():
-            message = fault.message.replace("{count}", str(count))
+            message = in_number(fault.message, count)
             self._log.add(
                 fault.kind, fault.severity, self._file, f"{message}; the first is {first}", fault.fix
             )
@@ -102,5 +102,8 @@ class UnknownClasses:
         """One problem for all of them; ``what`` ("objects of ...") says what they are."""
         if not self._found:
             return
-        found = (f"{name} ({count} times, first {place})" for name, (count, place) in self._found.items())
+        found = (
+            f"{name} ({in_number('{count} time[|s]', count)}, first {place})"
+            for name, (count, place) in self._found.items()
+        )
         self._log.add("unknown-class", "error", self._file, f"{what} were left out: {listed(found)}", fix)

@@ -13,7 +13,7 @@ from focus_detr.data.formats.values import size
 from focus_detr.data.formats.voc_lists import read_lists
 from focus_detr.data.formats.voc_objects import object_name, read_objects
 from focus_detr.errors import FocusDetrError
-from focus_detr.printable import in_line
+from focus_detr.printable import in_line, in_number
 
 WHOLE = "all"
 _LABEL_FILES = ("labels.txt", "classes.txt")
@@ -26,7 +26,8 @@ _SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "te
 _STALE = Fault(
     "stale-filename",
     "warning",
-    "{count} annotations have a <filename> other than that of the image with their own name, which is used",
+    "{count} annotation[|s] [has|have] a <filename> other than that of the image with [its|their] "
+    "own name, which is used",
     "Correct the <filename>.",
 )
 
@@ -104,7 +105,10 @@ def read_split(split: VocSplit, log: ProblemLog, masks: bool = False) -> Source:
             "duplicate-image-name",
             "warning",
             split.root,
-            f"{repeated} lines of the split's list repeat an image; each is read once",
+            in_number(
+                "{count} line[|s] [repeats|repeat] an image of the split's list; each is read once",
+                repeated,
+            ),
             "Remove the repeated lines.",
         )
     return Source(dict(enumerate(names)), images)

@@ -16,22 +16,26 @@ _Box = tuple[float, float, float, float]
 _ROTATED = Fault(
     "rotated-box",
     "warning",
-    "{count} rotated boxes are read as the upright boxes around them",
+    "{count} rotated [box is|boxes are] read as the upright [box around it|boxes around them]",
     "Nothing, if upright boxes are meant.",
 )
 _NO_BOX = Fault(
-    "bad-box", "error", "{count} objects without four numbers in <bndbox> were left out", "Correct them."
+    "bad-box",
+    "error",
+    "{count} object[|s] without four numbers in <bndbox> [was|were] left out",
+    "Correct them.",
 )
 _FRACTIONS = Fault(
     "fraction-box",
     "error",
-    "{count} boxes lie within 0..1, as if given in fractions of the image, and were left out",
+    "{count} [box lies|boxes lie] within 0..1, as if given in fractions of the image, and [was|were] "
+    "left out",
     "VOC boxes are pixels: multiply x by the image's width, y by its height.",
 )
 _SWAPPED = Fault(
     "swapped-corners",
     "warning",
-    "{count} boxes have their corners swapped and were read the right way round",
+    "{count} [box has|boxes have] [its|their] corners swapped and [was|were] read the right way round",
     "Write xmin below xmax and ymin below ymax.",
 )
 

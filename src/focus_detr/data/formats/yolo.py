@@ -15,7 +15,7 @@ from focus_detr.data.formats.source import ProblemLog, RawImage, Source
 from focus_detr.data.formats.values import number, shown_value, whole_id
 from focus_detr.data.formats.yolo_labels import RowForm, label_file, read_rows
 from focus_detr.errors import FocusDetrError
-from focus_detr.printable import in_line, listed
+from focus_detr.printable import in_line, in_number, listed
 
 _SPLIT_KEYS = ("train", "val", "valid", "validation", "test", "minival")
 
@@ -93,7 +93,12 @@ def read_split(split: YoloSplit, log: ProblemLog, masks: bool = False) -> Source
             "missing-annotation",
             "warning",
             split.file,
-            f"{without_labels} images have no label file and count as images without objects",
+            in_number(
+                "{count} [image has no label file and counts as an image|images have no label file "
+                "and count as "
+                "images] without objects",
+                without_labels,
+            ),
             "If that is meant, add empty txt files.",
         )
     return Source(dict(split.names), images)

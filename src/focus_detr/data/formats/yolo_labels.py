@@ -18,25 +18,26 @@ _IMAGE_FOLDERS = frozenset(("images", "jpegimages"))
 _FORM = Fault(
     "bad-label-row",
     "error",
-    "{count} rows are not 'class cx cy w h' (nor a polygon) and were left out",
+    "{count} row[|s] [is|are] not 'class cx cy w h' (nor a polygon) and [was|were] left out",
     "Write five numbers a row; keypoints after them need a `kpt_shape` in the yaml.",
 )
 _CONFIDENCE = Fault(
     "bad-label-row",
     "error",
-    "{count} rows have a sixth number, as the confidence of a prediction, and were left out",
+    "{count} row[|s] [has|have] a sixth number, as the confidence of a prediction, and [was|were] left out",
     "Leave the sixth number out where the boxes are right.",
 )
 _RANGE = Fault(
     "label-out-of-range",
     "error",
-    "{count} rows have values outside 0..1 and were left out",
+    "{count} row[|s] [has|have] values outside 0..1 and [was|were] left out",
     "Divide x and w by the width, y and h by the height.",
 )
 _KEYPOINTS = Fault(
     "bad-label-row",
     "error",
-    "{count} rows look like a box and its keypoints (x, y, and 0, 1 or 2 for seen or not) and were left out",
+    "{count} row[|s] [looks|look] like a box and its keypoints (x, y, and 0, 1 or 2 for seen or not) "
+    "and [was|were] left out",
     "Name the keypoints in the yaml, `kpt_shape: [number, 3]`.",
 )
 
@@ -55,7 +56,7 @@ class RowForm:
         return Fault(
             "class-out-of-range",
             "error",
-            "{count} rows name a class the data set does not have and were left out",
+            "{count} row[|s] [names|name] a class the data set does not have and [was|were] left out",
             f"Classes are 0 to {len(self.names) - 1}.",
         )
 

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from focus_detr.printable import in_line
+from focus_detr.printable import counted, in_line, in_number
 
 _NOT_READ = (
     "Copied are pictures, boxes, classes, crowd flags, areas and polygons or masks. What else the original "
@@ -39,12 +39,12 @@ class Changes:
 
     @property
     def losses(self) -> list[str]:
-        return [f"{count} {what}" for what, count in self._losses.items()]
+        return [in_number(f"{{count}} {what}", count) for what, count in self._losses.items()]
 
     def text(self, title: str) -> str:
         """The list that lies beside what was written."""
         written = [
-            f"{split}: {count} pictures, {self.objects[split]} objects"
+            f"{split}: {counted(count, 'picture')}, {counted(self.objects[split], 'object')}"
             for split, count in self.pictures.items()
         ]
         renamed = [f"{old} is now {new}" for old, new in self.renamed.items()]

@@ -72,7 +72,7 @@ def _shape(each: Written, size: tuple[int, int], changes: Changes) -> dict[str, 
     if is_fraction(left, top, right, bottom):
         # Readers take it for a share of the picture.
         left, top, right, bottom = 0, 0, 1, 1
-        changes.lose("boxes inside the first pixel were made as large as that pixel")
+        changes.lose("[box|boxes] inside the first pixel [was|were] made as large as that pixel")
     width, height = round(right - left, 4), round(bottom - top, 4)
     found: dict[str, Any] = {
         "bbox": [left, top, width, height],

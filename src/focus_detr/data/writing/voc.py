@@ -48,9 +48,14 @@ def write(splits: Mapping[str, DetectionDataset], folder: Path, changes: Changes
                 annotations / f"{copy.stem}.xml", encoding="utf-8", xml_declaration=True
             )
             changes.objects[split] += len(objects)
-            changes.lose("crowd regions were left out: they are background now", len(written) - len(objects))
+            changes.lose(
+                "crowd [region was left out: it is|regions were left out: they are] background now",
+                len(written) - len(objects),
+            )
             areas = sum(each.says_area for each in objects)
-            changes.lose("areas other than those of boxes were left out", areas)
+            changes.lose(
+                "[area other than that of its box was|areas other than those of boxes were] left out", areas
+            )
         (lists / f"{split}.txt").write_text("".join(f"{stem}\n" for stem in stems), encoding="utf-8")
         changes.pictures[split] = len(stems)
 
@@ -62,7 +67,7 @@ def _add_object(
     add(node, name=name, pose="Unspecified", truncated=0, difficult=0)
     box = widened(each.box_xyxy, size, _NARROWEST)
     if box != each.box_xyxy:
-        changes.lose("boxes a pixel wide or high, or less, were made a little larger")
+        changes.lose("[box|boxes] a pixel wide or high, or less, [was|were] made a little larger")
     sides = []
     for low, high in ((box[0], box[2]), (box[1], box[3])):
         # In a picture of one pixel there is no room for the last one to be another.
@@ -77,7 +82,10 @@ def _add_object(
         return
     rings = each.rings
     if rings is None or len(rings) > 1:
-        changes.lose("masks of pixels or of several polygons became boxes")
+        changes.lose(
+            "[mask of pixels or of several polygons became a box|masks of pixels or of several "
+            "polygons became boxes]"
+        )
         return
     polygon = ElementTree.SubElement(node, "polygon")
     for number, point in enumerate(np.round(rings[0], 4).tolist(), 1):

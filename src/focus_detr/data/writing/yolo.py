@@ -39,9 +39,14 @@ def write(splits: Mapping[str, DetectionDataset], folder: Path, changes: Changes
             rows = [_row(each, record.size, changes) for each in written if not each.crowd]
             (labels / f"{copy.stem}.txt").write_text("".join(rows), encoding="utf-8")
             changes.objects[split] += len(rows)
-            changes.lose("crowd regions were left out: they are background now", len(written) - len(rows))
+            changes.lose(
+                "crowd [region was left out: it is|regions were left out: they are] background now",
+                len(written) - len(rows),
+            )
             areas = sum(each.says_area for each in written if not each.crowd)
-            changes.lose("areas other than those of boxes were left out", areas)
+            changes.lose(
+                "[area other than that of its box was|areas other than those of boxes were] left out", areas
+            )
         changes.pictures[split] = len(dataset)
         if keys[split] != split:
             changes.changed.append(f"the split {split!r} is called {keys[split]!r}, which YOLO knows")
@@ -84,16 +89,16 @@ def _polygon(each: Written, box: np.ndarray, scale: np.ndarray, changes: Changes
         return None
     rings = each.rings
     if rings is None:
-        changes.lose("masks of pixels became boxes")
+        changes.lose("[mask of pixels became a box|masks of pixels became boxes]")
     elif len(rings) > 1:
-        changes.lose("objects of several polygons became boxes")
+        changes.lose("[object of several polygons became a box|objects of several polygons became boxes]")
     elif np.abs([rings[0].min(0) - box[0], rings[0].max(0) - box[1]]).max() > _APART:
-        changes.lose("polygons were left out, around which the stated box is another")
+        changes.lose("polygon[|s] [was|were] left out, around which the stated box is another")
     else:
         values = (rings[0] / scale).clip(0, 1).round(8).reshape(-1)
         if not _reads_as_keypoints(values):
             return values
-        changes.lose("polygons were left out, whose numbers read as keypoints")
+        changes.lose("polygon[|s] [was|were] left out, whose numbers read as keypoints")
     return None
 
 
