@@ -15,7 +15,7 @@ from focus_detr.data.records import UNNUMBERED, Record, Severity
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.archives import is_file
 from focus_detr.images.reading import ImageHeader
-from focus_detr.printable import counted, in_line
+from focus_detr.printable import counted, in_line, in_number
 from focus_detr.structures.instances import Instances, clip_to
 from focus_detr.structures.masks import as_array
 
@@ -201,16 +201,16 @@ _FAULTS: dict[str, tuple[str, Severity, str]] = {
     "swapped": (
         "swapped-corners",
         "warning",
-        "boxes have their corners swapped and were read the right way round",
+        "[box has its|boxes have their] corners swapped and [was|were] read the right way round",
     ),
     "repeated": (
         "duplicate-object",
         "warning",
-        "objects are there before, box and class alike, and were read once",
+        "object[|s] [is|are] there before, box and class alike, and [was|were] read once",
     ),
-    "empty": ("empty-box", "error", "boxes without width or height were left out"),
-    "outside": ("box-outside", "error", "boxes wholly outside the image were left out"),
-    "clipped": ("box-clipped", "warning", "boxes reaching outside the image were clipped"),
+    "empty": ("empty-box", "error", "[box|boxes] without width or height [was|were] left out"),
+    "outside": ("box-outside", "error", "[box|boxes] wholly outside the image [was|were] left out"),
+    "clipped": ("box-clipped", "warning", "[box|boxes] reaching outside the image [was|were] clipped"),
 }
 
 
@@ -222,7 +222,8 @@ def _report_faults(image: RawImage, faults: dict[str, list[RawBox]], log: Proble
             kind,
             severity,
             image.annotation_file or image.path,
-            f"{in_line(image.path.name, 120)}: {len(boxes)} {what}; the first is [{first}] (left, top, "
-            "right, bottom)",
+            f"{in_line(image.path.name, 120)}: "
+            + in_number(f"{{count}} {what}", len(boxes))
+            + f"; the first is [{first}] (left, top, right, bottom)",
             "Correct or remove them.",
         )

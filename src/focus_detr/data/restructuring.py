@@ -96,8 +96,8 @@ def split_dataset(
         if abs(len(held) - share * count) > max(1, _FAR * count):
             changes.changed.append(
                 f"{name}: has {len(held) / count:.1%} of the pictures, not the {share:.1%} asked for: each "
-                "class has to be on both sides, and pictures that look alike stay together (up to "
-                f"{max(map(len, groups))} of them)"
+                "class is to be on both sides, and pictures that look alike stay together, here "
+                f"{max(map(len, groups))} at most"
             )
         parts[name] = rest.with_records([rest.records[place] for place in sorted(held)], name)
         rest = rest.with_records([each for place, each in enumerate(rest.records) if place not in held])

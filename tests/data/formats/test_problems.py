@@ -234,7 +234,7 @@ def test_sizes_that_are_not_those_of_the_image(tmp_path: Path) -> None:
             "annotations, categories|annotations missing",
         ),
         ('{"images": [], "annotations": [], "categories": [{"id": "a"}]}', "whole-number 'id'"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}', "no usable image"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}', "no usable image. It lists none"),
     ],
 )
 def test_json_that_is_not_coco(tmp_path: Path, text: str, named: str) -> None:
@@ -388,3 +388,23 @@ def test_all_images_missing_is_refused(tmp_path: Path, write: Any) -> None:
         path.rename(path.with_suffix(".missing"))
     with pytest.raises(FocusDetrError, match="none of the 2 images is there|no image in this folder"):
         load_dataset(root)
+
+
+@pytest.mark.parametrize("layout", ["labels", "beside"])
+def test_yolo_labels_whose_picture_is_lost_are_said(tmp_path: Path, layout: str) -> None:
+    """Half a folder that was not copied would else be a smaller data set without a problem."""
+    images = tmp_path / "images" / "train"
+    labels = tmp_path / "labels" / "train" if layout == "labels" else images
+    for stem in ("a", "b", "below/c"):
+        write_image(images / f"{stem}.png")
+        (labels / stem).parent.mkdir(parents=True, exist_ok=True)
+        (labels / f"{stem}.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    (labels / "classes.txt").write_text("cat\n")
+    (labels / "notes.txt").write_text("12 pictures, 3 of them dark, 2 4\n")
+    (tmp_path / "data.yaml").write_text("train: images/train\nnames: [cat]\n")
+    assert kinds(load_dataset(tmp_path, on_problem="ignore")) == []
+    (images / "b.png").unlink()
+    (images / "below" / "c.png").unlink()
+    dataset = load_dataset(tmp_path, on_problem="ignore")
+    assert kinds(dataset) == [("missing-image", "error")] and len(dataset) == 1
+    assert "2 label files have no picture" in dataset.problems[0].message

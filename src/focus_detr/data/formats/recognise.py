@@ -99,7 +99,9 @@ def load_dataset(
         for record in clean_records(source, labels_by_category(source, names), check, log)
     ]
     if not records:
-        first = f" The first of {len(log.problems)} problems: {log.problems[0]}" if log.problems else ""
+        first = " It lists none: add some, or name another split."
+        if log.problems:
+            first = f" The first of {len(log.problems)} problems: {log.problems[0]}"
         raise FocusDetrError(f"{root}: the split {'+'.join(handles)!r} has no usable image.{first}")
     _number_images(records)
     if masks is True:

@@ -11,9 +11,15 @@ from focus_detr.data.formats.locating import first_existing, place_of
 from focus_detr.data.formats.reading import LIST_LIMIT, UnreadableFileError, read_lines
 from focus_detr.data.formats.reading_yaml import YamlFile, read_yaml
 from focus_detr.data.formats.searching import files_below, files_in, is_image_file
-from focus_detr.data.formats.source import ProblemLog, RawImage, Source
+from focus_detr.data.formats.source import ProblemLog, RawImage, Source, Tally
 from focus_detr.data.formats.values import number, shown_value, whole_id
-from focus_detr.data.formats.yolo_labels import RowForm, label_file, read_rows
+from focus_detr.data.formats.yolo_labels import (
+    NO_PICTURE,
+    RowForm,
+    label_file,
+    labels_without_picture,
+    read_rows,
+)
 from focus_detr.errors import FocusDetrError
 from focus_detr.printable import in_line, in_number, listed
 
@@ -101,6 +107,11 @@ def read_split(split: YoloSplit, log: ProblemLog, masks: bool = False) -> Source
             ),
             "If that is meant, add empty txt files.",
         )
+    lost = Tally(split.file, log)
+    for folder in {place: None for place in found.values() if place.is_dir()}:
+        for file in labels_without_picture(folder, owner.keys()):
+            lost.add(NO_PICTURE, str(file))
+    lost.report()
     return Source(dict(split.names), images)
 
 

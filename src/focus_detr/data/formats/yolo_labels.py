@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from focus_detr.data.formats.reading import UnreadableFileError, read_lines
+from focus_detr.data.formats.searching import files_below
 from focus_detr.data.formats.source import Fault, ProblemLog, RawBox, Tally
 from focus_detr.data.formats.values import number
 from focus_detr.structures.masks import Mask
@@ -41,6 +42,13 @@ _KEYPOINTS = Fault(
     "Name the keypoints in the yaml, `kpt_shape: [number, 3]`.",
 )
 
+NO_PICTURE = Fault(
+    "missing-image",
+    "error",
+    "{count} label file[|s] [has|have] no picture",
+    "Add what is missing, or remove the file.",
+)
+
 
 @dataclass(frozen=True)
 class RowForm:
@@ -68,6 +76,26 @@ def label_file(image: Path) -> Path:
     if found is None and os.path.exists(image) and (behind_link := Path(os.path.realpath(image))) != image:
         found = next((place for place in _places(behind_link) if os.path.lexists(place)), None)
     return found or places[0]
+
+
+def labels_without_picture(folder: Path, labels: Collection[Path]) -> list[Path]:
+    """Label files of pictures that would lie in ``folder`` and are not there; ``labels`` are those in use.
+
+    Only what holds rows of numbers is one: lists and notes are text files, too.
+    """
+    for place in (each.parent for each in _places(folder / "picture")):
+        if any(place in label.parents for label in labels):
+            found = files_below(place, lambda path: path.suffix == ".txt" and not path.name.startswith("."))
+            return [file for file in found if file not in labels and _holds_rows(file)]
+    return []
+
+
+def _holds_rows(file: Path) -> bool:
+    try:
+        rows = [_columns(line) for line in read_lines(file)[:1]]
+    except UnreadableFileError:
+        return False
+    return any(len(row) >= 5 and all(number(text) is not None for text in row) for row in rows)
 
 
 def read_rows(file: Path, form: RowForm, log: ProblemLog) -> tuple[list[RawBox], int]:
