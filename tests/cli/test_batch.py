@@ -69,6 +69,9 @@ def test_no_result_at_all_is_exit_code_1(tiny_model: Path, tmp_path: Path) -> No
         (("--local", "--format", "csv"), "'csv': not known; use any of parquet, coco, json"),
         (("--local", "--format", ","), "names none"),
         (("--local", "--threshold", "2"), "between 0 and 1"),
+        (("--local", "--threshold", "nope=0.5"), "the model has no class 'nope'"),
+        (("--local", "--classes", "nope"), "the model has no class 'nope'"),
+        (("--classes", "nope=cell"), "the model has no class 'nope'"),
     ],
 )
 def test_options_that_cannot_be_used_are_said(

@@ -134,6 +134,9 @@ def test_merging_one_data_set_or_into_one_of_them_is_refused(tmp_path: Path) -> 
     root, other = Healthy(tmp_path / "a").write(), Healthy(tmp_path / "b").write()
     with pytest.raises(FocusDetrError, match="two data sets"):
         merge_datasets([root], tmp_path / "out")
+    (tmp_path / "again").symlink_to(root)
+    with pytest.raises(FocusDetrError, match="again is named twice"):
+        merge_datasets([tmp_path / "again", root], tmp_path / "out")
     with pytest.raises(FocusDetrError, match="lies in the data set"):
         merge_datasets([root, other], other / "out")
     with pytest.raises(FocusDetrError, match="must be one of coco, yolo, voc"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -20,10 +20,10 @@ from focus_detr.batch.places import Place
 from focus_detr.batch.reading import Item, items_of, limits, patiently, read
 from focus_detr.batch.rows import part_of, row_of
 from focus_detr.errors import FocusDetrError
-from focus_detr.inference.choosing import Threshold
+from focus_detr.inference.choosing import Threshold, lowest_scores
 from focus_detr.inference.predictor import Predictor
 from focus_detr.inference.results import Detections
-from focus_detr.structures.classes import Classes
+from focus_detr.structures.classes import Classes, reported_classes
 
 _ENDED = "the process that looked at it ended, twice (its decoder failed, or memory ran out)"
 
@@ -107,6 +107,7 @@ class Worker:
             work.model, device=work.device, deploy=work.deploy, trust_plugins=work.trust_plugins
         )
         self._budget = self.predictor.accept_budget(work.budget)
+        refuse_unknown_classes(work, self.predictor.class_names)
         self._rule = getattr(self.predictor.processor, "size_of", None)
         self._facts: dict[str, Any] = {
             "category_ids": getattr(getattr(self.predictor.model, "config", None), "category_ids", None)
@@ -216,6 +217,14 @@ class Worker:
         progress.attempts.end()
         seconds = time.monotonic() - progress.begun
         return Done(progress.number, pictures, counts["dead"], counts["objects"], seconds)
+
+
+def refuse_unknown_classes(work: Work, names: Sequence[str]) -> None:
+    """Raise `FocusDetrError` where a model of the classes ``names`` has not those that are asked for."""
+    if work.classes is not None:
+        reported_classes(work.classes, names)
+    if isinstance(work.threshold, Mapping):
+        lowest_scores(work.threshold, names, 0.0)
 
 
 @lru_cache(maxsize=1)

@@ -24,11 +24,13 @@ from focus_detr.cli.options import (
 from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
+from focus_detr.printable import counted
 from focus_detr.zoo.resolve import resolve_model
 
 if TYPE_CHECKING:
     from focus_detr.batch.run import Started
     from focus_detr.batch.working import Done, Work
+    from focus_detr.inference.predictor import Predictor
 
 _CHOICES = frozenset("model inputs threshold classes budget block_size column max_megapixels deploy".split())
 """What a run that goes on must have asked for alike."""
@@ -105,9 +107,10 @@ def batch(
     resolve_model(model)  # a wrong name is said before anything is listed
 
     from focus_detr.batch.inputs import Listing
+    from focus_detr.batch.ledger import Ledger
     from focus_detr.batch.places import Place
     from focus_detr.batch.run import begun, finish, finished
-    from focus_detr.batch.working import Work
+    from focus_detr.batch.working import Work, Worker, refuse_unknown_classes
 
     place = Place.of(output)
     if place.is_local:
@@ -127,13 +130,19 @@ def batch(
         readers=readers,
     )
     listing = Listing(inputs, block_size, column)
+    predictor = None
+    # What the model refuses is refused before there is a run, which would go on with nothing else.
+    if local and not Ledger(place).summary.exists():
+        predictor = Worker(work).predictor
+    elif names:
+        refuse_unknown_classes(work, names)
     with ExitStack() as stack:
         started = stack.enter_context(begun(listing, work, formats, asked))
         for line in started.notes:
             note(line)
         summary = finished(started.ledger)
         if summary is None:
-            _look(work, started, local, address, workers, cpus, not json)
+            _look(work, started, predictor, address, workers, cpus, not json)
             summary = finish(started.ledger, formats)
         else:
             note(f"--output {output}: holds a run that is finished; left as it is")
@@ -148,7 +157,7 @@ def batch(
 def _look(
     work: Work,
     started: Started,
-    local: bool,
+    predictor: Predictor | None,
     address: str | None,
     workers: int | None,
     cpus: int | None,
@@ -163,19 +172,24 @@ def _look(
     begun = time.monotonic()
     pictures = 0
     with tqdm(total=started.blocks, initial=len(started.done), unit="block", disable=not progress) as bar:
-        for done in _blocks(work, started, local, address, workers, cpus):
+        for done in _blocks(work, started, predictor, address, workers, cpus):
             pictures += done.pictures
             bar.update()
             bar.set_postfix_str(f"{pictures / (time.monotonic() - begun):.1f} images/s")
 
 
 def _blocks(
-    work: Work, started: Started, local: bool, address: str | None, workers: int | None, cpus: int | None
+    work: Work,
+    started: Started,
+    predictor: Predictor | None,
+    address: str | None,
+    workers: int | None,
+    cpus: int | None,
 ) -> Iterator[Done]:
-    if local:
+    if predictor is not None:
         from focus_detr.batch.run import run_here
 
-        yield from run_here(work, started)
+        yield from run_here(work, started, predictor)
         return
     from focus_detr.batch.cluster import connected, run_on_ray
 
@@ -196,8 +210,8 @@ def _class_names(model: str) -> tuple[str, ...]:
 
 def _print(summary: dict[str, Any], output: str) -> None:
     say(
-        f"{summary['pictures']} pictures: {summary['objects']} objects in {summary['detected']}, "
-        f"{summary['dead']} dead letters"
+        f"{counted(summary['pictures'], 'picture')}: {counted(summary['objects'], 'object')} in "
+        f"{summary['detected']}, {counted(summary['dead'], 'dead letter')}"
     )
     for kind, count in summary["dead_by_kind"].items():
         say(f"  {kind}: {count}")

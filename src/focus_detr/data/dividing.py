@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from focus_detr.data.dataset import DetectionDataset
 from focus_detr.data.same_files import same_files
 from focus_detr.errors import FocusDetrError
+from focus_detr.printable import counted
 
 _EMPTY = -1  # stands for a class of the pictures without an object
 _DRAWS = 16
@@ -49,9 +50,9 @@ def divide(
     _fill(division, chance)
     if not any(label != _EMPTY for group in division.held for label in found[group].counts):
         raise FocusDetrError(
-            f"{dataset.name}: {share:.0%} of the {len(dataset)} pictures of {dataset.split!r} cannot be held "
-            "back: no class has two pictures, of which none looks like the other, one to learn and one to "
-            "measure on. Add pictures, or train without evaluating"
+            f"{dataset.name}: {share:.0%} of {counted(len(dataset), 'picture')} of {dataset.split!r} cannot "
+            "be held back: no class has two pictures, of which none looks like the other, one to learn and "
+            "one to measure on. Add pictures, or train without evaluating"
         )
     return sorted(position for group in division.held for position in groups[group])
 

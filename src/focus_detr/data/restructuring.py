@@ -115,10 +115,13 @@ def merge_datasets(
         format: that of the first when not given.
 
     Raises:
-        FocusDetrError: fewer than two; as `load_dataset` and `write_dataset`.
+        FocusDetrError: fewer than two, or one twice; as `load_dataset` and `write_dataset`.
     """
     if len(sources) < 2:
         raise FocusDetrError("merge: two data sets or more are needed")
+    named = [os.path.realpath(source) for source in sources]
+    if twice := next((source for source in sources if named.count(os.path.realpath(source)) > 1), None):
+        raise FocusDetrError(f"merge: {twice} is named twice, and its pictures would be there twice")
     changes = Changes()
     loaded = [_loaded(source, None, crowds, changes) for source in sources]
     flat = {

@@ -234,7 +234,10 @@ def test_sizes_that_are_not_those_of_the_image(tmp_path: Path) -> None:
             "annotations, categories|annotations missing",
         ),
         ('{"images": [], "annotations": [], "categories": [{"id": "a"}]}', "whole-number 'id'"),
-        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}', "no usable image. It lists none"),
+        (
+            '{"images": [], "annotations": [], "categories": [{"id": 1, "name": "cat"}]}',
+            "no usable image. It lists none",
+        ),
     ],
 )
 def test_json_that_is_not_coco(tmp_path: Path, text: str, named: str) -> None:
