@@ -30,6 +30,21 @@ _BORDER = 0.01  # anchors closer than this to an edge of the image make no propo
 _BASE_SIZE = 0.05  # side of the finest level's anchors, relative to the image
 
 
+def best_tokens(scores: Tensor, geometry: Geometry, count: int, padded: bool) -> tuple[Tensor, Tensor | None]:
+    """Indices (B,Q) of the tokens with the best of scores (B,N), and which are their image's own.
+
+    Args:
+        count: how many; fewer where there are fewer tokens.
+        padded: padding may be chosen, and all count.
+    """
+    count = min(count, geometry.num_tokens)
+    valid = None
+    if geometry.valid is not None and not padded:
+        scores = scores.masked_fill(~geometry.valid, torch.finfo(scores.dtype).min)
+        valid = torch.arange(count, device=scores.device) < geometry.valid_counts()[:, None]
+    return descending(scores.detach(), count), valid
+
+
 class Proposals(FullPrecision):
     """The proposal transform O(.) (spec 1.3) and the encoder's two heads on it (spec 1.7).
 
@@ -84,7 +99,7 @@ class Proposals(FullPrecision):
         geometry: Geometry,
         content: Tensor | int,
         padded_queries: bool,
-        choose: Choose | None = None,
+        choose: Choose = best_tokens,
         from_cells: bool = False,
     ) -> Queries:
         """The best tokens of memory (B,N,C) as queries.
@@ -92,7 +107,7 @@ class Proposals(FullPrecision):
         Args:
             content: (Q,C), learned, by rank (mixed selection); or the number Q of queries, whose contents are
                 those of their tokens.
-            choose: which tokens are the best, by their best class; `best_tokens` if None.
+            choose: which tokens are the best, by their best class.
             from_cells: boxes move from their tokens' cells, in units of these (`move_boxes`); otherwise from
                 the anchors, as logits.
         """
@@ -100,7 +115,7 @@ class Proposals(FullPrecision):
         count = content if isinstance(content, int) else len(content)
         features = self.transform(memory, proposing)
         best_class = self.class_head(features).amax(-1)  # (B,N)
-        chosen, valid = (choose or best_tokens)(best_class, geometry, count, padded_queries)
+        chosen, valid = choose(best_class, geometry, count, padded_queries)
         features = gather_rows(features, chosen)  # (B,Q,C)
         # The box head runs on the chosen tokens only: the others' boxes are never looked at.
         delta, start = self.box_head(features), gather_rows(anchors, chosen).to(features.dtype)
@@ -144,18 +159,3 @@ class ProposalUser(nn.Module):
     def proposals(self) -> Proposals | None:
         """The model's; None where no part of it needs any."""
         return self._shared[0]
-
-
-def best_tokens(scores: Tensor, geometry: Geometry, count: int, padded: bool) -> tuple[Tensor, Tensor | None]:
-    """Indices (B,Q) of the tokens with the best of scores (B,N), and which are their image's own.
-
-    Args:
-        count: how many; fewer where there are fewer tokens.
-        padded: padding may be chosen, and all count.
-    """
-    count = min(count, geometry.num_tokens)
-    valid = None
-    if geometry.valid is not None and not padded:
-        scores = scores.masked_fill(~geometry.valid, torch.finfo(scores.dtype).min)
-        valid = torch.arange(count, device=scores.device) < geometry.valid_counts()[:, None]
-    return descending(scores.detach(), count), valid

@@ -36,6 +36,14 @@ def descending(scores: Tensor, count: int) -> Tensor:
     return torch.sort(scores, dim=1, descending=True, stable=True).indices[:, :count]
 
 
+def smaller(one: int, other: int) -> int:
+    """The smaller of two numbers, of which a trace may hold either as a symbol."""
+    # `min` would ask a symbol which it is; the compiler of torch 2.11 refuses `sym_min` of plain numbers.
+    if isinstance(one, int) and isinstance(other, int):
+        return min(one, other)
+    return torch.sym_min(one, other)
+
+
 def gather_rows(tokens: Tensor, indices: Tensor) -> Tensor:
     """Rows (B,K) of tokens (B,N,...) -> (B,K,...)."""
     if torch.compiler.is_exporting():

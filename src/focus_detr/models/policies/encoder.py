@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from focus_detr.models.attention import DeformableAttention, FeedForward, SelfAttention
 from focus_detr.models.checkpointing import CheckpointedLayer
-from focus_detr.structures.rows import descending, gather_rows, scatter_rows
+from focus_detr.structures.rows import descending, gather_rows, scatter_rows, smaller
 
 if TYPE_CHECKING:
     from focus_detr.models.configuration import FocusDetrConfig
@@ -44,7 +44,7 @@ class EncoderLayer(CheckpointedLayer):
 
         Returns (B,K,C), and (B,F) which rows took part, -1 in place of those that are not an image's own.
         """
-        picked = descending(priority, torch.sym_min(count, priority.shape[1]))  # (B,F)
+        picked = descending(priority, smaller(count, priority.shape[1]))  # (B,F)
         allowed = priority.gather(1, picked) > float("-inf")  # (B,F)
         fine, fine_positions = gather_rows(tokens, picked), gather_rows(positions, picked)
         # Full attention is affordable among so few; deformable attention alone never compares two tokens.
