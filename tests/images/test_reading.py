@@ -126,6 +126,23 @@ def test_damaged_files_are_named(tmp_path: Path, suffix: str) -> None:
         read_image(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"", "is empty"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "is HEIC, which is not read"),
+        (b"%PDF-1.7\n", "is a PDF document"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n", "is PostScript"),
+        (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "is SVG, XML or HTML"),
+        (b"\n<!DOCTYPE html>", "is SVG, XML or HTML"),
+        (b"words", "not an image of a known format"),
+    ],
+)
+def test_what_is_not_read_is_called_by_its_name(content: bytes, kind: str) -> None:
+    with pytest.raises(FocusDetrError, match=f"image data: {kind}"):
+        read_image(io.BytesIO(content))
+
+
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 def test_broken_exif_does_not_lose_the_image(tmp_path: Path) -> None:
     path = tmp_path / "odd.jpg"

@@ -125,6 +125,15 @@ def test_what_cannot_be_opened_is_said_at_once(name):
     assert time.monotonic() - begun < 5 and not threads()
 
 
+@pytest.mark.parametrize(
+    ("url", "said"), [("udp://127.0.0.1:1", "nothing came within 0.5 s"), ("nonesuch://x", "its protocol")]
+)
+def test_why_a_stream_cannot_be_opened_is_said_in_words(url, said):
+    options = SourceOptions(timeout=0.5)
+    (bad,) = live.live_frames(url, live.network_stream(url, options), options)
+    assert said in bad.reason
+
+
 def test_a_camera_is_a_live_source(monkeypatch):
     """FFmpeg's own test pictures in place of a device."""
     asked = []

@@ -202,7 +202,7 @@ def test_urls(server, folder):
     "page, reason",
     [
         ("missing", "404"),
-        ("page", "not an image|cannot|damaged"),
+        ("page", "^is SVG, XML or HTML"),
         ("endless", "limit of 1 MB"),
         ("nonsense", "cannot be downloaded"),
         ("to?gopher://x", "cannot be downloaded|answered 302"),
@@ -243,7 +243,8 @@ def test_redirects_into_private_networks_are_followed_on_request_only(server):
 @pytest.mark.parametrize(
     "address",
     "127.0.0.1 localhost 169.254.169.254 10.1.2.3 192.168.0.1 172.16.0.1 100.64.0.1 0.0.0.0 2130706433 "
-    "0x7f.1 [::1] [fe80::1] [fd00::1] [::ffff:127.0.0.1] [64:ff9b::7f00:1] [2002:7f00:1::] 224.0.0.1".split(),
+    "0x7f.1 [::1] [fe80::1] [fd00::1] [::ffff:127.0.0.1] [64:ff9b::7f00:1] [2002:7f00:1::] 224.0.0.1 "
+    "[::7f00:1] [::ffff:0:7f00:1] [fec0::1] [64:ff9b:1::7f00:1] [5f00::1] [3fff::1] 192.0.0.8".split(),
 )
 def test_no_private_address_is_reached_by_a_redirect(server, address, monkeypatch):
     connected, connect = [], socket.socket.connect
@@ -275,6 +276,28 @@ def test_a_public_address_is_reached_by_a_redirect(server, monkeypatch):
     monkeypatch.setattr(socket.socket, "connect", recorded)
     bad = next(expand_sources(f"{server}/to?http://open.example/", timeout=2)).load()
     assert "no route" in bad.reason and connected == ["127.0.0.1", "93.184.216.34"]
+
+
+def test_a_port_that_there_is_not_is_no_other_one(server):
+    address = f"http://127.0.0.1:{int(server.rpartition(':')[2]) + 2**16}/photo"
+    assert "there is no port" in next(expand_sources(address)).load().reason
+
+
+def test_what_an_address_holds_itself_is_said_and_a_file_of_another_machine(folder):
+    items = list(
+        expand_sources(["data:image/png;base64," + "A" * 5000, f"file://host{folder}/a.jpg", folder])
+    )
+    bad = {item.path: item.reason for item in items if isinstance(item, BadImage)}
+    (inline, reason), (_, other) = bad.items()
+    assert len(inline) < 150 and "write it to a file" in reason and "another machine, host" in other
+    (local,) = expand_sources(f"file://localhost{folder}/a.jpg")
+    assert local.load().size == (8, 6)
+
+
+def test_pictures_of_phones_are_said_where_a_folder_is_searched(folder):
+    (folder / "IMG_1.HEIC").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    bad = [found for item in expand_sources(folder) if isinstance(found := item.load(), BadImage)]
+    assert any(each.path.endswith("IMG_1.HEIC") and each.reason.startswith("is HEIC") for each in bad)
 
 
 def test_what_a_server_says_is_cut_and_escaped(server):

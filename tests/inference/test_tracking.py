@@ -177,7 +177,9 @@ def test_every_folder_of_labels_and_crops_has_the_numbers(tmp_path):
     assert load_dataset(tmp_path / "yolo", split="train")[0].instances.labels.tolist() == [0, 0]
     write_yolo(found[:1], tmp_path / "scored", scores=True)
     rows = (tmp_path / "scored" / "labels" / "clip-frame0.txt").read_text().splitlines()
-    assert [row.split()[5:] for row in rows] == [["0.900000", "7"], ["0.900000"]]
+    # A seventh number would make a triangle of a box, for who learns from it.
+    assert [row.split()[5:] for row in rows] == [["0.900000"], ["0.900000"]]
+    assert (tmp_path / "scored" / "tracks" / "clip-frame0.txt").read_text() == "7\n\n"
     write_yolo(found[1:], tmp_path / "untracked")
     assert not (tmp_path / "untracked" / "tracks").exists()
     write_voc(found[:1], tmp_path / "voc")

@@ -167,6 +167,7 @@ def test_pictures_of_one_request_are_answered_in_order_and_a_bad_one_alone_fails
         ("budget=auto", "no_budget"),
         ("heatmap=true", "no_heatmap"),
         ("heatmap=maybe", "invalid_parameter"),
+        ("threshold=0.5&threshold=0.6", "invalid_parameter"),
     ],
 )
 def test_what_the_model_cannot_do_is_said(asked, code):
@@ -175,3 +176,19 @@ def test_what_the_model_cannot_do_is_said(asked, code):
     assert answer.status_code == 422
     error = answer.json()["error"]
     assert error["code"] == code and error["request_id"] == answer.headers["x-request-id"]
+
+
+def test_what_a_picture_cannot_be_taken_from_is_said():
+    with service() as client:
+        packed = client.post(
+            "/v1/detect", content=file_of(), headers={"content-type": "image/png", "content-encoding": "gzip"}
+        )
+        unnamed = client.post(
+            "/v1/detect",
+            content=b'--b\r\nContent-Disposition: form-data; name="image"\r\n\r\n'
+            + b"x" * 9000
+            + b"\r\n--b--",
+            headers={"content-type": "multipart/form-data; boundary=b"},
+        )
+    assert packed.status_code == 415 and "Content-Encoding 'gzip'" in packed.json()["error"]["message"]
+    assert unnamed.status_code == 400 and "give 'image' a file name" in unnamed.json()["error"]["message"]

@@ -295,6 +295,8 @@ def test_readiness_ends_before_the_service_does():
         ({"api_keys": ("short",)}, "16 printable"),
         ({"allow_origins": ("example.org",)}, "no origin"),
         ({"allow_urls": ("http://example.org",)}, "no host"),
+        ({"allow_urls": ("example.org:0",)}, "no host"),
+        ({"allow_urls": ("example.org:65616",)}, "no host"),
     ],
 )
 def test_settings_that_cannot_be_used_are_refused(settings, words):

@@ -9,10 +9,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from focus_detr.errors import FocusDetrError
 from focus_detr.service.jobs import Journal
 from focus_detr.service.jobs.runner import MOST_TRIES
 from helpers.fake_detector import picture
@@ -143,6 +145,15 @@ def test_ids_that_are_none_lead_nowhere(tmp_path, name):
         for address in (f"/v1/jobs/{name}", f"/v1/jobs/{name}/results"):
             answer = client.get(address)
             assert answer.status_code in (404, 422) and "secret" not in answer.text
+
+
+def test_a_folder_that_cannot_be_made_is_said(tmp_path, monkeypatch):
+    def refused(*arguments, **options):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(FocusDetrError, match="jobs .*: cannot be made .Read-only file system"):
+        Journal(tmp_path / "jobs")
 
 
 def test_without_a_folder_there_are_no_jobs():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import struct
 import warnings
@@ -26,6 +27,13 @@ MAX_PIXELS = 200_000_000
 _BAND_PIXELS = 1 << 20
 _OVERSHOOT, _DARK = 1.5, 32.0
 _PROGRAMS = {"EPS"}  # read by starting another program
+_NOT_READ = {
+    "HEIC": re.compile(rb"(?s)....ftyp(hei|hev|mif1|msf1)"),
+    "a PDF document": re.compile(rb"%PDF"),
+    "PostScript": re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"),
+    "SVG, XML or HTML": re.compile(rb"\s*<[!?a-zA-Z]"),
+}
+"""By how they begin."""
 _WIDTH_TAG, _HEIGHT_TAG, _ORIENTATION_TAG = 0x0100, 0x0101, 0x0112
 QUARTER_TURNS = (5, 6, 7, 8)
 _TURNS = {
@@ -240,10 +248,7 @@ def _opened(source: ImageSource) -> Iterator[Image.Image]:
                 f"{_name(source)}: cannot be read as an image ({_reason(error)})."
             ) from error
         if image is None:
-            raise FocusDetrError(
-                f"{_name(source)}: not an image of a known format (or empty). "
-                "Convert it to JPEG or PNG, or remove it."
-            )
+            raise FocusDetrError(f"{_name(source)}: {_unknown(stream)}")
         yield image
 
 
@@ -280,6 +285,18 @@ def _recognised(stream: IO[bytes]) -> Image.Image | None:
             except (SyntaxError, IndexError, TypeError, struct.error):
                 continue  # Pillow's way to say: not mine after all
     return None
+
+
+def _unknown(stream: IO[bytes]) -> str:
+    """What is wrong with content that no decoder takes."""
+    stream.seek(0)
+    start = stream.read(16)
+    if not start:
+        return "is empty. Copy it again from its source, or remove it."
+    named = [kind for kind, known in _NOT_READ.items() if known.match(start)]
+    if named:
+        return f"is {named[0]}, which is not read. Convert it to JPEG or PNG."
+    return "not an image of a known format. Convert it to JPEG or PNG, or remove it."
 
 
 def _upright_rgb(image: Image.Image) -> Image.Image:

@@ -23,7 +23,7 @@ class YoloWriter(FolderWriter):
     """`data.yaml`, `classes.txt`, and for each image `images/<name>` and `labels/<name>.txt`.
 
     Of a video that is tracked, `tracks/<name>.txt` has the number of each line's object, in their order, an
-    empty line where there is none; with scores, the number is a line's seventh instead.
+    empty line where there is none. With scores, too: as a line's seventh, it would make a polygon of a box.
 
     Boxes are fractions of six digits: a corner is off by a millionth of the image's side at most, and sides
     are `2e-5` of it at least. Objects with masks are polygons around these, parts joined by lines, holes
@@ -62,10 +62,10 @@ class YoloWriter(FolderWriter):
                 shapes[index] = [*ring.reshape(-1).tolist(), *score]
         numbers = ["" if number is None else f"{number}" for number in result.track_numbers()]
         rows = [
-            f"{label} {' '.join(f'{value:.6f}' for value in row)} {number or ''}".rstrip() + "\n"
-            for label, row, number in zip_longest(result.labels, shapes, numbers if self._scores else ())
+            f"{label} {' '.join(f'{value:.6f}' for value in row)}\n"
+            for label, row in zip(result.labels, shapes, strict=True)
         ]
-        if numbers and not self._scores:
+        if numbers:
             self._tracks.mkdir(exist_ok=True)
             _write_text(self._tracks / f"{name}.txt", "".join(f"{number}\n" for number in numbers))
         # Before the picture: without labels, it would count as one without result.

@@ -32,7 +32,7 @@ async def one_picture(request: Request) -> Upload:
     Raises:
         ServiceError: another type of body, no picture in it, or several.
     """
-    kind = _kind(request)
+    kind = _kind_of(request)
     if kind.startswith("image/"):
         content = await request.body()
         if not content:
@@ -48,7 +48,7 @@ async def several_pictures(request: Request, most: int) -> list[Upload]:
     Raises:
         ServiceError: no form, no picture in it, or more than ``most``.
     """
-    return await _files(request, _kind(request), "image", most)
+    return await _files(request, _kind_of(request), "image", most)
 
 
 async def _files(request: Request, kind: str, field: str, most: int) -> list[Upload]:
@@ -63,6 +63,10 @@ async def _files(request: Request, kind: str, field: str, most: int) -> list[Upl
     try:
         form = await parser.parse()
     except MultiPartException as error:
+        if "Part exceeded" in error.message:  # of what is no file, which is kept short
+            raise ServiceError(
+                400, "bad_request", f"a long field of the form is no file; give {field!r} a file name"
+            ) from error
         if "Too many files" in error.message:
             raise ServiceError(
                 413, "too_many_files", f"more than {most} file(s), which is the most that are taken at once"
@@ -86,5 +90,12 @@ async def _files(request: Request, kind: str, field: str, most: int) -> list[Upl
     return uploads
 
 
-def _kind(request: Request) -> str:
+def _kind_of(request: Request) -> str:
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding not in ("identity", ""):
+        raise ServiceError(
+            415,
+            "unsupported_media_type",
+            f"Content-Encoding {encoding[:20]!r} is not taken; send the picture as it is",
+        )
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
+from fastapi import Depends, Query, Request
 from pydantic import BaseModel, ConfigDict, Field
 
 from focus_detr.service.answers import Wanted
@@ -71,6 +72,18 @@ class Parameters(BaseModel):
         if self.heatmap and not model.has_scores:
             raise ServiceError(422, "no_heatmap", f"{model.name} scores no tokens, which a heat map shows")
         return Wanted(self.threshold, classes, self.budget, self.heatmap, self.where)
+
+
+def asked_once(request: Request, parameters: Annotated[Parameters, Query()]) -> Parameters:
+    """The parameters of a request, none of which may be said twice."""
+    said = [name for name, _ in request.query_params.multi_items()]
+    if len(said) > len(set(said)):
+        twice = next(name for index, name in enumerate(said) if name in said[:index])
+        raise ServiceError(422, "invalid_parameter", f"{twice}: given twice; leave one out")
+    return parameters
+
+
+Asked = Annotated[Parameters, Depends(asked_once)]
 
 
 class Size(BaseModel):

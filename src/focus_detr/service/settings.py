@@ -99,9 +99,10 @@ class ServiceSettings:
                     f"allow_origins: {origin!r} is no origin; write https://example.org or *"
                 )
         for host in self.allow_urls:
-            if not _HOST.fullmatch(host):
+            if not _HOST.fullmatch(host) or not 0 < int(host.partition(":")[2] or 80) < 2**16:
                 raise FocusDetrError(
-                    f"allow_urls: {host!r} is no host; write images.example.org, *.example.org or *"
+                    f"allow_urls: {host!r} is no host; write images.example.org, *.example.org, "
+                    "images.example.org:8443 or *"
                 )
 
     @property

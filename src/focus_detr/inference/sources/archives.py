@@ -29,6 +29,7 @@ _MEGABYTE = 2**20
 _BOMB_RATIO = 200
 """An archive of pictures holds hardly more than itself; what unpacks to so many times its size is no such."""
 _LONGEST_HEADER = _MEGABYTE
+_ENCRYPTED = 1  # of the flags of a file in a zip file
 _HEADER_TYPES = (
     tarfile.XHDTYPE,
     tarfile.XGLTYPE,
@@ -137,6 +138,8 @@ def _zip_members(
     files = {member.filename: member for member in archive.infolist() if not member.is_dir()}
 
     def content(member: zipfile.ZipInfo) -> IO[bytes]:
+        if member.flag_bits & _ENCRYPTED:
+            raise FocusDetrError("encrypted; unpack the archive by its password, and give the folder")
         try:
             with archive.open(member) as stream:
                 return allowance.read(stream, member.file_size)

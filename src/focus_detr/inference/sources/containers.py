@@ -16,6 +16,9 @@ from focus_detr.inference.sources.options import SourceOptions
 from focus_detr.inference.sources.pages import may_hold_many, page_images
 from focus_detr.inference.sources.video import expected_frames, is_video, video_frames
 
+_UNREAD = (".heic", ".heif")
+"""Pictures of phones, which Pillow does not read by itself: said, rather than left out without a word."""
+
 
 def images_in(
     name: str, source: Callable[[], ImageSource], options: SourceOptions, file_name: str | None = None
@@ -29,7 +32,7 @@ def images_in(
         return Series(
             name,
             partial(_of_members, name, kind, source, options),
-            partial(expected_members, kind, source, _is_taken),
+            partial(expected_members, kind, source, is_taken),
         )
     if is_video(kind):
         return Series(
@@ -57,7 +60,7 @@ def _of_members(
 ) -> Iterator[NamedImage | BadImage]:
     """Archives in archives stay closed: each would have an allowance of its own."""
     empty = True
-    for member in archive_members(name, kind, source, options, _is_taken):
+    for member in archive_members(name, kind, source, options, is_taken):
         empty = False
         if isinstance(member, BadImage):
             yield member
@@ -68,5 +71,7 @@ def _of_members(
         yield Nothing(name, "the archive holds no image and no video")
 
 
-def _is_taken(path: PurePath) -> bool:
-    return is_image_file(path) or is_video(path)
+def is_taken(path: PurePath) -> bool:
+    """What a search of a folder or archive takes; archives often lie beside what was unpacked from them."""
+    unread = path.suffix.lower() in _UNREAD and not path.name.startswith(".")
+    return is_image_file(path) or is_video(path) or unread

@@ -219,6 +219,8 @@ class _Connection(http.client.HTTPConnection):
         host, port = address
         if self._allowed is not None and not self._allowed(host, port):
             raise FocusDetrError(f"{printable(host, 100)}: pictures of this host may not be fetched")
+        if not 0 < port < 2**16:
+            raise OSError(f"there is no port {port}")  # the system would take what is left of it
         problem: OSError | None = None
         for family, kind, protocol, _name, place in _looked_up(host, port, self._deadline):
             if self._public_only and not _is_public(place[0]):
@@ -301,13 +303,22 @@ def _looked_up(host: str, port: int, deadline: Deadline) -> list[Any]:
     return addresses
 
 
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")
+_SPECIAL = [ipaddress.ip_network(each) for each in ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20")]
+"""What some versions of `ipaddress` take for the open Internet: of protocols, relays and documentation."""
+
+
 def _is_public(address: str) -> bool:
     """Whether an address lies in the open Internet, and not in one's own network or machine."""
     place = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(place, ipaddress.IPv6Address):
         # Addresses of the older kind in those of the newer.
         older = place.ipv4_mapped or place.sixtofour or (place.teredo or (None, None))[1]
-        if place in ipaddress.ip_network("64:ff9b::/96"):
+        if place in _TRANSLATED:
             older = ipaddress.IPv4Address(int(place) & 0xFFFFFFFF)
+        if older is None and place not in _GLOBAL_UNICAST:
+            return False
         place = older or place
-    return place.is_global and not place.is_multicast
+    special = any(place in network for network in _SPECIAL)
+    return place.is_global and not place.is_multicast and not special

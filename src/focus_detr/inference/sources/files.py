@@ -8,25 +8,25 @@ import os
 import urllib.request
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from functools import partial
-from pathlib import Path, PurePath
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
 from PIL import Image
 
-from focus_detr.data.formats.searching import files_below, is_image_file
+from focus_detr.data.formats.searching import files_below
 from focus_detr.errors import FocusDetrError
 from focus_detr.images.reading import to_rgb
 from focus_detr.inference.results import BadImage
 from focus_detr.inference.sources.archives import is_archive
-from focus_detr.inference.sources.containers import images_in, single_image
+from focus_detr.inference.sources.containers import images_in, is_taken, single_image
 from focus_detr.inference.sources.download import without_password
 from focus_detr.inference.sources.live import STREAM_SCHEMES, camera, is_camera, live_frames, network_stream
 from focus_detr.inference.sources.named import NamedImage, Nothing, Series
 from focus_detr.inference.sources.options import SourceOptions
-from focus_detr.inference.sources.video import is_video
 from focus_detr.inference.sources.web import images_at
+from focus_detr.printable import printable
 
 Source = str | os.PathLike[str] | Image.Image | np.ndarray
 Sources = Source | Iterable[Source]
@@ -120,11 +120,18 @@ def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | Bad
         yield Series(shown, lambda: live_frames(shown, opener, options), live=True)
         return
     local = name
+    if name[:5].lower() == "data:" and not os.path.lexists(name):
+        yield Nothing(printable(name, 60), "what an address holds itself is not read; write it to a file")
+        return
     if scheme == "file":
         try:
-            local = urllib.request.url2pathname(urlsplit(name).path)
+            parts = urlsplit(name)
+            local = urllib.request.url2pathname(parts.path)
         except (ValueError, OSError) as error:
             yield Nothing(name, f"not a URL that can be read ({error})")
+            return
+        if parts.netloc.lower() not in ("", "localhost"):
+            yield Nothing(name, f"a file of another machine, {parts.netloc}; file:///... is one of this")
             return
     elif scheme:
         yield Nothing(
@@ -135,7 +142,7 @@ def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | Bad
     place = os.path.expanduser(local)
     if os.path.isdir(place):
         try:
-            found, nothing = iter(files_below(Path(place), _is_found)), "the folder holds no image file"
+            found, nothing = iter(files_below(Path(place), is_taken)), "the folder holds no image file"
         except FocusDetrError as error:
             found, nothing = iter(()), str(error).removeprefix(f"{place}: ")
     elif os.path.exists(place) and not os.path.isfile(place):
@@ -147,7 +154,7 @@ def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | Bad
     elif glob.has_magic(local):
         matches = (Path(match) for match in sorted(glob.iglob(place, recursive=True)))
         found = (
-            match for match in matches if match.is_file() and (_is_found(match) or is_archive(match.name))
+            match for match in matches if match.is_file() and (is_taken(match) or is_archive(match.name))
         )
         nothing = "no image file matches the pattern"
     else:
@@ -159,11 +166,6 @@ def _expand_name(name: str, options: SourceOptions) -> Iterator[NamedImage | Bad
         yield images_in(str(file), partial(os.fspath, file), options)
     if empty:
         yield Nothing(name, nothing)
-
-
-def _is_found(path: PurePath) -> bool:
-    """What a search of a folder takes: archives often lie beside what was unpacked from them."""
-    return is_image_file(path) or is_video(path)
 
 
 def _from_image(image: Image.Image) -> Image.Image:

@@ -176,7 +176,7 @@ class _Capture:
                         self._take(frame, container)
                 reason = "it ended"
             except Exception as error:  # of FFmpeg, of the network, of a camera that was pulled out
-                reason = _said(error).removeprefix(f"{self._name}: ")
+                reason = _said(error, self._options).removeprefix(f"{self._name}: ")
             if self._stopped.is_set():
                 return  # hung up by ourselves
             if self._index == 0:
@@ -246,5 +246,9 @@ def _opened(place: str, options: SourceOptions, form: str | None, settings: dict
         yield container
 
 
-def _said(error: Exception) -> str:
+def _said(error: Exception, options: SourceOptions) -> str:
+    if isinstance(error, pyav().error.ExitError):  # FFmpeg is told to end when time is up
+        return f"nothing came within {options.timeout:g} s"
+    if isinstance(error, pyav().error.ProtocolNotFoundError):
+        return "the FFmpeg that PyAV came with does not know its protocol"
     return str(error) if isinstance(error, FocusDetrError) else reason_of(error)

@@ -41,7 +41,8 @@ class NamedImage:
             found = read()
             return found if isinstance(found, SizedImage) else SizedImage(found, found.size)
         except FocusDetrError as error:
-            return BadImage(self.name, str(error).removeprefix(f"{self.name}: "))
+            said = str(error).removeprefix(f"{self.name}: ").removeprefix("image data: ")  # has no other name
+            return BadImage(self.name, said)
         except Exception as error:  # one bad image must not end a run of thousands
             return BadImage(self.name, f"{type(error).__name__}: {error}")
 

@@ -23,6 +23,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -110,7 +111,12 @@ class Journal:
 
     def __init__(self, folder: Path, most: int = 1000, hours: float = 168.0) -> None:
         self.folder = Path(writable_folder(folder, "jobs"))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise FocusDetrError(
+                f"jobs {folder}: cannot be made ({error.strerror}); give another place"
+            ) from error
         self.most, self.hours = most, hours
         # The time of day, counted on from here: a clock that is set forward must not age what is kept.
         self._clock = time.time() - time.monotonic()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 
 from focus_detr.service import schema
@@ -13,10 +13,9 @@ from focus_detr.service.detecting import detect, in_reader
 from focus_detr.service.errors import ServiceError
 from focus_detr.service.fetching import fetch_picture
 from focus_detr.service.forms import Upload, one_picture, several_pictures
-from focus_detr.service.schema import Parameters, answers, body_of_pictures, problems
+from focus_detr.service.schema import Asked, Parameters, answers, body_of_pictures, problems
 from focus_detr.service.state import ServiceState
 
-Asked = Annotated[Parameters, Query()]
 _PROBLEMS = problems(400, 401, 408, 413, 415, 422, 429, 503, 504)
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
 from fastapi.responses import JSONResponse, Response
 
 from focus_detr.service import schema
@@ -14,10 +14,9 @@ from focus_detr.service.detecting import in_reader
 from focus_detr.service.errors import ServiceError
 from focus_detr.service.forms import several_pictures
 from focus_detr.service.jobs import Job, Runner
-from focus_detr.service.schema import Parameters, answers, body_of_pictures, problems
+from focus_detr.service.schema import Asked, answers, body_of_pictures, problems
 from focus_detr.service.state import ServiceState
 
-Asked = Annotated[Parameters, Query()]
 Number = Annotated[str, Path(pattern="^[0-9a-f]{32}$", examples=["5f2c0f6e0b1d4c57a6f1b7a3c7f2d9aa"])]
 
 
