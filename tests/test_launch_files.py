@@ -80,6 +80,7 @@ def test_the_batch_file_starts_torchrun_with_options_it_knows(variables, tmp_pat
     run = tmp_path / "run"
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "SLURM_JOB_NAME": "focus-detr", "OUTPUT": str(run)}
     environment |= {"SLURM_JOB_ID": "31", "SLURM_JOB_NUM_NODES": "2", "SLURM_JOB_NODELIST": "node[7-8]"}
+    environment["SLURM_CPUS_PER_TASK"] = "12"
 
     def asked() -> list[str]:
         done = subprocess.run(
@@ -90,6 +91,7 @@ def test_the_batch_file_starts_torchrun_with_options_it_knows(variables, tmp_pat
             check=True,
         )
         said = done.stdout.splitlines()
+        assert said[said.index("--cpus-per-task") + 1] == "12"
         return said[said.index("torchrun") + 1 :]
 
     options = get_args_parser().parse_args(asked())
