@@ -209,6 +209,16 @@ def test_train_prints_json_where_asked(training):
     assert result == {"output": "o", "model": "o/best", "steps": 3, "metrics": {"AP": 0.25}}
 
 
+def test_one_of_several_processes_prints_what_they_did(training, monkeypatch):
+    from focus_detr.training import processes
+
+    for first in (True, False):
+        monkeypatch.setattr(
+            processes, "PartialState", lambda first=first: SimpleNamespace(is_main_process=first)
+        )
+        assert bool(run("train", "d", "--json").stdout) == first
+
+
 def test_convert_passes_its_options_on(monkeypatch):
     import focus_detr.convert
 

@@ -116,6 +116,7 @@ def train(
 
     from focus_detr.evaluation.tables import table
     from focus_detr.training import train as run
+    from focus_detr.training.processes import is_first
 
     result = run(
         data,
@@ -132,6 +133,8 @@ def train(
         teacher=teacher,
         unlabelled=unlabelled,
     )
+    if not is_first():
+        return  # one of several processes says what all of them did
     if json:
         print_json(
             {"output": result.output, "model": result.model, "steps": result.steps, "metrics": result.metrics}

@@ -41,6 +41,11 @@ def join_processes(use_cpu: bool = False) -> Accelerator:
     return accelerator
 
 
+def is_first() -> bool:
+    """Whether this process is the only one, or the first of those that train together."""
+    return bool(PartialState().is_main_process)
+
+
 def check_share(recipe: Recipe, processes: int) -> None:
     """Raise `FocusDetrError` where a step's images cannot be shared evenly."""
     micro_batch, rest = divmod(recipe.batch_size // recipe.gradient_accumulation, processes)
