@@ -80,6 +80,11 @@ def test_pages_before_the_damage_are_kept(tmp_path):
     (tmp_path / "cut.tif").write_bytes(content[: len(content) - 150])
     *good, (name, reason) = seen(tmp_path / "cut.tif")
     assert good[:1] == [("#page=1", 10)] and name.startswith("#page=") and "damaged" in reason
+    noisy = save(tmp_path / "noisy.tif", [noise(n) for n in range(4)], compression="tiff_lzw").read_bytes()
+    for share in (0.4, 0.6, 0.8):
+        (tmp_path / "cut.tif").write_bytes(noisy[: int(share * len(noisy))])
+        *good, (name, reason) = seen(tmp_path / "cut.tif")
+        assert len(good) >= int(share * 4) and name.startswith("#page=") and "damaged" in reason
     (tmp_path / "bad.tif").write_bytes(content[:6])
     assert len(seen(tmp_path / "bad.tif")) == 1
 

@@ -12,6 +12,9 @@ from PIL import Image
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference import BadImage, expand_sources
 from focus_detr.inference.sources.download import download
+from focus_detr.inference.sources.files import images_of, source_entries
+from focus_detr.inference.sources.named import NamedImage, Series
+from focus_detr.inference.sources.options import SourceOptions
 
 
 @pytest.fixture
@@ -98,6 +101,19 @@ def test_damaged_files_are_named_once(folder):
     (folder / "bad.png").write_bytes((folder / "b.png").read_bytes()[:40])
     bad = next(expand_sources(folder / "bad.png")).load()
     assert isinstance(bad, BadImage) and bad.path.endswith("bad.png") and "bad.png" not in bad.reason
+
+
+def test_what_breaks_in_one_file_ends_no_run(folder):
+    """Whatever a decoder raises, and wherever."""
+
+    def broken():
+        yield NamedImage("clip#frame=0", lambda: Image.new("RGB", (8, 6)))
+        raise OSError(22, "Invalid argument")
+
+    entries = [Series("clip", broken), *source_entries(folder / "a.jpg", SourceOptions())]
+    first, bad, last = images_of(entries)
+    assert first.load().size == last.load().size == (8, 6)
+    assert (bad.path, bad.reason) == ("clip", "OSError: [Errno 22] Invalid argument")
 
 
 @pytest.fixture(scope="module")

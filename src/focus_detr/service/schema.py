@@ -219,7 +219,7 @@ EXAMPLE_ANSWER: dict[str, Any] = {
 EXAMPLE_ERROR: dict[str, Any] = {
     "error": {
         "code": "unreadable_picture",
-        "message": "not an image of a known format (or empty). Convert it to JPEG or PNG, or remove it.",
+        "message": "not an image of a known format. Convert it to JPEG or PNG, or remove it.",
         "request_id": _ID,
     }
 }

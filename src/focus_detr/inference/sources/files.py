@@ -101,7 +101,11 @@ def _begun(
 def _flat(entries: Iterable[NamedImage | BadImage | Series]) -> Iterator[NamedImage | BadImage]:
     for entry in entries:
         if isinstance(entry, Series):
-            yield from entry.images()
+            try:
+                yield from entry.images()
+            except Exception as error:  # one bad file must not end a run of thousands
+                said = str(error) if isinstance(error, FocusDetrError) else f"{type(error).__name__}: {error}"
+                yield BadImage(entry.name, said.removeprefix(f"{entry.name}: "))
         else:
             yield entry
 

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
+from itertools import count
 from pathlib import PurePath
 
 from PIL import Image
@@ -67,8 +68,12 @@ class _Stack:
         """The pages that are pictures of their own; and why there are no more, where something is wrong."""
         found: list[int] = []
         try:
-            for page in range(getattr(self._opened(), "n_frames", 1)):
-                self._opened().seek(page)
+            # Counting them first would lose all of them where one is damaged.
+            for page in count():
+                try:
+                    self._opened().seek(page)
+                except EOFError:
+                    break
                 if not getattr(self._image, "tag_v2", {}).get(_KIND_TAG, 0) & (_REDUCED | _MASK):
                     found.append(page)
         except Exception as error:  # decoders raise many kinds

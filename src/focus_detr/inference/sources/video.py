@@ -72,9 +72,13 @@ def video_frames(name: str, file: ImageSource, options: SourceOptions) -> Iterat
         yield BadImage(name, f"cannot be opened ({error.strerror})")
         return
     with stream:
+        if not stream.read(1):
+            yield BadImage(name, "is empty; copy it again from its source, or remove it")
+            return
+        stream.seek(0)
         try:
             container = av.open(stream, options=_CLOSED, metadata_errors="replace")
-        except (av.error.FFmpegError, ValueError) as error:
+        except Exception as error:  # of FFmpeg, or of what it read from
             said = (
                 f"cannot be read as a video ({reason_of(error)}); recordings that were cut off end like this"
             )
@@ -84,7 +88,7 @@ def video_frames(name: str, file: ImageSource, options: SourceOptions) -> Iterat
             if not container.streams.video:
                 yield BadImage(name, "holds no video")
             else:
-                yield from _decoded(av, name, container, options)
+                yield from _decoded(name, container, options)
 
 
 def expected_frames(file: ImageSource, options: SourceOptions) -> int | None:
@@ -129,19 +133,19 @@ class _Clock:
         return index, round(seconds, 6)
 
 
-def _decoded(av: Any, name: str, container: Any, options: SourceOptions) -> Iterator[NamedImage | BadImage]:
+def _decoded(name: str, container: Any, options: SourceOptions) -> Iterator[NamedImage | BadImage]:
     video = container.streams.video[0]
     average = float(video.average_rate) if video.average_rate else None
     clock, chosen, rate = _Clock(average), options.chooser(), options.rate_of(average)
     packets, said, distorted = 0, False, False
-    for packet in _packets(av, container, video):
+    for packet in _packets(container, video):
         if isinstance(packet, Exception):
             yield BadImage(f"{name}#frame={clock.next_index}", f"the video ends here ({reason_of(packet)})")
             return
         packets += bool(packet.size)
         try:
             frames = packet.decode()
-        except av.error.FFmpegError as error:
+        except Exception as error:
             if not said:
                 reason = (
                     f"the video is damaged here ({reason_of(error)}); what can be decoded goes on behind it"
@@ -164,11 +168,11 @@ def _decoded(av: Any, name: str, container: Any, options: SourceOptions) -> Iter
         yield BadImage(f"{name}#frame={clock.next_index}", missing)
 
 
-def _packets(av: Any, container: Any, video: Any) -> Iterator[Any]:
+def _packets(container: Any, video: Any) -> Iterator[Any]:
     """The packets of a stream, the empty one that ends it included; at last the error, if one ends it."""
     try:
         yield from container.demux(video)
-    except (av.error.FFmpegError, ValueError) as error:
+    except Exception as error:
         yield error
 
 
