@@ -51,6 +51,7 @@ def headings(path: Path) -> set[str]:
 def missing_paths(text: str) -> list[str]:
     """Paths that begin in a folder of ours, and do not lead anywhere."""
     said = set(CODE.findall(FENCE.sub("", text)))
+    text = re.sub(r"http://127\.0\.0\.1\S*", "", text)  # what a service has at an address is no file
     said |= set(re.findall(r"(?:src|tests|docs|benchmarks|scripts|examples)/[\w./-]*\w", text))
     return [path for path in sorted(said) if _is_ours(path) and not _exists(path)]
 
