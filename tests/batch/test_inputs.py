@@ -67,6 +67,12 @@ def test_a_table_of_paths_becomes_files_relative_to_it(tmp_path: Path) -> None:
     assert missing[0] == f"{tmp_path}/t.parquet#row=3"
 
 
+def test_columns_of_categories_are_known(tmp_path: Path) -> None:
+    table = pa.table({"path": pa.array(["a.png", "b.png"]).dictionary_encode()})
+    parquet.write_table(table, tmp_path / "t.parquet")
+    assert blocks(tmp_path)[0].files == (f"{tmp_path}/a.png", f"{tmp_path}/b.png")
+
+
 def test_the_column_is_asked_for_where_it_cannot_be_guessed(tmp_path: Path) -> None:
     parquet.write_table(pa.table({"x": [b"a"], "y": [b"b"], "n": [1]}), tmp_path / "t.parquet")
     with pytest.raises(FocusDetrError, match="--column, one of x, y, n"):

@@ -277,6 +277,14 @@ def test_a_block_that_cannot_be_reached_at_all_is_not_done(tmp_path: Path, monke
     assert paths(tmp_path / "out") == names
 
 
+def test_a_store_that_is_not_known_here_is_no_fault_of_the_pictures(tmp_path: Path) -> None:
+    """Else a run without the package of its store would end well, with a dead letter for each picture."""
+    parquet.write_table(pa.table({"path": [f"nosuch://b/{n}.png" for n in range(2)]}), tmp_path / "t.parquet")
+    with pytest.raises(FocusDetrError, match="no place that can be read here.*run the same command again"):
+        run([tmp_path / "t.parquet"], tmp_path / "out")
+    assert not list((tmp_path / "out").rglob("parts/*/*"))
+
+
 def worker_of(output: Path, **options) -> Worker:
     return Worker(fake_work(output, **options), fake_predictor())
 

@@ -90,7 +90,10 @@ def _file(name: str, options: SourceOptions) -> ImageSource:
         os.stat(name)  # raises for what is missing, which a decoder would only call unreadable
         return name
     limit = int(options.max_megabytes * 2**20)
-    content = patiently(lambda: place.read(0, limit + 1))
+    try:
+        content = patiently(lambda: place.read(0, limit + 1))
+    except FocusDetrError as error:  # its store is not known here, or what reads it not installed
+        raise ConnectionError(str(error)) from error
     if len(content) > limit:
         raise TooLargeError(f"{name}: larger than the limit of {options.max_megabytes:g} MB")
     return io.BytesIO(content)

@@ -72,6 +72,7 @@ def columns_of(table: Place, parquet: Any, wanted: str | None) -> tuple[str, boo
             f"{', '.join(schema.names)}"
         )
     kind = schema.field(name).type
+    kind = getattr(kind, "value_type", kind) if str(kind).startswith("dictionary") else kind
     text = str(kind)
     if text in ("binary", "large_binary", "binary_view") or text.startswith("fixed_size_binary"):
         return name, True

@@ -125,4 +125,4 @@ def _findings(
         yield finding("objects-without-tokens", lost, "[holds|hold] no token's centre, whatever the budget,")
     tiny = [each for each in objects if each.tokens == 1]
     if tiny:
-        yield finding("tiny-objects", tiny, "hold one token's centre alone")
+        yield finding("tiny-objects", tiny, "[holds|hold] one token's centre alone")
