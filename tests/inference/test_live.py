@@ -206,6 +206,16 @@ def test_a_video_without_a_length_and_a_name_is_a_stream():
         assert frames and all(item.frame.live for item in frames) and "lost" in last.reason
 
 
+def test_a_stream_that_is_a_list_of_files_in_truth_opens_none(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_video(tmp_path / "inside.ts", frames=10, format="mpegts", codec="mpeg2video")
+    answer = File(
+        b"ffconcat version 1.0\nfile inside.ts\n", headers={"Content-Type": "video/mp4"}, length=False
+    )
+    with serving(live=answer) as server, pytest.raises(FocusDetrError, match="live: cannot be opened"):
+        expand_sources(f"{server.url}live", reconnects=0, timeout=3)
+
+
 def test_redirects_of_streams_into_private_networks_are_not_followed():
     with filming(5) as camera:
         with serving(to=File(status=302, headers={"Location": camera.url})) as server:

@@ -18,7 +18,7 @@ from focus_detr.inference.results import BadImage
 from focus_detr.inference.sources.download import Deadline, Response, answer
 from focus_detr.inference.sources.named import NamedImage, Nothing
 from focus_detr.inference.sources.options import SourceOptions
-from focus_detr.inference.sources.video import pyav, reason_of, upright
+from focus_detr.inference.sources.video import CLOSED, pyav, reason_of, upright
 from focus_detr.structures.frame import Frame
 
 logger = logging.getLogger(__name__)
@@ -114,7 +114,7 @@ class HttpStream:
             if self._hung_up:  # while this one was being made
                 response.hang_up()
             pieces = _Piecewise(response, self._deadline)
-            yield connection.enter_context(closing(pyav().open(pieces, format=form)))
+            yield connection.enter_context(closing(pyav().open(pieces, format=form, options=CLOSED)))
 
 
 def live_frames(

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 VIDEO_SUFFIXES = frozenset(
     ".mp4 .m4v .mov .mkv .webm .avi .mpg .mpeg .ts .mts .m2ts .wmv .flv .3gp .ogv .mjpg .mjpeg".split()
 )
-_CLOSED = {"protocol_whitelist": "none"}
+CLOSED = {"protocol_whitelist": "none"}
 """A file that is a playlist in truth would have other files and addresses opened."""
 _CUT_S = 1.0
 """Seconds at the end of a video whose length is known by time alone that may be missing unsaid."""
@@ -77,7 +77,7 @@ def video_frames(name: str, file: ImageSource, options: SourceOptions) -> Iterat
             return
         stream.seek(0)
         try:
-            container = av.open(stream, options=_CLOSED, metadata_errors="replace")
+            container = av.open(stream, options=CLOSED, metadata_errors="replace")
         except Exception as error:  # of FFmpeg, or of what it read from
             said = (
                 f"cannot be read as a video ({reason_of(error)}); recordings that were cut off end like this"
@@ -96,7 +96,7 @@ def expected_frames(file: ImageSource, options: SourceOptions) -> int | None:
     try:
         with (
             open(file, "rb") if isinstance(file, str | os.PathLike) else file as stream,
-            closing(pyav().open(stream, options=_CLOSED)) as container,
+            closing(pyav().open(stream, options=CLOSED)) as container,
         ):
             video = container.streams.video[0]
             if not video.frames or not video.average_rate:
