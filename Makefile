@@ -52,7 +52,7 @@ test-oldest: $(OLDEST)/.installed
 
 # On a machine with a GPU, installed with TORCH_INDEX= (see README): minutes, and one file of results.
 gpu: .venv/.installed-dev
-	$(BIN)/python -m pytest tests/gpu tests/ops/test_triton.py $(ARGS)
+	$(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} tests/gpu tests/ops/test_triton.py $(ARGS)
 	$(BIN)/python benchmarks/gpu.py
 
 gpu-dry-run: .venv/.installed-dev

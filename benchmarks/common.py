@@ -62,7 +62,7 @@ def timing_columns(timing: Timing, baseline: Timing) -> dict[str, float]:
 def write(name: str, rows: Sequence[Mapping[str, Any]], output: Path | None, device: str = "cpu") -> Path:
     """Write the rows beside one another with the environment, print them, and end with one line of JSON."""
     path = output or RESULTS / f"{name}.csv"
-    environment = describe_environment(device)
+    environment = describe_environment()
     write_csv(path, rows, environment)
     columns = list(rows[0])
     print(aligned([columns, *([str(row[column]) for column in columns] for row in rows)]))

@@ -30,9 +30,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import random_images, random_model, write
+from common import RESULTS, random_images, random_model
 from straightforward import Straightforward
 
+from focus_detr.benchmarking import describe_environment
+from focus_detr.benchmarking.report import write_csv
 from focus_detr.deploy.deploy import deploy
 from focus_detr.ops import multi_scale_deformable_attention, reference, use_backend
 
@@ -168,10 +170,10 @@ def forms(
     yield "deployed", "bf16", lambda: deploy(model, dtype="bfloat16")
     if not dry:
         yield "deployed", "fp16", lambda: deploy(model, dtype="float16")
-    if device == "cuda" and batch == 1:
-        # Compiling takes the better part of a minute each.
+    if device == "cuda":
         yield "CUDA graphs", "fp32", lambda: deploy(model, cuda_graphs=True)
         yield "CUDA graphs", "bf16", lambda: deploy(model, dtype="bfloat16", cuda_graphs=True)
+        yield "CUDA graphs", "fp16", lambda: deploy(model, dtype="float16", cuda_graphs=True)
 
 
 def trainings(device: str, dry: bool) -> Iterator[Row]:
@@ -234,17 +236,18 @@ def main() -> None:
     if device == "cpu" and not options.dry_run:
         raise SystemExit("no GPU here: make gpu runs on a machine with one; --dry-run shows that it would")
     parts = {"kernels": kernels, "trainings": trainings, "forwards": forwards}
+    environment = describe_environment(device)
     began, rows = time.perf_counter(), []
     for part in options.parts.split(","):
         for found in parts[part](device, options.dry_run):
             rows.append(found)
             print({key: value for key, value in found.items() if value != ""}, flush=True)
+            if not options.dry_run or options.output is not None:
+                # At once: a machine that is lent may be gone before the last row.
+                write_csv(options.output or RESULTS / "gpu.csv", rows, environment)
             if time.perf_counter() - began > options.seconds:
                 print(f"left out, for want of time: the rest of {part}", flush=True)
                 break
-    if options.dry_run and options.output is None:
-        return
-    write("gpu", rows, options.output, device)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focus_detr.deploy.fusion import computes_natively, fuse_convolutions, replace_modules
+from focus_detr.deploy.graphs import RecordedPasses
 from focus_detr.deploy.precision import to_half_precision
 from focus_detr.deploy.recent import Recent
 from focus_detr.errors import FocusDetrError
@@ -25,7 +25,7 @@ from focus_detr.models.policies.base import Ranking
 from focus_detr.ops import multi_scale_deformable_attention_of_projections, takes_projections
 from focus_detr.structures.auto_budget import BudgetLike
 from focus_detr.structures.budget import AUTO
-from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.geometry import Geometry, in_graph
 
 _DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Rows whose hidden layer is made at once: it then stays in a processor's cache, and 4K images in memory. A
@@ -52,7 +52,8 @@ def deploy(
             for bfloat16 where the processor has it. Scores, selection, coordinates, softmax and norms stay
             float32.
         compile: pass it through `torch.compile`; takes minutes, once for each image size.
-        cuda_graphs: compile it, and replay it as CUDA graphs; on a GPU only.
+        cuda_graphs: record a pass, of the compiled model if it is to be, for each image size and budget, and
+            replay it (`RecordedPasses`); on a GPU only.
 
     Raises:
         FocusDetrError: an option cannot be used here.
@@ -77,13 +78,15 @@ def deploy(
     replace_modules(deployed, (DeformableAttention,), _projected)
     if precision != torch.float32:
         to_half_precision(deployed, precision)
-    if compile or cuda_graphs:
+    if compile:
         if model.config.budget == AUTO:
             raise FocusDetrError(
                 f"compile: a graph has one budget, and this model chooses (budget={AUTO!r}); set one, or "
                 "model.set_budget(None) first"
             )
-        deployed._compile(cuda_graphs)
+        deployed._compile()
+    if cuda_graphs:
+        deployed._graphs = RecordedPasses(deployed._pass)
     return deployed
 
 
@@ -99,16 +102,13 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         # Hooks of loading know the copy, which is gone, and no copy could be made of this.
         self._load_state_dict_pre_hooks = OrderedDict()
         self._compiled: Callable[..., FocusDetrOutput] | None = None
-        self._cuda_graphs = False
         self._compiled_budget: float | str | None = None
+        self._graphs: RecordedPasses | None = None
         self._positions: Recent[Tensor] = Recent(_POSITION_BYTES, size=attrgetter("nbytes"))
 
-    def _compile(self, cuda_graphs: bool) -> None:
-        options: dict[str, Any] = {"freezing": True}
-        if cuda_graphs:
-            options["triton.cudagraphs"] = True
-        self._cuda_graphs, self._compiled_budget = cuda_graphs, self.config.budget
-        self._compiled = torch.compile(super().forward, fullgraph=True, options=options)
+    def _compile(self) -> None:
+        self._compiled_budget = self.config.budget
+        self._compiled = torch.compile(super().forward, fullgraph=True, options={"freezing": True})
 
     # Labels and the rest of training's arguments have no place here: narrower than the model's on purpose.
     @torch.no_grad()
@@ -129,23 +129,29 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         refuse_arguments(others)
         check_images(pixel_values, pixel_mask)
         pixel_values = pixel_values.float()
-        # Which images are padded, and how, is a question of data, which no graph can hold; nor is each of the
-        # many budgets worth the minutes that a graph of its own takes.
-        whole = pixel_mask is None or (self._compiled is not None and bool(pixel_mask.all()))
-        own = budget is None and self.config.budget == self._compiled_budget
-        if self._compiled is None or not whole or not own or with_samples or ranking is not None:
+        # Which images are padded, and how, is a question of data, which no graph can hold.
+        of_one_size = self._compiled is not None or self._graphs is not None
+        whole = pixel_mask is None or (of_one_size and bool(pixel_mask.all()))
+        budget = self.config.budget if budget is None else budget
+        if not whole or with_samples or ranking is not None or not isinstance(budget, int | float | None):
             return super().forward(
                 pixel_values, pixel_mask, budget=budget, with_samples=with_samples, ranking=ranking
             )
-        if not self._cuda_graphs:
-            return self._compiled(pixel_values)
-        torch.compiler.cudagraph_mark_step_begin()
-        # The next replay writes where this one did.
-        return _clone(self._compiled(pixel_values))
+        if self._graphs is not None:
+            return self._graphs(pixel_values, budget)
+        return self._pass(pixel_values, budget)
+
+    def _pass(self, images: Tensor, budget: float | None) -> FocusDetrOutput:
+        """The pass over images without padding."""
+        # Not each of the many budgets is worth the minutes that compiling takes.
+        if self._compiled is not None and budget == self._compiled_budget:
+            return self._compiled(images)
+        return super().forward(images, budget=budget)
 
     def encode_positions(self, geometry: Geometry, tokens: Tensor) -> Tensor:
         """(B,N,C), made once for each image size."""
-        if geometry.valid is not None or torch.compiler.is_compiling():
+        # What a graph reads must not be forgotten before it.
+        if geometry.valid is not None or torch.compiler.is_compiling() or in_graph(tokens.device):
             return super().encode_positions(geometry, tokens)
         key = (tuple(geometry.shapes), tokens.device, tokens.dtype)
         encode = super().encode_positions
@@ -165,6 +171,8 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
 
     def _apply(self, fn: Any, recurse: bool = True) -> DeployedFocusDetr:
         self._positions.clear()
+        if self._graphs is not None:
+            self._graphs.clear()
         super()._apply(fn, recurse)
         return self
 
@@ -248,16 +256,3 @@ def _precision(dtype: torch.dtype | str | None, device: torch.device) -> torch.d
             f"dtype={dtype!r}: this {device.type} has no arithmetic for it and would be slower; use 'float32'"
         )
     return chosen
-
-
-def _clone(output: FocusDetrOutput) -> FocusDetrOutput:
-    plan = output.plan
-    if plan is not None:
-        valid_counts = None if plan.valid_counts is None else plan.valid_counts.clone()
-        scores = None if plan.scores is None else plan.scores.clone()
-        plan = replace(plan, scores=scores, indices=plan.indices.clone(), valid_counts=valid_counts)
-    tensors: dict[str, Any] = {
-        name: value.clone() for name, value in output.items() if isinstance(value, Tensor)
-    }
-    extra = None if output.extra is None else {name: value.clone() for name, value in output.extra.items()}
-    return replace(output, plan=plan, extra=extra, **tensors)

@@ -111,8 +111,16 @@ def flatten_levels(maps: list[Tensor]) -> Tensor:
 
 def table(rows: list[tuple[int, int]], device: torch.device) -> Tensor:
     """Pairs of whole numbers as a tensor (L,2) int64."""
-    if not torch.compiler.is_dynamo_compiling():
+    if not in_graph(device):
         # A copy from the host that nobody waits for.
         return torch.tensor(rows).to(device, non_blocking=True)
-    # In a compiled graph that would be a constant on the CPU, which keeps the graph from being a CUDA graph.
+    # In a compiled graph that would be a constant on the CPU, which keeps it from being recorded; a recorded
+    # one would copy from where the host had it once.
     return torch.stack([torch.full((), number, device=device) for row in rows for number in row]).view(-1, 2)
+
+
+def in_graph(device: torch.device) -> bool:
+    """Whether what is computed on ``device`` now is compiled, or recorded to be replayed later."""
+    if torch.compiler.is_dynamo_compiling():
+        return True
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
