@@ -15,8 +15,9 @@ _SIZED_BY_DATA = ("aten.nonzero", "aten.masked_select", "aten._unique2", "aten.e
 class HostTraffic(TorchFunctionMode):
     """Within the block, counts by name: reads by the host, results sized by data, and blocking writes.
 
-    A write is a tensor made of numbers on a device at once, or an index that is a list: torch waits for the
-    copy. On a CPU the host's own tensors look like the device's, and are counted alike.
+    A write is a tensor made of numbers on a device at once, an index that is a list, or a number put where
+    an index says: torch waits for the copy. On a CPU the host's own tensors look like the device's, and are
+    counted alike.
     """
 
     def __init__(self):
@@ -43,6 +44,9 @@ class HostTraffic(TorchFunctionMode):
             index = args[1] if isinstance(args[1], tuple) else (args[1],)
             if any(isinstance(each, list) for each in index):
                 self.counts["index by a list"] += 1
+            by_tensors = any(isinstance(each, torch.Tensor) and each.dim() for each in index)
+            if name == "__setitem__" and by_tensors and not isinstance(args[2], torch.Tensor):
+                self.counts["number written by an index"] += 1
         return function(*args, **kwargs)
 
     @property

@@ -57,7 +57,10 @@ def test_what_waits_is_counted():
         torch.tensor([1, 2], device="cpu")
         bool(numbers.any())
         torch.where(numbers > 1, numbers, 0)[None].to("cpu")
+        numbers[torch.tensor([1])] = 1
+        numbers[0] = 1
     assert traffic.counts["index by a mask"] == traffic.counts["aten.nonzero.default"] == 1
+    assert traffic.counts["number written by an index"] == 1
     assert traffic.counts["index by a list"] == traffic.counts["torch.tensor(device=...)"] == 1
     assert traffic.counts["item"] == traffic.counts["tolist"] == traffic.counts["__bool__"] == 1
 

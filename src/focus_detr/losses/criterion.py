@@ -63,7 +63,8 @@ class SetCriterion:
     def losses(self, each: Predictions, matches: Matches, count: Tensor) -> dict[str, Tensor]:
         """Losses of one set whose matches are known; predictions that match nothing are to say so."""
         image, query, targets = matches.image, matches.query, each.targets
-        predicted = each.boxes[image, query]
+        # Rows of a flat table: the gradient of an index in two dimensions is one that a GPU is waited for.
+        predicted = each.boxes.flatten(0, 1).index_select(0, image * each.boxes.shape[1] + query)
         wanted = targets.boxes[image, matches.object].to(predicted.dtype)
         distance = (predicted - wanted).abs()
         boxes, objects = cxcywh_to_xyxy(predicted), cxcywh_to_xyxy(wanted)
@@ -90,12 +91,17 @@ class SetCriterion:
         self, logits: Tensor, answers: tuple[Tensor, Tensor, Tensor], count: Tensor, valid: Tensor | None
     ) -> Tensor:
         """Focal loss of logits (B,Q,k) that should be 1 for ``answers`` (image, query, class) alone."""
-        truth = torch.zeros_like(logits)
-        truth[answers] = 1
+        truth = ones_at(answers, logits)
         focal = sigmoid_focal_loss(logits, truth, self.alpha, self.gamma)
         if valid is not None:
             focal = focal.masked_fill(~valid[..., None], 0.0)
         return focal.sum() / count
+
+
+def ones_at(places: tuple[Tensor, ...], like: Tensor) -> Tensor:
+    """1 at ``places`` and 0 elsewhere, of the shape and type of ``like``."""
+    # `zeros[places] = 1` would write a number of the host's, which a GPU is waited for.
+    return torch.zeros_like(like).index_put_(places, like.new_ones(()))
 
 
 def num_boxes(labels: Labels, device: torch.device) -> Tensor:

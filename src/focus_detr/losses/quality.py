@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from focus_detr.losses.criterion import SetCriterion
+from focus_detr.losses.criterion import SetCriterion, ones_at
 from focus_detr.losses.targets import Matches, Predictions
 from focus_detr.structures.boxes import cxcywh_to_xyxy, intersection_over_union
 
@@ -28,8 +28,7 @@ class QualityCriterion(SetCriterion):
         objects = cxcywh_to_xyxy(each.targets.boxes[image, matches.object].to(boxes.dtype))
         overlap = intersection_over_union(boxes, objects, self.matcher.eps)
         answers = (image, query, each.targets.classes[image, matches.object])
-        truth, wanted = torch.zeros_like(each.logits), torch.zeros_like(each.logits)
-        truth[answers] = 1
+        truth, wanted = ones_at(answers, each.logits), torch.zeros_like(each.logits)
         wanted[answers] = (overlap**self.power).to(wanted.dtype)
         weight = self.weight(each.logits.detach().sigmoid(), truth, wanted)
         loss = weight * F.binary_cross_entropy_with_logits(each.logits, wanted, reduction="none")

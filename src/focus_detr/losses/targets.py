@@ -127,7 +127,7 @@ def repeated_matches(each: Predictions, one: Matches, least: float) -> Matches:
     ahead = (most[:, None] > most[:, :, None]) | ((most[:, None] == most[:, :, None]) & earlier)
     before = (same & ahead).sum(-1)
     answers = answers & (before < (boxes.shape[1] / (2 * counts.clamp(min=1)))[:, None])
-    answers[one.image, one.query] = True
+    answers.index_put_((one.image, one.query), answers.new_ones(()))
     nearest[one.image, one.query] = one.object
     image, query = answers.nonzero(as_tuple=True)
     return Matches(image, query, nearest[image, query])
