@@ -231,11 +231,16 @@ class RowwiseFeedForward(FeedForward):
             return super().forward(tokens)
         rows = tokens.flatten(0, -2)
         at_once = _ROWS_AT_ONCE if rows.device.type == "cpu" else _ROWS_AT_ONCE_ON_GPU
+        if len(rows) <= at_once:
+            return self._of(rows).view_as(tokens)
         result = torch.empty_like(rows)
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
-            result[part] = self.linear2(F.relu_(self.linear1(rows[part])))
+            result[part] = self._of(rows[part])
         return result.view_as(tokens)
+
+    def _of(self, rows: Tensor) -> Tensor:
+        return self.linear2(F.relu_(self.linear1(rows)))
 
 
 def _projected(attention: DeformableAttention) -> nn.Module:
