@@ -75,6 +75,14 @@ def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPa
         cluster.ray()
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "[::1]:1", "127.0.0.1:99999"])
+def test_an_address_where_nothing_listens_is_refused_at_once(address: str) -> None:
+    from focus_detr.batch.cluster import _refuse_silence
+
+    with pytest.raises(FocusDetrError, match="--address .*: no Ray cluster answers there"):
+        _refuse_silence(address)
+
+
 def test_an_error_of_a_process_is_told_in_its_own_words(tiny_model: Path, tmp_path: Path) -> None:
     from focus_detr.batch.cluster import _look_at
 
@@ -82,6 +90,15 @@ def test_an_error_of_a_process_is_told_in_its_own_words(tiny_model: Path, tmp_pa
     batch = {name: np.array([0]) for name in ("number", "first", "end")}
     (row,) = _look_at(batch, work, Ledger(work.output))
     assert row["error"][0].startswith("budget=7: must be a number")
+
+
+@pytest.mark.slow
+def test_more_cpus_than_there_are_are_refused_rather_than_waited_for(
+    tiny_model: Path, tmp_path: Path, local_ray: None
+) -> None:
+    write_pictures(tmp_path / "in", 1)
+    with pytest.raises(FocusDetrError, match="--cpus 999: this machine has"):
+        on_ray(tiny_model, tmp_path / "in", tmp_path / "out", cpus=999, alone=True)
 
 
 @pytest.mark.slow

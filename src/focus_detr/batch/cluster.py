@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,6 +26,8 @@ _BLOCKS_A_TASK = 4
 _BLOCKS_A_PASS = 50_000
 """Of a run of millions of blocks, so many are with Ray at a time: they lie in the driver's memory."""
 _CPUS = 4
+_PATIENCE = 10.0
+"""Seconds that a cluster has to answer."""
 _OF_OUR_OWN = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing of a run is told to anybody
     # Else 15 more than this process: on a busy machine the model would wait for all that runs beside.
@@ -47,19 +50,23 @@ def ray() -> Any:
 
 
 @contextmanager
-def connected(address: str | None) -> Iterator[None]:
+def connected(address: str | None) -> Iterator[bool]:
     """Inside, Ray is there: that of ``address``, of RAY_ADDRESS, or one started now and ended afterwards.
+
+    Gives whether it is this machine alone, to which none will be added.
 
     Raises:
         FocusDetrError: there is no cluster at the address.
     """
     module = ray()
     if module.is_initialized():
-        yield
+        yield False
         return
     asked = address or os.environ.get("RAY_ADDRESS")
     # Told nothing, Ray would look for a cluster that was once on this machine.
     where = {"address": asked} if asked else {"address": "local", "include_dashboard": False}
+    if asked:
+        _refuse_silence(asked)
     with _unless_set({} if asked else _OF_OUR_OWN):
         # Of a Ray of this machine it warns, at each start, that only those with its token may use it.
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
@@ -68,9 +75,20 @@ def connected(address: str | None) -> Iterator[None]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise FocusDetrError(f"--address {asked}: no Ray cluster answers there ({error})") from error
         try:
-            yield
+            yield not asked
         finally:
             module.shutdown()
+
+
+def _refuse_silence(address: str) -> None:
+    """Raise `FocusDetrError` where nothing listens, for which Ray would wait by the half hour."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():  # auto, and what else Ray looks up
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise FocusDetrError(f"--address {address}: no Ray cluster answers there ({error})") from error
 
 
 @contextmanager
@@ -92,17 +110,24 @@ def run_on_ray(
     *,
     workers: int | None = None,
     cpus: int | None = None,
+    alone: bool = False,
 ) -> Iterator[Done]:
     """Blocks as they are done, in any order; inside of `connected`.
 
     Args:
         workers: processes that look at blocks at a time; as many as there is room for when None.
         cpus: of each; when None an equal share of all for each GPU, and 4 where there is none.
+        alone: no other machine will come; else more CPUs than any has now are waited for.
+
+    Raises:
+        FocusDetrError: more CPUs than there are; as `Worker`.
     """
     module = ray()
     total = module.cluster_resources()
     gpus = int(total.get("GPU", 0)) if work.device in (None, "cuda") else 0
     all_cpus = max(1, int(total.get("CPU", 1)))
+    if alone and cpus is not None and cpus > all_cpus:
+        raise FocusDetrError(f"--cpus {cpus}: this machine has {all_cpus}; ask for as many at most")
     if cpus is None:
         cpus = max(1, all_cpus // gpus) if gpus else min(_CPUS, _least_cpus(module))
     work = replace(work, threads=cpus if work.threads is None else work.threads)

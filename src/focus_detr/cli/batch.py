@@ -193,8 +193,10 @@ def _blocks(
         return
     from focus_detr.batch.cluster import connected, run_on_ray
 
-    with connected(address):
-        yield from run_on_ray(work, started.ledger, started.pending(), workers=workers, cpus=cpus)
+    with connected(address) as alone:
+        yield from run_on_ray(
+            work, started.ledger, started.pending(), workers=workers, cpus=cpus, alone=alone
+        )
 
 
 def _class_names(model: str) -> tuple[str, ...]:
