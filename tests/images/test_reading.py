@@ -135,6 +135,10 @@ def test_damaged_files_are_named(tmp_path: Path, suffix: str) -> None:
         (b"%!PS-Adobe-3.0 EPSF-3.0\n", "is PostScript"),
         (b'<svg xmlns="http://www.w3.org/2000/svg"/>', "is SVG, XML or HTML"),
         (b"\n<!DOCTYPE html>", "is SVG, XML or HTML"),
+        (b"\0\0\0\x18ftypisom", "is a video by the name of an image"),
+        (b"\x1aE\xdf\xa3", "is a video"),
+        (b"\0\0\0\x18ftypavif", "not an image|cannot be read|damaged"),
+        (b"PK\x03\x04", "is an archive"),
         (b"words", "not an image of a known format"),
     ],
 )

@@ -28,10 +28,14 @@ _BAND_PIXELS = 1 << 20
 _OVERSHOOT, _DARK = 1.5, 32.0
 _PROGRAMS = {"EPS"}  # read by starting another program
 _NOT_READ = {
-    "HEIC": re.compile(rb"(?s)....ftyp(hei|hev|mif1|msf1)"),
-    "a PDF document": re.compile(rb"%PDF"),
-    "PostScript": re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"),
-    "SVG, XML or HTML": re.compile(rb"\s*<[!?a-zA-Z]"),
+    "HEIC, which is not read. Convert it to JPEG or PNG.": re.compile(rb"(?s)....ftyp(hei|hev|mif1|msf1)"),
+    "a PDF document, which is not read. Convert its pages to PNG.": re.compile(rb"%PDF"),
+    "PostScript, which is not read. Convert it to PNG.": re.compile(rb"%!PS|\xc5\xd0\xd3\xc6"),
+    "SVG, XML or HTML, and no image. Convert it to PNG, or remove it.": re.compile(rb"\s*<[!?a-zA-Z]"),
+    "a video by the name of an image. Give it its own ending.": re.compile(
+        rb"(?s)....(ftyp(?!avi[fs])|moov)|\x1aE\xdf\xa3|RIFF....AVI "
+    ),
+    "an archive. Give it its own ending, or unpack it.": re.compile(rb"PK\x03\x04|Rar!|7z\xbc\xaf|\x1f\x8b"),
 }
 """By how they begin."""
 _WIDTH_TAG, _HEIGHT_TAG, _ORIENTATION_TAG = 0x0100, 0x0101, 0x0112
@@ -295,7 +299,7 @@ def _unknown(stream: IO[bytes]) -> str:
         return "is empty. Copy it again from its source, or remove it."
     named = [kind for kind, known in _NOT_READ.items() if known.match(start)]
     if named:
-        return f"is {named[0]}, which is not read. Convert it to JPEG or PNG."
+        return f"is {named[0]}"
     return "not an image of a known format. Convert it to JPEG or PNG, or remove it."
 
 
