@@ -1,4 +1,4 @@
-"""What benchmarks share that train by a plan: runs of each data set and seed, finished once, compared in pairs."""
+"""What benchmarks share that train by a plan: each set and seed is trained once, and compared in pairs."""
 
 from __future__ import annotations
 
