@@ -53,20 +53,26 @@ def finish(plan: Plan, name: str, data: Path, run: str, seed: int, options: argp
         path.write_text(yaml.safe_dump(recipe, sort_keys=False))
         start = plan["runs"][run].get("start", plan["model"])
         words = ["train", data, "--model", start, "--recipe", path, "--output", folder]
-        resume = ["--resume"] if (folder / "checkpoints").is_dir() else []
-        command = [sys.executable, "-m", "focus_detr", *words, "--device", options.device, *resume]
+        words += ["--time", plan["time"]] if "time" in plan else []
+        words += ["--resume"] if (folder / "checkpoints").is_dir() else []
+        command = [sys.executable, "-m", "focus_detr", *words, "--device", options.device]
         subprocess.run([str(word) for word in command], check=True)
     for budget in plan["runs"][run]["budgets"]:
-        if not (folder / f"at-{budget}" / "predictions.json").is_file():
+        if not (folder / at(budget) / "predictions.json").is_file():
             evaluate(
                 folder / "last",
                 data,
                 split=plan["sets"][name]["split"],
-                output=folder / f"at-{budget}",
+                output=folder / at(budget),
                 budget=budget,
                 device=options.device,
                 progress=False,
             )
+
+
+def at(budget: float | None) -> str:
+    """The folder of a run's evaluation at a budget; its own where that is None."""
+    return "evaluation" if budget is None else f"at-{budget}"
 
 
 def merged(low: Mapping[str, Any], *over: Mapping[str, Any]) -> dict[str, Any]:
@@ -81,17 +87,17 @@ def merged(low: Mapping[str, Any], *over: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluated(
-    runs: Path, one: tuple[str, float], other: tuple[str, float], seeds: Sequence[int]
+    runs: Path, one: tuple[str, float | None], other: tuple[str, float | None], seeds: Sequence[int]
 ) -> list[tuple[Path, Path]]:
     """The evaluations of two runs, each at a budget, of the seeds that both have."""
     pairs = [
-        (runs / f"{one[0]}-seed{seed}" / f"at-{one[1]}", runs / f"{other[0]}-seed{seed}" / f"at-{other[1]}")
+        (runs / f"{one[0]}-seed{seed}" / at(one[1]), runs / f"{other[0]}-seed{seed}" / at(other[1]))
         for seed in seeds
     ]
     return [pair for pair in pairs if all((each / "predictions.json").is_file() for each in pair)]
 
 
-def row(name: str, budget: float, label: str, pairs: list[tuple[Path, Path]]) -> dict[str, Any]:
+def row(name: str, budget: float | None, label: str, pairs: list[tuple[Path, Path]]) -> dict[str, Any]:
     a, b = ([read_evaluated(each) for each in side] for side in zip(*pairs, strict=True))
     found = compare(a, b)
     result: dict[str, Any] = {"set": name, "budget": budget, "against": label, "seeds": found.runs}
