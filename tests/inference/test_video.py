@@ -158,6 +158,16 @@ def test_what_is_no_video_is_passed_over(clip, tmp_path):
     assert len(found) == 23
 
 
+def test_a_video_without_a_frame_is_said(tmp_path):
+    write_video(tmp_path / "whole.mkv", frames=4)
+    content = (tmp_path / "whole.mkv").read_bytes()
+    (tmp_path / "head.mkv").write_bytes(
+        content[: content.index(b"\x1f\x43\xb6\x75") + 24]
+    )  # its first cluster
+    (bad,) = frames_of(tmp_path / "head.mkv")
+    assert bad.path.endswith("head.mkv") and "no frame that can be read" in bad.reason
+
+
 @pytest.mark.parametrize("name", ["list.mp4", "list.ts"])
 def test_a_playlist_in_disguise_opens_nothing(clip, tmp_path, name):
     (tmp_path / name).write_text(

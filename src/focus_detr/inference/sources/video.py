@@ -166,6 +166,8 @@ def _decoded(name: str, container: Any, options: SourceOptions) -> Iterator[Name
     missing = _missing(container, video, packets, clock)
     if missing:
         yield BadImage(f"{name}#frame={clock.next_index}", missing)
+    elif not clock.next_index:
+        yield BadImage(name, "holds no frame that can be read; recordings that were cut off end like this")
 
 
 def _packets(container: Any, video: Any) -> Iterator[Any]:
