@@ -107,11 +107,13 @@ def test_a_worker_that_is_killed_loses_nothing(tiny_model: Path, tmp_path: Path,
     Path(names[7]).write_bytes(b"junk")
     killed: list[int] = []
     niceness: set[int] = set()
+    waiting: set[str | None] = set()
 
     def kill() -> None:
         wait_for(lambda: parts(tmp_path / "out") >= 2 and processes_at_work(psutil.Process()))
         for process in processes_at_work(psutil.Process()):
             niceness.add(process.nice())
+            waiting.add(process.environ().get("OMP_WAIT_POLICY"))
             process.kill()
             killed.append(process.pid)
 
@@ -121,7 +123,7 @@ def test_a_worker_that_is_killed_loses_nothing(tiny_model: Path, tmp_path: Path,
     killer.join()
     assert killed
     # Ray's own choice, 15 more, would leave them half of their share beside other work.
-    assert niceness == {psutil.Process().nice()}
+    assert niceness == {psutil.Process().nice()} and waiting == {"passive"}
     assert paths(tmp_path / "out") == [name for name in names if name != names[7]]
     assert letters(tmp_path / "out") == {names[7]: "undecodable"}
     assert set(Counter(each.block for each in done)) <= set(range(15))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +57,27 @@ def test_it_answers_as_predict_does(tiny_model: Path, tmp_path: Path) -> None:
     CliRunner().invoke(app, arguments, catch_exceptions=False)
     for name in ("detections.jsonl", "detections.coco.json"):
         assert (tmp_path / "out" / name).read_text() == (tmp_path / "one" / name).read_text()
+
+
+def test_threads_of_a_local_run_wait_asleep(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The variable is read when torch is imported, which is why a process of its own is asked."""
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    write_pictures(tmp_path / "in", 1)
+    script = (
+        "import builtins, os, sys; from focus_detr.cli import app; "
+        "assert 'torch' not in sys.modules; "
+        "real = builtins.__import__\n"
+        "def see(name, *more):\n"
+        "    if name == 'torch' and 'torch' not in sys.modules: print(os.environ['OMP_WAIT_POLICY'])\n"
+        "    return real(name, *more)\n"
+        "builtins.__import__ = see\n"
+        "app(sys.argv[1:])"
+    )
+    asked = ["batch", tiny_model, tmp_path / "in", "--output", tmp_path / "out", "--local"]
+    done = subprocess.run([sys.executable, "-c", script, *map(str, asked)], capture_output=True, text=True)
+    assert done.stdout.splitlines()[:1] == ["passive"], done.stderr
 
 
 def test_no_result_at_all_is_exit_code_1(tiny_model: Path, tmp_path: Path) -> None:

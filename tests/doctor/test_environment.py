@@ -63,6 +63,16 @@ def test_threads_that_do_not_fit_the_cores_are_said(threads: int, cores: int, ki
     assert all(each.fix == f"export OMP_NUM_THREADS={cores}" for each in found)
 
 
+def test_threads_that_spin_beside_other_work_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        monkeypatch.delenv(name, raising=False)
+    (said,) = module._other_work(2, 2, 4.5)
+    assert said.severity == "warning" and said.fix == "export OMP_WAIT_POLICY=passive"
+    assert not list(module._other_work(1, 2, 4.5)) and not list(module._other_work(2, 2, 1.0))
+    monkeypatch.setenv("OMP_WAIT_POLICY", "passive")
+    assert not list(module._other_work(2, 2, 4.5))
+
+
 def test_a_cache_without_room_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     free = {"bytes": 10**9}
     monkeypatch.setattr("shutil.disk_usage", lambda place: type("Usage", (), {"free": free["bytes"]}))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import islice
@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from focus_detr.batch.blocks import BlockPlace
+from focus_detr.batch.environment import WAIT_ASLEEP, unless_set
 from focus_detr.batch.ledger import Ledger
 from focus_detr.batch.working import Done, Work, worker_of
 from focus_detr.errors import FocusDetrError
@@ -32,6 +33,7 @@ _OF_OUR_OWN = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing of a run is told to anybody
     # Else 15 more than this process: on a busy machine the model would wait for all that runs beside.
     "RAY_worker_niceness": "0",
+    **WAIT_ASLEEP,
 }
 """Settings of a Ray that is started for one run."""
 
@@ -67,7 +69,7 @@ def connected(address: str | None) -> Iterator[bool]:
     where = {"address": asked} if asked else {"address": "local", "include_dashboard": False}
     if asked:
         _refuse_silence(asked)
-    with _unless_set({} if asked else _OF_OUR_OWN):
+    with unless_set({} if asked else _OF_OUR_OWN):
         # Of a Ray of this machine it warns, at each start, that only those with its token may use it.
         logging.getLogger("ray._private.authentication").setLevel(logging.ERROR)
         try:
@@ -89,18 +91,6 @@ def _refuse_silence(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_PATIENCE).close()
     except (OSError, OverflowError) as error:
         raise FocusDetrError(f"--address {address}: no Ray cluster answers there ({error})") from error
-
-
-@contextmanager
-def _unless_set(settings: Mapping[str, str]) -> Iterator[None]:
-    """Variables of the environment inside; those that somebody has set stay."""
-    new = {name: value for name, value in settings.items() if name not in os.environ}
-    os.environ.update(new)
-    try:
-        yield
-    finally:
-        for name in new:
-            os.environ.pop(name, None)
 
 
 def run_on_ray(

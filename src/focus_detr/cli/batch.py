@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from focus_detr.batch.environment import WAIT_ASLEEP, unless_set
 from focus_detr.cli.choices import classes_of, parse_thresholds, threshold_of
 from focus_detr.cli.options import (
     BudgetOption,
@@ -106,37 +107,39 @@ def batch(
         raise FocusDetrError(f"--format {format!r}: names none; use any of parquet, coco, json")
     resolve_model(model)  # a wrong name is said before anything is listed
 
-    from focus_detr.batch.inputs import Listing
-    from focus_detr.batch.ledger import Ledger
-    from focus_detr.batch.places import Place
-    from focus_detr.batch.run import begun, finish, finished
-    from focus_detr.batch.working import Work, Worker, refuse_unknown_classes
-
-    place = Place.of(output)
-    if place.is_local:
-        place = Place(str(writable_folder(place.name, "--output").absolute()))
-    names = _class_names(model)
-    work = Work(
-        output=place,
-        model=model,
-        threshold=threshold_of(thresholds, names),
-        classes=classes_of(classes, names),
-        budget=parse_budget(budget),
-        batch_size=batch_size,
-        max_megapixels=max_megapixels,
-        device=device,
-        deploy=deploy,
-        trust_plugins=trust_plugins,
-        readers=readers,
-    )
-    listing = Listing(inputs, block_size, column)
-    predictor = None
-    # What the model refuses is refused before there is a run, which would go on with nothing else.
-    if local and not Ledger(place).summary.exists():
-        predictor = Worker(work).predictor
-    elif names:
-        refuse_unknown_classes(work, names)
     with ExitStack() as stack:
+        if local:  # as for processes of Ray
+            stack.enter_context(unless_set(WAIT_ASLEEP))
+        from focus_detr.batch.inputs import Listing
+        from focus_detr.batch.ledger import Ledger
+        from focus_detr.batch.places import Place
+        from focus_detr.batch.run import begun, finish, finished
+        from focus_detr.batch.working import Work, Worker, refuse_unknown_classes
+
+        place = Place.of(output)
+        if place.is_local:
+            place = Place(str(writable_folder(place.name, "--output").absolute()))
+        names = _class_names(model)
+        work = Work(
+            output=place,
+            model=model,
+            threshold=threshold_of(thresholds, names),
+            classes=classes_of(classes, names),
+            budget=parse_budget(budget),
+            batch_size=batch_size,
+            max_megapixels=max_megapixels,
+            device=device,
+            deploy=deploy,
+            trust_plugins=trust_plugins,
+            readers=readers,
+        )
+        listing = Listing(inputs, block_size, column)
+        predictor = None
+        # What the model refuses is refused before there is a run, which would go on with nothing else.
+        if local and not Ledger(place).summary.exists():
+            predictor = Worker(work).predictor
+        elif names:
+            refuse_unknown_classes(work, names)
         started = stack.enter_context(begun(listing, work, formats, asked))
         for line in started.notes:
             note(line)

@@ -34,6 +34,7 @@ def examine_environment(device: str | None = None) -> tuple[dict[str, Any], list
         *_accelerator(torch.cuda.is_available(), torch.version.cuda),
         *_back_ends(found["msda"], device),
         *_threads(torch.get_num_threads(), usable_cores()),
+        *_other_work(torch.get_num_threads(), usable_cores(), _load()),
         *_room(),
     ]
     order = {"error": 0, "warning": 1, "note": 2}
@@ -147,6 +148,23 @@ def _threads(threads: int, cores: int) -> Iterator[Problem]:
             f"one thread, with {cores} cores there",
             f"export OMP_NUM_THREADS={cores}",
         )
+
+
+def _other_work(threads: int, cores: int, load: float) -> Iterator[Problem]:
+    if threads > 1 and load > cores and not {"OMP_WAIT_POLICY", "GOMP_SPINCOUNT"} & os.environ.keys():
+        yield Problem(
+            "busy",
+            "warning",
+            "torch",
+            f"a load of {load:.1f} on {cores} cores: torch's threads keep their cores while they wait for "
+            "one that has none, and take many times as long",
+            "export OMP_WAIT_POLICY=passive",
+        )
+
+
+def _load() -> float:
+    """Of the last minute; 0 where the system does not say."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
 
 
 def _room() -> Iterator[Problem]:
