@@ -74,6 +74,27 @@ def test_a_run_that_fails_lets_go_of_its_stream():
         assert not threads() and error.traceback  # which holds all that was at work
 
 
+def test_the_last_frame_comes_before_the_end():
+    with filming(10, seconds_between=0.01) as camera:
+        with closing(expand_sources(camera.url, reconnects=0)) as frames:
+            next(frames)
+            time.sleep(0.7)
+            last, end = frames
+        assert last.frame.index == 9 and isinstance(end, BadImage)
+
+
+def test_a_picture_that_does_not_end_is_not_kept():
+    part = b"--frame\r\nContent-Type: image/jpeg\r\n\r\n"
+    endless = File(
+        2 * (part + jpeg(3) + b"\r\n") + part + bytes(3_000_000),
+        headers={"Content-Type": "multipart/x-mixed-replace; boundary=frame"},
+        length=False,
+    )
+    with serving(live=endless) as server:
+        *_, end = expand_sources(f"{server.url}live", reconnects=0, max_megabytes=1)
+    assert "1 MB, the limit, gave no whole picture" in end.reason
+
+
 def test_nothing_is_stored_for_who_is_slow():
     with (
         filming(60, seconds_between=0.002, silent=True) as camera,

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self
 from urllib.parse import urlsplit
@@ -33,8 +34,17 @@ _MOST_BAD = 100
 _LEAVE_S = 2.0
 """Seconds that a thread gets to end, which may wait for a camera."""
 
-Opener = Callable[[], AbstractContextManager[Any]]
-"""Opens a stream as PyAV's container, as often as it takes."""
+
+@dataclass(frozen=True)
+class Connection:
+    """PyAV's container of a stream that is open, and what is to be told when a packet of it has come."""
+
+    container: Any
+    came: Callable[[], None] = lambda: None
+
+
+Opener = Callable[[], AbstractContextManager[Connection]]
+"""Opens a stream, as often as it takes."""
 
 
 def is_camera(name: str) -> bool:
@@ -100,8 +110,8 @@ class HttpStream:
         self._current.hang_up()
 
     @contextmanager
-    def opened(self) -> Iterator[Any]:
-        """PyAV's container of a connection."""
+    def opened(self) -> Iterator[Connection]:
+        """A connection; the first is that of the answer."""
         form = "mpjpeg" if self.multipart else None
         with ExitStack() as connection:
             response, self._connections = self.response, self._connections + 1
@@ -113,8 +123,9 @@ class HttpStream:
             self._current = response
             if self._hung_up:  # while this one was being made
                 response.hang_up()
-            pieces = _Piecewise(response, self._deadline)
-            yield connection.enter_context(closing(pyav().open(pieces, format=form, options=CLOSED)))
+            pieces = _Piecewise(response, self._deadline, self._options.max_megabytes)
+            container = pyav().open(pieces, format=form, options=CLOSED)
+            yield Connection(connection.enter_context(closing(container)), pieces.came)
 
 
 def live_frames(
@@ -144,7 +155,8 @@ class _Capture:
         self._chosen = options.chooser()
         self._rate: float | None = None
         self._index, self._start = 0, time.monotonic()
-        self._waiting: NamedImage | BadImage | None = None
+        self._waiting: NamedImage | None = None
+        self._end: BadImage | None = None
         self._changed = threading.Condition()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"capture {name}", daemon=True)
@@ -154,10 +166,10 @@ class _Capture:
         """The last frame, once one has come that was not given yet; the reason, once there will be none."""
         with self._changed:
             # In turns: a wait without an end would keep Ctrl-C from being heard on Windows.
-            while self._waiting is None and not self._stopped.is_set():
+            while self._waiting is None and self._end is None and not self._stopped.is_set():
                 self._changed.wait(0.5)
             found, self._waiting = self._waiting, None
-            return found
+            return self._end if found is None else found
 
     def stop(self, hang_up: Callable[[], None]) -> None:
         self._stopped.set()
@@ -168,12 +180,12 @@ class _Capture:
         attempts, reason = 0, ""
         while not self._stopped.is_set():
             try:
-                with self._opener() as container:
-                    for frame in _frames(container):
+                with self._opener() as connection:
+                    for frame in _frames(connection):
                         if self._stopped.is_set():
                             return
                         attempts = 0
-                        self._take(frame, container)
+                        self._take(frame, connection.container)
                 reason = "it ended"
             except Exception as error:  # of FFmpeg, of the network, of a camera that was pulled out
                 reason = _said(error, self._options).removeprefix(f"{self._name}: ")
@@ -206,14 +218,18 @@ class _Capture:
 
     def _give(self, found: NamedImage | BadImage) -> None:
         with self._changed:
-            self._waiting = found
+            if isinstance(found, BadImage):
+                self._end = found  # behind the last frame, which may wait still
+            else:
+                self._waiting = found
             self._changed.notify()
 
 
-def _frames(container: Any) -> Iterator[Any]:
+def _frames(connection: Connection) -> Iterator[Any]:
     """What can be decoded: one bad piece is no reason to begin again."""
     bad = 0
-    for packet in container.demux(video=0):
+    for packet in connection.container.demux(video=0):
+        connection.came()
         try:
             frames = packet.decode()
         except pyav().error.FFmpegError:
@@ -227,23 +243,36 @@ def _frames(container: Any) -> Iterator[Any]:
 
 
 class _Piecewise:
-    """What PyAV reads from: an answer without an end, each piece of which comes in time."""
+    """What PyAV reads from: an answer without an end, each piece of which comes in time, and comes to one."""
 
-    def __init__(self, response: Any, deadline: Deadline) -> None:
-        self._response, self._deadline = response, deadline
+    def __init__(self, response: Any, deadline: Deadline, max_megabytes: float) -> None:
+        self._response, self._deadline, self._most = response, deadline, max_megabytes
+        self._read = 0
 
     def read(self, size: int) -> bytes:
+        most = self._most * 2**20
+        if self._read > most:  # FFmpeg asks again, and would have each error but one printed
+            return b""
         self._deadline.put_off()
         data: bytes = self._response.read1(size)
+        self._read += len(data)
+        if self._read > most:  # FFmpeg holds all of a picture that does not end
+            raise FocusDetrError(f"{self._most:g} MB, the limit, gave no whole picture")
         return data
+
+    def came(self) -> None:
+        """What was read has become a packet."""
+        self._read = 0
 
 
 @contextmanager
-def _opened(place: str, options: SourceOptions, form: str | None, settings: dict[str, str]) -> Iterator[Any]:
+def _opened(
+    place: str, options: SourceOptions, form: str | None, settings: dict[str, str]
+) -> Iterator[Connection]:
     with closing(pyav().open(place, format=form, options=settings, timeout=options.timeout)) as container:
         if not container.streams.video:
             raise FocusDetrError(f"{place}: holds no video")
-        yield container
+        yield Connection(container)
 
 
 def _said(error: Exception, options: SourceOptions) -> str:
