@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 import numpy as np
 import yaml
 
-from focus_detr.data.formats.voc_writing import add, annotation, line_of
+from focus_detr.data.formats.voc_writing import add, annotation, lines_of
 from focus_detr.data.writing.yolo import NARROWEST
 from focus_detr.folders import whole_file
 from focus_detr.inference.folder_writer import FolderWriter, write_picture
@@ -42,7 +42,7 @@ class YoloWriter(FolderWriter):
     def _begin(self, class_names: Sequence[str]) -> None:
         self._images, self._labels = _made(self.folder, "images", "labels")
         self._tracks = self.folder / "tracks"
-        names = [line_of(label, class_names) for label in range(len(class_names))]
+        names = lines_of(class_names)
         # No `path`: without it, readers count from the file itself.
         content = {"train": "images", "nc": len(names), "names": dict(enumerate(names))}
         text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=float("inf"))
@@ -88,7 +88,7 @@ class VocWriter(FolderWriter):
         )
         self._listed = lists / "train.txt"
         _write_text(self._listed, "")
-        names = [line_of(label, class_names) for label in range(len(class_names))]
+        names = lines_of(class_names)
         _write_text(self.folder / "labels.txt", "".join(f"{name}\n" for name in names))
 
     def _write(self, name: str, result: Detections) -> None:
@@ -97,9 +97,10 @@ class VocWriter(FolderWriter):
         root = annotation(self._images / picture.name, (width, height))
         boxes = _whole_pixels(result.boxes_xyxy, (width, height))
         each = zip_longest(result.labels, result.scores, boxes.tolist(), result.track_numbers())
+        names = lines_of(result.names)
         for label, score, box, number in each:
             node = ElementTree.SubElement(root, "object")
-            add(node, name=line_of(label, result.names), pose="Unspecified", truncated=0, difficult=0)
+            add(node, name=names[label], pose="Unspecified", truncated=0, difficult=0)
             add(node, score=f"{score:.5f}")
             sides = dict(zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
             add(ElementTree.SubElement(node, "bndbox"), **sides)

@@ -286,3 +286,16 @@ def test_pictures_are_copied_byte_for_byte(tmp_path: Path) -> None:
         write_dataset(datasets, tmp_path / format, format)
         (copy,) = [each.path for each in load_dataset(tmp_path / format, "train").records]
         assert copy.read_bytes() == datasets["train"].records[0].path.read_bytes()
+
+
+def test_names_of_several_lines_become_names_of_one_that_no_other_class_has(tmp_path: Path) -> None:
+    names = ["a\nb", "a\\nb", "x" * 300]
+    pictures = [
+        ((20, 20), 1, [{"box": (2, 2, 9, 9), "label": label, "crowd": False, "polygon": False}])
+        for label in range(3)
+    ]
+    before = _datasets(tmp_path / "original", names, {"train": pictures})
+    changes = write_dataset(before, tmp_path / "voc", "voc")
+    after = load_dataset(tmp_path / "voc", "train")
+    assert sorted(after.class_counts().values()) == [1, 1, 1] and "a\\nb" in after.class_names
+    assert len([each for each in changes.changed if each.startswith("class ")]) == 2

@@ -30,6 +30,13 @@ def add(node: ElementTree.Element, **parts: object) -> None:
         ElementTree.SubElement(node, tag).text = str(value)
 
 
-def line_of(label: int, class_names: Sequence[str]) -> str:
-    """A class's name on a line of its own; a name without a visible character would be none."""
-    return in_line(class_names[label]).strip() or f"class {label}"
+def lines_of(class_names: Sequence[str]) -> list[str]:
+    """Each class's name as a line of its own that is no other class's; one without a visible character would
+    be none."""
+    lines: list[str] = []
+    for label, name in enumerate(class_names):
+        line = in_line(name).strip() or f"class {label}"
+        while line != name and (line in lines or line in class_names):
+            line = f"{line} ({label})"
+        lines.append(line)
+    return lines

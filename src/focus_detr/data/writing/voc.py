@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from focus_detr.data.dataset import DetectionDataset
-from focus_detr.data.formats.voc_writing import add, annotation, line_of
+from focus_detr.data.formats.voc_writing import add, annotation, lines_of
 from focus_detr.data.naming import FreeNames
 from focus_detr.data.writing.changes import Changes
 from focus_detr.data.writing.objects import Written, objects_of, widened
@@ -29,7 +29,10 @@ def write(splits: Mapping[str, DetectionDataset], folder: Path, changes: Changes
     for place in (images, annotations, lists):
         place.mkdir(parents=True)
     first = next(iter(splits.values()))
-    names = [line_of(label, first.class_names) for label in range(len(first.class_names))]
+    names = lines_of(first.class_names)
+    for name, line in zip(first.class_names, names, strict=True):
+        if line != name:
+            changes.changed.append(f"class {name!r} is {line!r}: VOC has names of one line")
     (folder / "labels.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
     copies = PictureCopies(changes, FreeNames(dots=False))
     for split, dataset in splits.items():
