@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors.torch import save_file
@@ -31,6 +32,7 @@ def main() -> None:
     parser.add_argument("--threshold-split", default="val")
     parser.add_argument("--split", default="test")
     parser.add_argument("--card", type=Path, required=True)
+    parser.add_argument("--budgets", nargs="*", type=float, default=[], help="measure these, too")
     parser.add_argument("--output", type=Path, help="folder, instead of the package's")
     arguments = parser.parse_args()
 
@@ -42,7 +44,12 @@ def main() -> None:
     config.save_pretrained(folder)
     report = evaluate(folder, arguments.data, split=arguments.split)
     (folder / "evaluation.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
-    (folder / "README.md").write_text(card(arguments, report, config, folder), encoding="utf-8")
+    by_budget = {
+        budget: evaluate(folder, arguments.data, split=arguments.split, budget=budget).metrics.summary
+        for budget in arguments.budgets
+    }
+    text = card(arguments, report, config, folder, by_budget)
+    (folder / "README.md").write_text(text, encoding="utf-8")
     print(report.summary())
 
 
@@ -61,13 +68,20 @@ def copy_in_half_precision(source: Path, folder: Path) -> None:
 
 
 def card(
-    arguments: argparse.Namespace, report: EvaluationReport, config: FocusDetrConfig, folder: Path
+    arguments: argparse.Namespace,
+    report: EvaluationReport,
+    config: FocusDetrConfig,
+    folder: Path,
+    by_budget: Mapping[float, Mapping[str, float]],
 ) -> str:
     """The template with the measured figures, the recipe and the size filled in."""
     measures, recipe = report.metrics.summary, config.training_recipe or {}
     classes = "\n".join(
         f"| {item.name} | {item.objects} | {item.ap:.3f} | {item.ap50:.3f} |"
         for item in report.metrics.per_class
+    )
+    budgets = "\n".join(
+        f"| {budget:g} | {found['AP']:.3f} | {found['AP50']:.3f} |" for budget, found in by_budget.items()
     )
     recall = report.tokens["recall"]["all"] if report.tokens else []
     return arguments.card.read_text(encoding="utf-8").format(
@@ -76,6 +90,7 @@ def card(
         ap75=f"{measures['AP75']:.3f}",
         images=report.metrics.images,
         classes=classes,
+        budgets=budgets,
         recall=", ".join(f"{value:.3f}" for value in recall) or "every token is kept",
         pixels=said_of_pixels(config, FocusDetrImageProcessor.from_pretrained(folder)),
         threshold=f"{config.score_threshold:.2f}",
