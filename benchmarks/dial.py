@@ -14,38 +14,27 @@ Intervals are of 95 %, by a bootstrap over the pictures and the seeds that both 
 
 from __future__ import annotations
 
-import argparse
+from pathlib import Path
+from typing import Any
 
-from planned import Plan, evaluated, finish, parser, read, row, write
+from planned import Plan, evaluated, main, row
 
 ANY, DENSE = "any", "only-1.0"
 
 
-def main() -> None:
-    options = parser(__file__, __doc__).parse_args()
-    plan, data, seeds, runs = read(options)
-    for seed in seeds:
-        for name in data:
-            for run in runs:
-                finish(plan, name, data[name], run, seed, options)
-                write_table(plan, options)
-    write_table(plan, options)
-
-
-def write_table(plan: Plan, options: argparse.Namespace) -> None:
+def table(plan: Plan, runs: Path) -> list[dict[str, Any]]:
     """The comparisons that there are runs for, all seeds that both sides have."""
     rows = []
     for name in plan["sets"]:
-        runs = options.runs / name
         for budget in plan["runs"][ANY]["budgets"]:
             for label, other, at in (("alone", f"only-{budget}", budget), ("dense", DENSE, 1.0)):
                 if other not in plan["runs"]:
                     continue
-                pairs = evaluated(runs, (other, at), (ANY, budget), plan["seeds"])
+                pairs = evaluated(runs / name, (other, at), (ANY, budget), plan["seeds"])
                 if pairs:
                     rows.append(row(name, budget, label, pairs))
-    write(rows, options)
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, table)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,27 @@ from focus_detr.benchmarking.report import write_csv
 from focus_detr.evaluation import compare, evaluate, read_evaluated
 
 Plan = Mapping[str, Any]
+Table = Callable[[Plan, Path], list[dict[str, Any]]]
+Prepared = Callable[[Plan, str, Path, int], Plan]
+
+
+def main(script: str, description: str | None, table: Table, prepared: Prepared | None = None) -> None:
+    """Finish the runs of the plan beside a script, and write its table as far as it is known after each.
+
+    Args:
+        table: the rows of a plan whose runs lie in a folder.
+        prepared: the plan of a run and seed, whose data set's runs lie in a folder; the plan itself if None.
+    """
+    options = parser(script, description).parse_args()
+    plan = yaml.safe_load(options.plan.read_text())
+    data = {name: Path(path) for name, _, path in (each.partition("=") for each in options.data)}
+    for seed in plan["seeds"] if options.seeds is None else options.seeds:
+        for name in data:
+            for run in plan["runs"] if options.only is None else options.only:
+                own = plan if prepared is None else prepared(plan, run, options.runs / name, seed)
+                finish(own, name, data[name], run, seed, options)
+                write(table(plan, options.runs), options)
+    write(table(plan, options.runs), options)
 
 
 def parser(script: str, description: str | None) -> argparse.ArgumentParser:
@@ -32,14 +53,6 @@ def parser(script: str, description: str | None) -> argparse.ArgumentParser:
     result.add_argument("--device", default="cpu")
     result.add_argument("--output", type=Path, default=common.RESULTS / f"{name}.csv")
     return result
-
-
-def read(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Path], list[int], list[str]]:
-    """The plan; where its sets are; the seeds and the runs that are to be trained."""
-    plan = yaml.safe_load(options.plan.read_text())
-    data = {name: Path(path) for name, _, path in (each.partition("=") for each in options.data)}
-    seeds = plan["seeds"] if options.seeds is None else options.seeds
-    return plan, data, seeds, list(plan["runs"]) if options.only is None else options.only
 
 
 def finish(plan: Plan, name: str, data: Path, run: str, seed: int, options: argparse.Namespace) -> None:

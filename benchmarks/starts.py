@@ -11,25 +11,23 @@ pictures and the seeds that both sides have (`compare`).
 
 from __future__ import annotations
 
-from planned import evaluated, finish, parser, read, row, write
+from pathlib import Path
+from typing import Any
+
+from planned import Plan, evaluated, main, row
 
 BACKBONE, EVERYDAY = ("backbone", None), ("everyday", None)
 
 
-def main() -> None:
-    options = parser(__file__, __doc__).parse_args()
-    plan, data, seeds, runs = read(options)
-    for seed in seeds:
-        for name in data:
-            for run in runs:
-                finish(plan, name, data[name], run, seed, options)
+def table(plan: Plan, runs: Path) -> list[dict[str, Any]]:
+    """A row of each data set that both sides have runs of."""
     rows = []
     for name in plan["sets"]:
-        pairs = evaluated(options.runs / name, BACKBONE, EVERYDAY, plan["seeds"])
+        pairs = evaluated(runs / name, BACKBONE, EVERYDAY, plan["seeds"])
         if pairs:
             rows.append(row(name, None, BACKBONE[0], pairs))
-    write(rows, options)
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, table)

@@ -12,24 +12,12 @@ over the pictures and the seeds that both sides have (`compare`).
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+from typing import Any
 
-from planned import Plan, evaluated, finish, merged, parser, read, row, write
+from planned import Plan, evaluated, main, merged, row
 
 PLAIN = "plain"
-
-
-def main() -> None:
-    options = parser(__file__, __doc__).parse_args()
-    plan, data, seeds, runs = read(options)
-    for seed in seeds:
-        for name in data:
-            for run in runs:
-                taught = with_teacher(plan, run, options.runs / name, seed)
-                finish(taught, name, data[name], run, seed, options)
-                write_table(plan, options)
-    write_table(plan, options)
 
 
 def with_teacher(plan: Plan, run: str, runs: Path, seed: int) -> Plan:
@@ -41,18 +29,17 @@ def with_teacher(plan: Plan, run: str, runs: Path, seed: int) -> Plan:
     return merged(plan, {"runs": {run: {"recipe": {"teacher": {"model": model}}}}})
 
 
-def write_table(plan: Plan, options: argparse.Namespace) -> None:
+def table(plan: Plan, runs: Path) -> list[dict[str, Any]]:
     """The comparisons that there are runs for, all seeds that both sides have."""
     rows = []
     for name in plan["sets"]:
-        runs = options.runs / name
         for run in (run for run in plan["runs"] if "taught_by" in plan["runs"][run]):
             for budget in plan["runs"][run]["budgets"]:
-                pairs = evaluated(runs, (PLAIN, budget), (run, budget), plan["seeds"])
+                pairs = evaluated(runs / name, (PLAIN, budget), (run, budget), plan["seeds"])
                 if pairs:
                     rows.append(row(name, budget, run, pairs))
-    write(rows, options)
+    return rows
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, __doc__, table, with_teacher)

@@ -68,8 +68,7 @@ def clean_records(
             "error",
             "classes",
             f"{counted(count, 'box', 'boxes')} of class {in_line(source.categories[category], 80)!r}, "
-            "not among the "
-            f"given classes, {'was' if count == 1 else 'were'} left out",
+            f"not among the given classes, {'was' if count == 1 else 'were'} left out",
             "Add the class or ignore this.",
         )
     return records

@@ -61,8 +61,7 @@ _NO_MASK = Fault(
     "bad-mask",
     "warning",
     "{count} object[|s] [has|have] a 'segmentation' that is neither polygons nor run lengths of the "
-    "size of the "
-    "image; nothing is learned of [its mask|their masks]",
+    "size of the image; nothing is learned of [its mask|their masks]",
     "Correct it.",
 )
 _NO_IMAGE_ID = Fault(
@@ -75,8 +74,7 @@ _DOUBTFUL = Fault(
     "doubtful-background",
     "error",
     "{count} image[|s] without objects [was|were] left out, since annotations without a usable "
-    "'image_id' may be "
-    "of [it|them]",
+    "'image_id' may be of [it|them]",
     "Correct or remove those annotations.",
 )
 _CROWD = Fault(
