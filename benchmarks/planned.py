@@ -16,6 +16,9 @@ from focus_detr.benchmarking import describe_environment
 from focus_detr.benchmarking.report import write_csv
 from focus_detr.evaluation import compare, evaluate, read_evaluated
 
+MEASURES = ("AP", "AP50", "mask_AP", "mask_AP50")
+"""Columns of a table; those of masks where both sides have them."""
+
 Plan = Mapping[str, Any]
 Table = Callable[[Plan, Path], list[dict[str, Any]]]
 Prepared = Callable[[Plan, str, Path, int], Plan]
@@ -36,8 +39,10 @@ def main(script: str, description: str | None, table: Table, prepared: Prepared 
             for run in plan["runs"] if options.only is None else options.only:
                 own = plan if prepared is None else prepared(plan, run, options.runs / name, seed)
                 finish(own, name, data[name], run, seed, options)
-                write(table(plan, options.runs), options)
-    write(table(plan, options.runs), options)
+                if options.table:
+                    write(table(plan, options.runs), options)
+    if options.table:
+        write(table(plan, options.runs), options)
 
 
 def parser(script: str, description: str | None) -> argparse.ArgumentParser:
@@ -51,6 +56,7 @@ def parser(script: str, description: str | None) -> argparse.ArgumentParser:
     result.add_argument("--only", nargs="*", help="train these runs of the plan; with no name, none")
     result.add_argument("--seeds", nargs="*", type=int, help="train these seeds")
     result.add_argument("--device", default="cpu")
+    result.add_argument("--no-table", dest="table", action="store_false", help="train and evaluate alone")
     result.add_argument("--output", type=Path, default=common.RESULTS / f"{name}.csv")
     return result
 
@@ -58,12 +64,10 @@ def parser(script: str, description: str | None) -> argparse.ArgumentParser:
 def finish(plan: Plan, name: str, data: Path, run: str, seed: int, options: argparse.Namespace) -> None:
     """Train the run, unless it is, and evaluate it at its budgets, unless it is."""
     folder = options.runs / name / f"{run}-seed{seed}"
-    recipe = merged(plan["recipe"], plan["sets"][name].get("recipe", {}), plan["runs"][run].get("recipe", {}))
-    recipe = merged(recipe, {"seed": seed, "model": plan["runs"][run].get("model", {})})
     if not (folder / "last").is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         path = folder.parent / f"{folder.name}.yaml"
-        path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+        path.write_text(yaml.safe_dump(recipe_of(plan, name, run, seed), sort_keys=False))
         start = plan["runs"][run].get("start", plan["model"])
         words = ["train", data, "--model", start, "--recipe", path, "--output", folder]
         words += ["--time", plan["time"]] if "time" in plan else []
@@ -81,6 +85,13 @@ def finish(plan: Plan, name: str, data: Path, run: str, seed: int, options: argp
                 device=options.device,
                 progress=False,
             )
+
+
+def recipe_of(plan: Plan, name: str, run: str, seed: int) -> dict[str, Any]:
+    """What the run of a data set and seed is trained by."""
+    own = plan["runs"][run]
+    recipe = merged(plan["recipe"], plan["sets"][name].get("recipe", {}), own.get("recipe", {}))
+    return merged(recipe, {"seed": seed, "model": own.get("model", {})})
 
 
 def at(budget: float | None) -> str:
@@ -114,7 +125,7 @@ def row(name: str, budget: float | None, label: str, pairs: list[tuple[Path, Pat
     a, b = ([read_evaluated(each) for each in side] for side in zip(*pairs, strict=True))
     found = compare(a, b)
     result: dict[str, Any] = {"set": name, "budget": budget, "against": label, "seeds": found.runs}
-    for measure in ("AP", "AP50"):
+    for measure in (measure for measure in MEASURES if measure in found.measures):
         each = found.measures[measure]
         values = {"": each.b, "_other": each.a, "_difference": each.difference}
         values |= {"_low": each.low, "_high": each.high}

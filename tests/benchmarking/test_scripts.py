@@ -3,6 +3,7 @@
 import argparse
 import csv
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -12,13 +13,14 @@ import torch
 from PIL import Image
 
 from focus_detr.benchmarking import Timing, count_macs
+from focus_detr.structures.masks import Mask
 from focus_detr.zoo.presets import preset
 from helpers.explained import small_predictor
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     "any_budget", "data_loading", "deadline", "encoder_scaling", "exported_budgets", "family", "gpu", "macs",
-    "memory_4k", "peer_accuracy", "peers", "service", "start", "steady", "teachers",
+    "masks", "memory_4k", "peer_accuracy", "peers", "service", "start", "steady", "teachers",
     "throughput",
     "training_memory", "training_step", "whole_model",
 )  # fmt: skip
@@ -30,7 +32,7 @@ def importable(monkeypatch):
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    for name in (*SCRIPTS, "common", "exported", "straightforward"):
+    for name in (*SCRIPTS, "common", "exported", "planned", "straightforward"):
         sys.modules.pop(name, None)
 
 
@@ -190,3 +192,46 @@ def test_the_plan_of_teachers_names_them_and_its_recipes_are_ones():
         options = read_teacher(checked.teacher)
         assert isinstance(checked, Recipe) and (options is not None) == ("taught_by" in said)
         assert options is None or options.model == "runs/bccd/large-seed1/last"
+
+
+def test_the_plan_of_masks_adds_them_to_the_model_it_starts_from():
+    import yaml
+
+    from focus_detr.training.finetuning import load_for_finetuning
+    from focus_detr.training.recipe import load_recipe
+
+    masks, planned = importlib.import_module("masks"), importlib.import_module("planned")
+    plan = yaml.safe_load((BENCHMARKS / "masks.yaml").read_text())
+    for name, run in [("potholes", "dense"), ("nuclei", "any"), ("nuclei", "focus")]:
+        said = planned.recipe_of(plan, name, run, seed=1)
+        recipe = load_recipe(said.pop("extends")).replace(said)
+        model, report = load_for_finetuning(plan["model"], ["thing"], **recipe.model)
+        assert recipe.max_steps == 400 and recipe.seed == 1 and model.config.heads == ["masks"]
+        assert len(report.kept) > 5 * len(report.new)
+        assert model.config.token_policy == ("dense" if run == "dense" else "focus")
+    at = {(run, budget, label) for run, budget, label, _ in masks.comparisons(plan)}
+    assert {("focus", 0.3, "dense"), ("any", 0.3, "focus"), ("any", 0.1, "all-tokens")} < at
+
+
+def write_evaluated(folder, far):
+    """An object found in its box, its mask so many pixels beside it."""
+    size, image = (20, 40), {"image_id": 0, "category_id": 0, "bbox": [2.0, 2.0, 10.0, 10.0]}
+    truth, found = (
+        Mask.of_rings([[2 + x, 2, 12 + x, 2, 12 + x, 12, 2 + x, 12]]).to_coco(size) for x in (0.0, far)
+    )
+    objects = [{"id": 1, **image, "area": 100.0, "iscrowd": 0, "segmentation": truth}]
+    images = [{"id": 0, "file_name": "a.jpg", "width": size[1], "height": size[0]}]
+    told = {"images": images, "annotations": objects, "categories": [{"id": 0, "name": "thing"}]}
+    folder.mkdir(parents=True)
+    (folder / "ground_truth.json").write_text(json.dumps(told))
+    (folder / "predictions.json").write_text(json.dumps([{**image, "score": 0.9, "segmentation": found}]))
+
+
+def test_rows_of_a_plan_compare_masks_where_there_are_some(tmp_path):
+    planned = importlib.import_module("planned")
+    for name, far in (("one", 0.0), ("other", 12.0)):
+        write_evaluated(tmp_path / f"{name}-seed0" / "at-0.3", far)
+    pairs = planned.evaluated(tmp_path, ("one", 0.3), ("other", 0.3), [0, 1])
+    row = planned.row("set", 0.3, "one", pairs)
+    assert row["seeds"] == 1 and row["AP50_difference"] == 0.0
+    assert (row["mask_AP50_other"], row["mask_AP50"], row["mask_AP50_difference"]) == (1.0, 0.0, -1.0)
