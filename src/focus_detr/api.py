@@ -87,6 +87,7 @@ class FocusDetr:
         classes: Classes | None = None,
         batch_size: int = 1,
         budget: float | None = None,
+        decoder_layers: int | None = None,
         tile: int | str | None = None,
         overlap: float | None = None,
         deadline: float | str | None = None,
@@ -108,6 +109,8 @@ class FocusDetr:
             batch_size: images computed at once; changes speed, not results.
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]: less is faster, 1 is
                 all; by default what the model is configured for. Models that select tokens take one.
+            decoder_layers: run so many of the model's decoder layers: fewer are faster; by default what the
+                model is set to, or all.
             tile: look at very large pictures in tiles of so many pixels a side, at several scales, or "auto"
                 (see `focus_detr.inference.tiles`); `batch_size` is then that of tiles.
             overlap: share of a tile's side in common with the next, 0.2 when not given.
@@ -132,6 +135,7 @@ class FocusDetr:
             classes=classes,
             batch_size=batch_size,
             budget=budget,
+            decoder_layers=decoder_layers,
             tile=tile,
             overlap=overlap,
             deadline=deadline,
@@ -146,6 +150,10 @@ class FocusDetr:
     def set_budget(self, budget: float | None) -> None:
         """The budget of calls that say none (see `predict`); None is what the model is configured for."""
         self.predictor.set_budget(budget)
+
+    def set_decoder_layers(self, layers: int | None) -> None:
+        """How many decoder layers calls run that say none (see `predict`); None is all."""
+        self.predictor.set_decoder_layers(layers)
 
     def evaluate(self, data: str | Path | DetectionDataset, split: str = "test", **options: Any) -> Any:
         """Average precision and more on a labelled data set; see `focus_detr.evaluation.evaluate`."""

@@ -56,8 +56,11 @@ def test_the_budget_reaches_the_model(report):
 
 
 def test_a_budget_is_the_share_that_layers_work_on(tiny_model):
-    rows = benchmark([str(tiny_model)], sizes=[(64, 96)], budgets=[0.2, 1.0], **QUICK).rows
+    rows = benchmark(
+        [str(tiny_model)], sizes=[(64, 96)], budgets=[0.2, 1.0], decoder_layers=[1], **QUICK
+    ).rows
     assert [row.budget for row in rows] == [0.2, 1.0]
+    assert [row.decoder_layers for row in rows] == [1, 1]
     assert [row.kept for row in rows] == pytest.approx([0.2, 1.0], abs=0.01)
     assert rows[0].encoder_gmacs < rows[1].encoder_gmacs
 
@@ -138,6 +141,7 @@ def test_models_take_turns(tiny_model, monkeypatch):
         ({"keep_ratios": [0.0]}, "keep_ratio=0.0"),
         ({"keep_ratios": [1.5]}, "keep_ratio=1.5"),
         ({"budgets": [0.01]}, "budget=0.01"),
+        ({"decoder_layers": [7]}, "decoder_layers=7"),
         ({"budgets": [0.5], "keep_ratios": [0.5]}, "give one of them"),
         ({"limit": 3}, "none is given"),
         ({"dtype": "int8"}, "int8"),

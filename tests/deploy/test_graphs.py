@@ -33,12 +33,12 @@ class Replayed:
 
     made: list
 
-    def __init__(self, run, images, budget, memory):
-        self.run, self.budget = run, budget
-        self.made.append((tuple(images.shape), budget))
+    def __init__(self, run, images, setting, memory):
+        self.run, self.setting = run, setting
+        self.made.append((tuple(images.shape), setting))
 
     def __call__(self, images):
-        return graphs.copied(self.run(images, self.budget))
+        return graphs.copied(self.run(images, self.setting))
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_what_is_not_recorded_takes_sizes_from_the_host():
 
 
 @torch.no_grad()
-def test_each_size_and_budget_is_recorded_once(made):
+def test_each_size_budget_and_number_of_layers_is_recorded_once(made):
     model = recorded(small_model(dtype=torch.float32))
     plain = deploy(small_model(dtype=torch.float32))
     images = pictures()
@@ -100,10 +100,12 @@ def test_each_size_and_budget_is_recorded_once(made):
             )
         model(pictures(2))
     model(images, torch.ones(1, 96, 128, dtype=torch.long))
-    assert made == [((1, 3, 96, 128), None), ((1, 3, 96, 128), 0.2), ((2, 3, 96, 128), None)]
+    model(images, decoder_layers=1)
+    one, two = (1, 3, 96, 128), (2, 3, 96, 128)
+    assert made == [(one, (None, None)), (one, (0.2, None)), (two, (None, None)), (one, (None, 1))]
     model.set_budget(0.2)
     model(images)
-    assert len(made) == 3
+    assert len(made) == 4
 
 
 @torch.no_grad()

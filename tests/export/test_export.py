@@ -321,6 +321,18 @@ def test_tensorrt_gets_a_script_to_build_its_engine(tmp_path):
     assert f"--onnx={path.name}" in (tmp_path / "m.build-engine.sh").read_text()
 
 
+def test_a_file_has_the_decoder_layers_asked_for(tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(exporting, "_writer", lambda format: lambda model, *_, **__: written.append(model))
+    model = small_model(dtype=torch.float32)
+    export(model, tmp_path / "m.onnx", decoder_layers=1, processor=FocusDetrImageProcessor())
+    pixels = torch.rand(1, 3, 96, 128)
+    with torch.no_grad():
+        found, wanted = written[0](pixels), model(pixels, decoder_layers=1)
+    torch.testing.assert_close(found.logits, wanted.logits)
+    assert model.config.used_decoder_layers is None
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -340,6 +352,7 @@ def test_tensorrt_gets_a_script_to_build_its_engine(tmp_path):
         ({"data": "somewhere"}, "max_drop=AP and data=DATA go together"),
         ({"max_drop": 0.005, "data": "somewhere"}, "max_drop: only of precision 'int8', not 'fp32'"),
         ({"format": "tensorrt"}, "TensorRT needs it fixed"),
+        ({"decoder_layers": 9}, "decoder_layers=9: .*from 1 to"),
     ],
 )
 def test_unusable_options_are_refused(tmp_path, options, message):

@@ -235,3 +235,18 @@ def test_what_cannot_be_asked_with_a_deadline_is_refused_at_once(folder):
         list(predictor.predict(picture(), deadline="0.001ms"))
     with pytest.raises(FocusDetrError, match="works on what it was made for"):
         Predictor(FakeModel(), plain_processor()).predict(picture(), deadline="50ms")
+
+
+def test_the_decoder_layers_of_a_call_are_those_that_are_measured_and_run(folder, cache):
+    model = FocusDetr(folder, device="cpu")
+    pixels = picture(red=(4, 4, 20, 12))
+    (one,) = model.predict(pixels, deadline=100, budget=0.7, threshold=0, decoder_layers=1)
+    (fixed,) = model.predict(pixels, budget=0.7, threshold=0, decoder_layers=1)
+    (all_layers,) = model.predict(pixels, budget=0.7, threshold=0)
+    assert one.boxes_xyxy.tolist() == fixed.boxes_xyxy.tolist() != all_layers.boxes_xyxy.tolist()
+    (file,) = (cache / "costs").glob("*.json")
+    assert json.loads(file.read_text())["facts"]["decoder_layers"] == 1
+    with pytest.raises(FocusDetrError, match="decoder_layers=3: .*from 1 to 2"):
+        model.predict(pixels, decoder_layers=3)
+    with pytest.raises(FocusDetrError, match="decoder_layers=1: this model runs all the layers"):
+        Predictor(FakeModel(), plain_processor()).predict(pixels, decoder_layers=1)

@@ -34,6 +34,7 @@ CHANGED = {
     "num_queries": 90,
     "budget": 0.4,
     "auto_budget": {"share": 0.9, "background": 0.1, "buckets": [0.1, 0.4]},
+    "used_decoder_layers": 1,
     "num_detections": 31,
     "class_cost": 0.3,
     "bbox_cost": 0.4,

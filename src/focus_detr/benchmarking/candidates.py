@@ -27,7 +27,7 @@ class Request:
         name: a bundled model, a folder, a preset (random weights; also ``preset:NAME``), an exported file;
             ``deployed:NAME`` is the model as `focus_detr.deploy.deploy` makes it. Fields of a preset are said
             behind it: ``deformable-r50,token_policy=salience``.
-        keep_ratio, budget: in place of the model's own.
+        keep_ratio, budget, decoder_layers: in place of the model's own.
         trust_plugins: import the modules that the model names, which runs their code.
     """
 
@@ -37,6 +37,7 @@ class Request:
     dtype: str | None = None
     trust_plugins: bool = False
     budget: float | None = None
+    decoder_layers: int | None = None
 
 
 @dataclass
@@ -113,6 +114,8 @@ def load_candidate(request: Request) -> Candidate:
         _set_keep_ratio(name, predictor.model, request.keep_ratio)
     if request.budget is not None:
         predictor.set_budget(request.budget)
+    if request.decoder_layers is not None:
+        predictor.set_decoder_layers(request.decoder_layers)
     if deployed:
         from focus_detr.deploy.deploy import deploy
         from focus_detr.models.detector import FocusDetrForObjectDetection

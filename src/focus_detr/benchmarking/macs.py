@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from focus_detr.errors import FocusDetrError
@@ -100,9 +101,10 @@ def count_macs(config: FocusDetrConfig, height: int, width: int, batch: int = 1)
             budget = Budget(budget.buckets[-1])
         scoring, plan = counted(model.encoder.plan, tokens, budget)
         encoder, memory = counted(model.encoder, tokens, plan)
-        decoder, _ = counted(model.host, memory)
-    layers = config.encoder_layers
-    kept = plan.counts if plan is not None else (geometry.num_tokens,) * layers
+        layers = model.host.accept_layers(None)
+        # Hosts that run all their layers need not know of any.
+        decoder, _ = counted(model.host if layers is None else partial(model.host, layers=layers), memory)
+    kept = plan.counts if plan is not None else (geometry.num_tokens,) * config.encoder_layers
     return Cost(
         backbone, neck, scoring, encoder, decoder, count_parameters(model), geometry.num_tokens, tuple(kept)
     )

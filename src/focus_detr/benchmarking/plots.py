@@ -47,6 +47,8 @@ def plot_against_time(rows: Sequence[Row], file: File) -> None:
                 note += f" budget {row.budget:g}"
             elif row.keep_ratio is not None:
                 note += f" keep {row.keep_ratio:g}"
+            if row.decoder_layers is not None:
+                note += f" layers {row.decoder_layers}"
             axes.annotate(note, (x, y), (5, 5), textcoords="offset points", fontsize=7, color=_INK)
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)

@@ -31,6 +31,7 @@ class Row:
         parameters_m: millions.
         tokens: of an image; kept: mean share of them that encoder layers work on.
         budget: in place of what the keep ratio says; None where none was given.
+        decoder_layers: run, of those that the model has; None is all of them.
         AP, AP50: of this very model at this size and budget.
     """
 
@@ -59,6 +60,7 @@ class Row:
     AP: float | None = None
     AP50: float | None = None
     budget: float | None = None
+    decoder_layers: int | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,8 @@ class BenchmarkReport:
 
 
 _SHOWN = {
-    "model": "model", "keep_ratio": "keep", "budget": "budget", "size": "size", "batch_size": "batch",
+    "model": "model", "keep_ratio": "keep", "budget": "budget", "decoder_layers": "layers",
+    "size": "size", "batch_size": "batch",
     "median_ms": "ms", "p95_ms": "p95", "images_per_second": "images/s", "times_faster": "times",
     "memory_mib": "MiB", "device_memory_mib": "GPU MiB", "gmacs": "GMACs", "backbone_gmacs": "backbone",
     "neck_gmacs": "neck", "scoring_gmacs": "scoring", "encoder_gmacs": "encoder", "decoder_gmacs": "decoder",

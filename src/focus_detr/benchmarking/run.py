@@ -43,6 +43,7 @@ def benchmark(
     batch_size: int = 1,
     keep_ratios: Sequence[float] = (),
     budgets: Sequence[float] = (),
+    decoder_layers: Sequence[int] = (),
     deadline: float | str | None = None,
     threads: int | None = None,
     device: str | None = None,
@@ -65,6 +66,8 @@ def benchmark(
             image of the data, or of a 640x480 picture.
         keep_ratios: in place of the models' own, one row each; models that select no tokens have one row.
         budgets: mean shares of tokens that an encoder layer works on, likewise; not beside keep ratios.
+        decoder_layers: so many of the models' decoder layers are run, one row each, with each budget;
+            exported files have one row.
         deadline: seconds, or as in ``"50ms"``, for a forward pass of one image: models that take a budget
             have the largest that meets it, at most the one of ``budgets``, or else their usual one.
         threads: of torch, and cores of everything else; as it is when not given.
@@ -89,7 +92,7 @@ def benchmark(
         most = None
         if deadline is not None:
             most, budgets = _most(keep_ratios, budgets, batch_size), ()
-        candidates = _candidates(models, keep_ratios, budgets, asked)
+        candidates = _candidates(models, keep_ratios, budgets, decoder_layers, asked)
         pictures = [_pictures(candidate, data, split, limit) for candidate in candidates]
         cases = [
             (candidate, size, dataset)
@@ -123,6 +126,7 @@ def benchmark(
                 if selects_tokens(candidate.config)
                 else None,
                 budget=candidate.request.budget or _set_budget(candidate),
+                decoder_layers=_layers(candidate),
                 size=f"{size[0]}x{size[1]}",
                 batch_size=batch_size,
                 median_ms=1e3 * taken.median,
@@ -142,31 +146,48 @@ def benchmark(
 
 
 def _candidates(
-    models: Sequence[str], keep_ratios: Sequence[float], budgets: Sequence[float], asked: Request
+    models: Sequence[str],
+    keep_ratios: Sequence[float],
+    budgets: Sequence[float],
+    decoder_layers: Sequence[int],
+    asked: Request,
 ) -> list[Candidate]:
     if keep_ratios and budgets:
         raise FocusDetrError("keep ratios and budgets both say how many tokens are kept; give one of them")
     field, values = ("budget", budgets) if budgets else ("keep_ratio", keep_ratios)
     heeds = takes_budget if budgets else _selects_tokens
-    candidates = []
-    changes: list[dict[str, Any]] = [{field: value} for value in values]
+    candidates: list[Candidate] = []
     for name in models:
         first = load_candidate(replace(asked, name=name))
-        if not values or not heeds(first):
-            candidates.append(first)
-        else:
-            candidates += [load_candidate(replace(asked, name=name, **each)) for each in changes]
+        shares: list[dict[str, Any]] = [{field: value} for value in values if heeds(first)] or [{}]
+        depths: list[dict[str, Any]] = [
+            {"decoder_layers": count} for count in decoder_layers if first.config is not None
+        ] or [{}]
+        changes = [{**share, **depth} for share in shares for depth in depths]
+        candidates += [
+            load_candidate(replace(asked, name=name, **each)) if each else first for each in changes
+        ]
     if values and not any(heeds(candidate) for candidate in candidates):
         what = "budgets" if budgets else "keep ratios"
         raise FocusDetrError(
             f"{what} {', '.join(map(str, values))}: no model here selects tokens by one "
             f"({', '.join(models)}); leave them out"
         )
+    if decoder_layers and all(candidate.config is None for candidate in candidates):
+        raise FocusDetrError(
+            f"decoder_layers {', '.join(map(str, decoder_layers))}: exported files run those that they were "
+            f"written with ({', '.join(models)}); leave them out"
+        )
     return candidates
 
 
 def _selects_tokens(candidate: Candidate) -> bool:
     return selects_tokens(candidate.config)
+
+
+def _layers(candidate: Candidate) -> int | None:
+    """Decoder layers that are run, where that is another number than the model has."""
+    return getattr(candidate.config, "used_decoder_layers", None)
 
 
 def _set_budget(candidate: Candidate) -> float | None:

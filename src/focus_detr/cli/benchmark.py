@@ -36,6 +36,9 @@ def benchmark(
         list[float] | None,
         typer.Option(help="Mean share of tokens that an encoder layer works on, likewise; repeatable."),
     ] = None,
+    decoder_layers: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="Decoder layers that are run, likewise; repeatable.")
+    ] = None,
     deadline: DeadlineOption = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads to compute with.")] = None,
     device: DeviceOption = None,
@@ -78,7 +81,7 @@ def benchmark(
 
     report = run(
         models, sizes=sizes, batch_size=batch_size, keep_ratios=keep_ratio or [],
-        budgets=budget or [], deadline=deadline, threads=threads,
+        budgets=budget or [], decoder_layers=decoder_layers or [], deadline=deadline, threads=threads,
         device=device, dtype=dtype, warmup=warmup, runs=runs, pause=pause, memory=memory, data=data,
         split=split, limit=limit, progress=not json, trust_plugins=trust_plugins,
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import ModelArgument, TrustOption, parse_budget, parse_size
+from focus_detr.cli.options import DecoderLayersOption, ModelArgument, TrustOption, parse_budget, parse_size
 from focus_detr.cli.output import JsonFlag, print_json, say
 
 
@@ -38,6 +38,7 @@ def export(
             "makes it an input, of onnx and openvino. The model's own when not given.",
         ),
     ] = None,
+    decoder_layers: DecoderLayersOption = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -92,6 +93,7 @@ def export(
         image_size=sides,
         batch_size=batch,
         budget=parse_budget(budget, "any"),
+        decoder_layers=decoder_layers,
         precision=precision,
         calibration=calibration or None,
         max_drop=max_drop,

@@ -62,6 +62,15 @@ BudgetOption = Annotated[
     ),
 ]
 
+DecoderLayersOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        help="Run the first N decoder layers alone; each has heads of its own. What the model is set to "
+        "when not given, or all.",
+    ),
+]
+
 DeadlineOption = Annotated[
     str | None,
     typer.Option(

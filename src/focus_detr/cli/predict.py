@@ -15,6 +15,7 @@ from focus_detr.cli.options import (
     BudgetOption,
     ClassesOption,
     DeadlineOption,
+    DecoderLayersOption,
     DeployOption,
     DeviceOption,
     ModelArgument,
@@ -48,8 +49,8 @@ if TYPE_CHECKING:
     from focus_detr.inference.writers import Result
 
 _CHOICES = frozenset(
-    "model threshold classes budget tile overlap deadline format scores images heatmap every fps "
-    "track detect_every steady max_megapixels deploy".split()
+    "model threshold classes budget decoder_layers tile overlap deadline format scores images heatmap "
+    "every fps track detect_every steady max_megapixels deploy".split()
 )
 """What a run that goes on must have asked for alike."""
 
@@ -73,6 +74,7 @@ def predict(
         ),
     ] = None,
     budget: BudgetOption = None,
+    decoder_layers: DecoderLayersOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = None,
     deadline: DeadlineOption = None,
@@ -200,6 +202,7 @@ def predict(
         classes=classes_of(classes, predictor.class_names),
         batch_size=batch_size,
         budget=share,
+        decoder_layers=decoder_layers,
         tile=parse_tile(tile),
         overlap=overlap,
         deadline=deadline,

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focus_detr.deploy.fusion import computes_natively, fuse_convolutions, replace_modules
-from focus_detr.deploy.graphs import RecordedPasses
+from focus_detr.deploy.graphs import RecordedPasses, Setting
 from focus_detr.deploy.precision import to_half_precision
 from focus_detr.deploy.recent import Recent
 from focus_detr.errors import FocusDetrError
@@ -52,8 +52,8 @@ def deploy(
             for bfloat16 where the processor has it. Scores, selection, coordinates, softmax and norms stay
             float32.
         compile: pass it through `torch.compile`; takes minutes, once for each image size.
-        cuda_graphs: record a pass, of the compiled model if it is to be, for each image size and budget, and
-            replay it (`RecordedPasses`); on a GPU only.
+        cuda_graphs: record a pass, of the compiled model if it is to be, for each image size, budget and
+            number of decoder layers, and replay it (`RecordedPasses`); on a GPU only.
 
     Raises:
         FocusDetrError: an option cannot be used here.
@@ -102,12 +102,13 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         # Hooks of loading know the copy, which is gone, and no copy could be made of this.
         self._load_state_dict_pre_hooks = OrderedDict()
         self._compiled: Callable[..., FocusDetrOutput] | None = None
-        self._compiled_budget: float | str | None = None
+        self._compiled_at: Setting | None = None
         self._graphs: RecordedPasses | None = None
         self._positions: Recent[Tensor] = Recent(_POSITION_BYTES, size=attrgetter("nbytes"))
 
     def _compile(self) -> None:
-        self._compiled_budget = self.config.budget
+        budget: Any = self.config.budget  # a number: "auto" is refused
+        self._compiled_at = budget, self.host.accept_layers(None)
         self._compiled = torch.compile(super().forward, fullgraph=True, options={"freezing": True})
 
     # Labels and the rest of training's arguments have no place here: narrower than the model's on purpose.
@@ -119,6 +120,7 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         labels: None = None,
         *,
         budget: BudgetLike = None,
+        decoder_layers: int | None = None,
         with_samples: bool = False,
         ranking: Ranking | None = None,
         **others: Any,
@@ -133,20 +135,27 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         of_one_size = self._compiled is not None or self._graphs is not None
         whole = pixel_mask is None or (of_one_size and bool(pixel_mask.all()))
         budget = self.config.budget if budget is None else budget
+        layers = self.host.accept_layers(decoder_layers)
         if not whole or with_samples or ranking is not None or not isinstance(budget, int | float | None):
             return super().forward(
-                pixel_values, pixel_mask, budget=budget, with_samples=with_samples, ranking=ranking
+                pixel_values,
+                pixel_mask,
+                budget=budget,
+                decoder_layers=decoder_layers,
+                with_samples=with_samples,
+                ranking=ranking,
             )
         if self._graphs is not None:
-            return self._graphs(pixel_values, budget)
-        return self._pass(pixel_values, budget)
+            return self._graphs(pixel_values, (budget, layers))
+        return self._pass(pixel_values, (budget, layers))
 
-    def _pass(self, images: Tensor, budget: float | None) -> FocusDetrOutput:
+    def _pass(self, images: Tensor, setting: Setting) -> FocusDetrOutput:
         """The pass over images without padding."""
-        # Not each of the many budgets is worth the minutes that compiling takes.
-        if self._compiled is not None and budget == self._compiled_budget:
+        # Not each of the many settings is worth the minutes that compiling takes.
+        if self._compiled is not None and setting == self._compiled_at:
             return self._compiled(images)
-        return super().forward(images, budget=budget)
+        budget, layers = setting
+        return super().forward(images, budget=budget, decoder_layers=layers)
 
     def encode_positions(self, geometry: Geometry, tokens: Tensor) -> Tensor:
         """(B,N,C), made once for each image size."""

@@ -37,6 +37,7 @@ def evaluate(
     output: str | os.PathLike[str] | None = None,
     batch_size: int = 1,
     budget: BudgetLike = None,
+    decoder_layers: int | None = None,
     tile: int | str | None = None,
     overlap: float | None = None,
     threshold: Threshold | None = None,
@@ -58,6 +59,7 @@ def evaluate(
         batch_size: images computed at once; changes speed, not results.
         budget: mean share of tokens that an encoder layer works on, or "auto" (see `AutoBudget`); the model's
             own when not given.
+        decoder_layers: run so many of the model's decoder layers; what it is set to when not given, or all.
         tile, overlap: look at images in tiles, as `Predictor.predict` does; `batch_size` is then that of
             tiles, and what the token selection keeps is not measured.
         threshold: also count what is right and wrong at this score, or at those by class, as
@@ -102,6 +104,7 @@ def evaluate(
             masks=predictor.gives_masks,
         )
     budget = predictor.accept_budget(budget)
+    layers = predictor.accept_decoder_layers(decoder_layers)
     lowest = None if threshold is None else predictor.threshold_by_label(threshold)
     reported = None
     if classes is not None:
@@ -127,11 +130,19 @@ def evaluate(
         images = [sample.image for sample in samples]
         if tiling is not None:
             found = [
-                detect_in_tiles(predictor, image, tiling, threshold=0.0, budget=budget, batch_size=batch_size)
+                detect_in_tiles(
+                    predictor,
+                    image,
+                    tiling,
+                    threshold=0.0,
+                    budget=budget,
+                    decoder_layers=layers,
+                    batch_size=batch_size,
+                )
                 for image in images
             ]
         else:
-            outputs = predictor.run(images, budget)
+            outputs = predictor.run(images, budget, decoder_layers=layers)
             found = predictor.decode(outputs, images, threshold=0.0)
             if getattr(outputs, "plan", None) is not None:
                 labels = [_label(sample) for sample in samples]

@@ -48,6 +48,7 @@ def export(
     image_size: Sequence[int] | None = None,
     batch_size: int | None = None,
     budget: BudgetLike = None,
+    decoder_layers: int | None = None,
     precision: str = "fp32",
     calibration: Sources | None = None,
     max_drop: float | None = None,
@@ -75,6 +76,8 @@ def export(
         batch_size: number of images to fix in the graph; None leaves it free.
         budget: mean share of tokens that an encoder layer works on; the model's own when not given. "any"
             makes it an input of the graph, of formats "onnx" and "openvino" (`focus_detr.export.budgets`).
+        decoder_layers: write so many of the model's decoder layers, the first ones; what it is set to when
+            not given, or all.
         precision: "fp16" or "bf16" for half-precision weights in matrix products and convolutions. Scores,
             selection, coordinates, softmax and norms stay float32, as inputs and outputs do. "int8", of
             formats "onnx" and "openvino", computes the same part in 8 bits, in ranges measured on pictures.
@@ -126,6 +129,8 @@ def export(
     model, processor = _load(model, processor, trust_plugins)
     if budget is not None and budget != ANY:
         model.set_budget(budget)
+    if decoder_layers is not None:
+        model.set_decoder_layers(decoder_layers)
     if model.config.budget == AUTO:
         raise FocusDetrError(
             f"budget={AUTO!r}: a graph cannot choose by the picture; give a number, as in --budget 0.3"

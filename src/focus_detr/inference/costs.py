@@ -9,6 +9,7 @@ import statistics
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -87,9 +88,13 @@ class Costs:
         self._curves: dict[Size, CostCurve] = {}
 
     @classmethod
-    def of_model(cls, predictor: Predictor) -> Costs:
-        """Of a predictor's model, on its device, with the threads there are now."""
-        return cls(predictor.forward_pass, facts_of(predictor))
+    def of_model(cls, predictor: Predictor, decoder_layers: int | None = None) -> Costs:
+        """Of a predictor's model, on its device, with the threads there are now; of so many layers."""
+        facts = facts_of(predictor)
+        if decoder_layers is None:
+            return cls(predictor.forward_pass, facts)
+        run = partial(predictor.forward_pass, decoder_layers=decoder_layers)
+        return cls(run, {**facts, "decoder_layers": decoder_layers})
 
     def of(self, size: Size) -> CostCurve:
         """The curve of pictures of ``size`` (height, width)."""

@@ -172,6 +172,7 @@ class Predictor:
         classes: Classes | None = None,
         batch_size: int = 1,
         budget: BudgetLike = None,
+        decoder_layers: int | None = None,
         tile: int | str | None = None,
         overlap: float | None = None,
         deadline: float | str | None = None,
@@ -195,6 +196,8 @@ class Predictor:
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]: less is faster, 1 is
                 all; what the model is configured for when not given. Models that select tokens take one.
                 "auto" chooses one for each picture, which it says, by the rule that `calibrate` found.
+            decoder_layers: run so many of the model's decoder layers, the first ones, each of which has heads
+                of its own: fewer are faster. What the model is set to when not given, or all.
             tile: look at pictures in tiles of so many pixels a side, at several scales; "auto" for those that
                 the model would see at less than half their own, in tiles of the size that it sees (see
                 `focus_detr.inference.tiles`). `batch_size` is then that of tiles.
@@ -227,9 +230,10 @@ class Predictor:
         threshold = self.threshold_by_label(threshold)
         if classes is not None:
             reported_classes(classes, self.class_names)
+        layers = self.accept_decoder_layers(decoder_layers)
         budget = self.accept_budget(budget)
         tiling = Tiling.of(tile, overlap)
-        keeper = None if deadline is None else self._keeper(deadline, batch_size, budget)
+        keeper = None if deadline is None else self._keeper(deadline, batch_size, budget, layers)
         if keeper is not None and tiling is not None:
             raise FocusDetrError("deadline: is for pictures looked at whole; leave it out, or tile")
         if detect_every != 1 and not track:
@@ -243,7 +247,12 @@ class Predictor:
             total = expected_images(entries)
         bar = {"total": total, "disable": not progress}
         images = images_of(entries)
-        wanted = {"threshold": threshold, "classes": classes, "budget": keeper or budget}
+        wanted: dict[str, Any] = {
+            "threshold": threshold,
+            "classes": classes,
+            "budget": keeper or budget,
+            "decoder_layers": layers,
+        }
         if tracking is not None:
             wanted["threshold"] = tracking.detection_threshold
         stream = Stream(self, wanted, batch_size, tiling, tracking, steadying, keep_images, known)
@@ -271,6 +280,7 @@ class Predictor:
         classes: Classes | None = None,
         paths: Sequence[str] | None = None,
         budget: BudgetLike | DeadlineKeeper = None,
+        decoder_layers: int | None = None,
         sizes: Sequence[tuple[int, int]] | None = None,
         ranking: Ranking | None = None,
     ) -> list[Detections]:
@@ -278,13 +288,13 @@ class Predictor:
         if not images:
             return []
         if not isinstance(budget, DeadlineKeeper):
-            outputs = self.run(images, budget, ranking=ranking)
+            outputs = self.run(images, budget, ranking=ranking, decoder_layers=decoder_layers)
             return self.decode(
                 outputs, images, threshold=threshold, classes=classes, paths=paths, sizes=sizes
             )
         keeper, clock = budget, budget.costs.clock
         if not keeper.started:
-            self._start(keeper, images)
+            self._start(keeper, images, decoder_layers)
         begun = clock()
         pixel_values, pixel_mask = self._prepared(images)
         spent = clock() - begun
@@ -292,14 +302,19 @@ class Predictor:
         keeper.costs.of(size)  # where it is new, what it takes is measured now, which is not of this picture
         begun = clock()
         chosen = keeper.choose(size, spent)
-        outputs = self.run_prepared(pixel_values, pixel_mask, budget=chosen, ranking=ranking)
+        said: dict[str, Any] = {"decoder_layers": decoder_layers, "ranking": ranking}
+        outputs = self.run_prepared(pixel_values, pixel_mask, budget=chosen, **said)
         found = self.decode(outputs, images, threshold=threshold, classes=classes, paths=paths, sizes=sizes)
         taken = clock() - begun
         keeper.learn(size, chosen, taken)
         return [replace(each, budget=chosen.share, latency=spent + taken) for each in found]
 
     def _keeper(
-        self, deadline: float | str, batch_size: int, most: Budget | AutoBudget | None
+        self,
+        deadline: float | str,
+        batch_size: int,
+        most: Budget | AutoBudget | None,
+        layers: int | None,
     ) -> DeadlineKeeper:
         seconds = seconds_of(deadline)
         if isinstance(most, AutoBudget):
@@ -310,9 +325,13 @@ class Predictor:
             )
         self.accept_budget(1.0)
         few = getattr(self.model, "few_budgets", False)
-        return DeadlineKeeper(Costs.of_model(self), seconds, None if most is None else most.share, few)
+        return DeadlineKeeper(
+            Costs.of_model(self, layers), seconds, None if most is None else most.share, few
+        )
 
-    def _start(self, keeper: DeadlineKeeper, images: Sequence[Image.Image]) -> None:
+    def _start(
+        self, keeper: DeadlineKeeper, images: Sequence[Image.Image], decoder_layers: int | None
+    ) -> None:
         """Look whether a deadline can be met, by a first picture computed twice: once to warm up."""
         for _ in range(2):
             begun = keeper.costs.clock()
@@ -320,17 +339,18 @@ class Predictor:
             spent = keeper.costs.clock() - begun
         keeper.start((pixel_values.shape[2], pixel_values.shape[3]), spent)
         if keeper.most is None:
-            keeper.most = usual_budget(self.model, self.run_prepared(pixel_values, pixel_mask))
-        self.run_prepared(pixel_values, pixel_mask, budget=SMALLEST)
+            outputs = self.run_prepared(pixel_values, pixel_mask, decoder_layers=decoder_layers)
+            keeper.most = usual_budget(self.model, outputs)
+        self.run_prepared(pixel_values, pixel_mask, budget=SMALLEST, decoder_layers=decoder_layers)
 
-    def forward_pass(self, height: int, width: int, budget: float) -> None:
+    def forward_pass(self, height: int, width: int, budget: float, decoder_layers: int | None = None) -> None:
         """One pass of the model over a picture of nothing, all of it done on return; for clocks."""
         import torch
 
         generator = torch.Generator().manual_seed(0)
         pixels = torch.rand(1, 3, height, width, generator=generator)
         mask = torch.ones(1, height, width, dtype=torch.long)
-        self.run_prepared(pixels, mask, budget=budget)
+        self.run_prepared(pixels, mask, budget=budget, decoder_layers=decoder_layers)
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
@@ -340,11 +360,16 @@ class Predictor:
         budget: BudgetLike = None,
         with_samples: bool = False,
         ranking: Ranking | None = None,
+        decoder_layers: int | None = None,
     ) -> Any:
         """The model's own output for a batch: `logits`, `pred_boxes`; of our models, the token plan too, and
         where the decoder looked (`with_samples`). ``ranking`` is the model's own argument."""
         return self.run_prepared(
-            *self._prepared(images), budget=budget, with_samples=with_samples, ranking=ranking
+            *self._prepared(images),
+            budget=budget,
+            decoder_layers=decoder_layers,
+            with_samples=with_samples,
+            ranking=ranking,
         )
 
     def prepare(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
@@ -365,14 +390,18 @@ class Predictor:
         pixel_mask: Any,
         *,
         budget: BudgetLike = None,
+        decoder_layers: int | None = None,
         with_samples: bool = False,
         ranking: Ranking | None = None,
     ) -> Any:
         """As `run`, for images that are prepared already, in another thread for one: tensors, or arrays where
         the model takes such, whose answers are arrays."""
         accepted = self.accept_budget(budget)
-        # Models that are not ours need not know of budgets.
+        # Models that are not ours need not know of budgets, nor of decoder layers.
         said: dict[str, Any] = {} if accepted is None else {"budget": accepted}
+        layers = self.accept_decoder_layers(decoder_layers)
+        if layers is not None:
+            said["decoder_layers"] = layers
         with explained_memory(pixel_values.shape):
             if not is_module(self.model):
                 return RawOutput(*cast(Any, self.model).infer(pixel_values, pixel_mask, **said))
@@ -415,6 +444,32 @@ class Predictor:
                 "budget needs a model of ours"
             )
         return accept(budget)
+
+    def set_decoder_layers(self, layers: int | None) -> None:
+        """How many decoder layers calls run that say none; None is all.
+
+        Raises:
+            FocusDetrError: it is no such number, or this model runs all it has.
+        """
+        accepted = self.accept_decoder_layers(layers)
+        if hasattr(self.model, "set_decoder_layers"):
+            cast(Any, self.model).set_decoder_layers(accepted)
+
+    def accept_decoder_layers(self, layers: int | None) -> int | None:
+        """How many decoder layers a call runs, if this model takes that; None stays None.
+
+        Raises:
+            FocusDetrError: it is no such number, or this model runs all it has.
+        """
+        if layers is None:
+            return None
+        accept = getattr(self.model, "accept_decoder_layers", None)
+        if accept is None:
+            raise FocusDetrError(
+                f"decoder_layers={layers!r}: this model runs all the layers that it was made with; export it "
+                "anew with --decoder-layers, or use the model itself"
+            )
+        return accept(layers)
 
     def threshold_by_label(self, threshold: Threshold | None) -> Threshold:
         """One score for all classes, or one for each of them, the model's own where none is given."""

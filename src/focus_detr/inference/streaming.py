@@ -29,7 +29,7 @@ class Stream:
     """What `Predictor.predict` was asked for, checked.
 
     Args:
-        wanted: options of `Predictor.detect`: threshold, classes, budget.
+        wanted: options of `Predictor.detect`: threshold, classes, budget, decoder_layers.
         batch_size, tiling, tracking, steadying, keep_images, known: see `Predictor.predict`.
     """
 

@@ -28,6 +28,7 @@ def detect_in_tiles(
     classes: Classes | None = None,
     path: str = "",
     budget: BudgetLike = None,
+    decoder_layers: int | None = None,
     batch_size: int = 1,
     progress: bool = False,
 ) -> Detections:
@@ -50,6 +51,7 @@ def detect_in_tiles(
                     threshold=threshold,
                     classes=classes,
                     budget=budget,
+                    decoder_layers=decoder_layers,
                     sizes=[(tile.size[1], tile.size[0]) for tile in batch],
                 )
                 update(len(batch))

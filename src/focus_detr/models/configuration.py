@@ -113,6 +113,8 @@ class FocusDetrConfig(PreTrainedConfig):
         budget: mean share of tokens that an encoder layer works on where a call says none; None is what the
             policy's options say (see `Budget`), "auto" what each picture calls for.
         auto_budget: the rule that "auto" goes by (see `AutoBudget`), which `calibrate` finds.
+        used_decoder_layers: how many decoder layers are run where a call says none, outside of training; each
+            has heads of its own, so that the first of them answer, too. None is all.
         heads: what is said of every query beside its class and box, see `focus_detr.models.heads`;
             head_options: options by the name of the head.
         plugins: modules of your own that register the host, the policy or a head, imported first.
@@ -152,6 +154,7 @@ class FocusDetrConfig(PreTrainedConfig):
     policy_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     budget: float | int | str | None = None
     auto_budget: dict[str, Any] | None = None
+    used_decoder_layers: int | None = None
     heads: list[str] = dataclasses.field(default_factory=list)
     head_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     plugins: list[str] = dataclasses.field(default_factory=list)

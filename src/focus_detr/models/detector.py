@@ -139,6 +139,7 @@ class Detector(nn.Module):
         denoising: DenoisingQueries | None = None,
         *,
         budget: BudgetLike | LayerCounts = None,
+        decoder_layers: int | None = None,
         further: Sequence[BudgetLike] = (),
         with_samples: bool = False,
         ranking: Ranking | None = None,
@@ -157,6 +158,8 @@ class Detector(nn.Module):
             budget: mean share of tokens that an encoder layer works on, in [0.05, 1]; 1 is all of them, None
                 what the configuration says (see `Budget`). "auto" chooses one for each image, by the
                 configuration's ``auto_budget`` (see `AutoBudget`); ``plan.budgets`` are those chosen.
+            decoder_layers: run so many decoder layers, the first ones, and answer by the last of them, which
+                has heads of its own; not in training. None is what the configuration says, or else all.
             further: budgets of further passes over the same levels, which backbone and neck make once. In
                 training these passes start from the first one's queries, where the host can, so that
                 predictions correspond; they have no denoising queries, and no losses of the token policy,
@@ -168,11 +171,12 @@ class Detector(nn.Module):
 
         Raises:
             FocusDetrError: an argument is none of these, there is no image in them, or the token policy does
-                not take the budget.
+                not take the budget, the host the number of layers.
         """
         refuse_arguments(others)
         check_images(pixel_values, pixel_mask)
         accepted = self.encoder.accept(budget)
+        layers = self.host.accept_layers(decoder_layers)
         if ranking is not None:
             self.encoder.check_ranking("ranking")
         also = [self.encoder.accept(each) for each in further]
@@ -181,11 +185,19 @@ class Detector(nn.Module):
         content = flatten_levels(levels)  # (B,N,C)
         tokens = Tokens(content, self.encode_positions(geometry, content), geometry, fine)
         output, decoded = self._detect(
-            tokens, accepted, labels, denoising, with_samples=with_samples, ranking=ranking
+            tokens,
+            accepted,
+            labels,
+            denoising,
+            with_samples=with_samples,
+            ranking=ranking,
+            layers=layers,
         )
         if also:
             shared = decoded if self.training else None
-            output.further = [self._detect(tokens, each, labels, denoising, shared)[0] for each in also]
+            output.further = [
+                self._detect(tokens, each, labels, denoising, shared, layers=layers)[0] for each in also
+            ]
         return output
 
     def _detect(
@@ -197,15 +209,18 @@ class Detector(nn.Module):
         first: DecoderOutput | None = None,
         with_samples: bool = False,
         ranking: Ranking | None = None,
+        layers: int | None = None,
     ) -> tuple[FocusDetrOutput, DecoderOutput]:
         # All that depends on the budget; ``first`` is what a pass before it made of the same tokens.
         geometry = tokens.geometry
         # In evaluation labels serve the losses alone: no query is made of them.
-        noised, start = labels if self.training else None, {}
+        noised = labels if self.training else None
+        said_to_host: dict[str, Any] = {} if layers is None else {"layers": layers}
         if first is not None:
             # Denoising queries would cost half a decoder more, and a further pass has its teacher.
             noised, denoising = None, None
-            start = {"start": first.queries} if self.host.takes_start else {}
+            if self.host.takes_start:
+                said_to_host["start"] = first.queries
 
         # Which tokens are worked on is decided once; the encoder executes the plan, whatever made it.
         plan = self.encoder.plan_for(tokens, budget, ranking)
@@ -218,7 +233,7 @@ class Detector(nn.Module):
             denoising,
             with_samples=with_samples
             or (labels is not None and first is None and self.encoder.needs_samples),
-            **start,
+            **said_to_host,
         )
 
         said = {name: head(decoded, memory) for name, head in self.heads.items()}
@@ -275,6 +290,21 @@ class Detector(nn.Module):
             self.config.auto_budget, self.config.budget = accepted.to_dict(), AUTO
         else:
             self.config.budget = accepted.share if isinstance(accepted, Budget) else None
+
+    def set_decoder_layers(self, layers: int | None) -> None:
+        """How many decoder layers calls run that say none, kept as `set_budget` keeps a budget; None is all.
+
+        Raises:
+            FocusDetrError: it is no such number, or the host runs all of them.
+        """
+        self.accept_decoder_layers(layers)
+        self.config.used_decoder_layers = layers
+
+    def accept_decoder_layers(self, layers: int | None) -> int | None:
+        """What a call says, checked as `set_decoder_layers` does."""
+        if layers is not None:
+            self.host.check_layers(self.config, layers, "decoder_layers")
+        return layers
 
     def extract_levels(
         self, pixel_values: Tensor, pixel_mask: Tensor | None
@@ -345,7 +375,8 @@ def _by_name(said: dict[str, Any]) -> dict[str, Tensor]:
 
 
 _ARGUMENTS = (
-    "pixel_values", "pixel_mask", "labels", "denoising", "budget", "further", "with_samples", "ranking",
+    "pixel_values", "pixel_mask", "labels", "denoising", "budget", "decoder_layers", "further",
+    "with_samples", "ranking",
 )  # fmt: skip
 # Of transformers' trainers and pipelines; with these values they ask for what is done anyhow.
 _CUSTOMARY = {"return_dict": True, "output_attentions": False, "output_hidden_states": False}

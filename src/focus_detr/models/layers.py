@@ -18,3 +18,8 @@ class Layers(nn.ModuleList, Generic[Layer]):
         def __init__(self, layers: Iterable[Layer]) -> None: ...
         def __iter__(self) -> Iterator[Layer]: ...
         def __getitem__(self, index: int) -> Layer: ...  # type: ignore[override]
+
+
+def first(layers: Layers[Layer], count: int | None) -> Iterator[tuple[int, Layer]]:
+    """The first ``count`` of them with their numbers; all, where it is None."""
+    return zip(range(len(layers) if count is None else count), layers, strict=False)

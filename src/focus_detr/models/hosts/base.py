@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import Tensor
 
+from focus_detr.errors import FocusDetrError
 from focus_detr.losses.objective import Objective
 from focus_detr.models.proposals import Proposals, ProposalUser
 from focus_detr.models.registry import NoOptions, Registry, read_options
@@ -33,6 +34,8 @@ class Host(ProposalUser):
         single_scale: it works on one level, which is projected without a norm and needs no embedding.
         takes_start: whether `forward` takes ``start``, the queries of another pass over the same images, from
             which it then starts.
+        takes_layers: whether `forward` takes ``layers``, how many of its decoder layers are run, the first
+            ones, whose last then answers.
         scoring: how an image processor reads its logits; see `FocusDetrImageProcessor`.
         objective: what its predictions are taught by.
     """
@@ -42,6 +45,7 @@ class Host(ProposalUser):
     canvas_multiple: ClassVar[int] = 1
     single_scale: ClassVar[bool] = False
     takes_start: ClassVar[bool] = False
+    takes_layers: ClassVar[bool] = False
     scoring: ClassVar[str] = "sigmoid"
     objective: Objective
 
@@ -54,6 +58,8 @@ class Host(ProposalUser):
     def check(cls, config: FocusDetrConfig) -> None:
         """Raise FocusDetrError where ``config`` cannot be used with this host."""
         read_options(cls.options_class, config.host_options, "host_options")
+        if config.used_decoder_layers is not None:
+            cls.check_layers(config, config.used_decoder_layers, "used_decoder_layers")
 
     @classmethod
     def two_stage(cls, config: FocusDetrConfig) -> bool:
@@ -76,6 +82,41 @@ class Host(ProposalUser):
             with_samples: also tell where each layer sampled the memory.
         """
         raise NotImplementedError
+
+    def accept_layers(self, layers: Any) -> int | None:
+        """How many of its decoder layers a pass runs: a call's, or else the configuration's; None for all.
+
+        Training teaches all of them, whatever the configuration says.
+
+        Raises:
+            FocusDetrError: it is no such number, this host takes none, or it is said in training.
+        """
+        c = self.config
+        if layers is None:
+            layers = None if self.training else c.used_decoder_layers
+        if layers is None:
+            return None
+        self.check_layers(c, layers, "decoder_layers")
+        if self.training:
+            raise FocusDetrError(
+                f"decoder_layers={layers}: training teaches every layer; leave it out, or model.eval() first"
+            )
+        return None if layers == c.decoder_layers and c.used_decoder_layers is None else int(layers)
+
+    @classmethod
+    def check_layers(cls, config: FocusDetrConfig, layers: Any, name: str) -> None:
+        """Raise FocusDetrError, about ``name``, where a model of ``config`` cannot run so many layers."""
+        whole = isinstance(layers, int) and not isinstance(layers, bool)
+        if not whole or not 1 <= layers <= config.decoder_layers:
+            raise FocusDetrError(
+                f"{name}={layers!r}: must be a whole number from 1 to {config.decoder_layers}, how many of "
+                "the model's decoder layers are run; None is all of them"
+            )
+        if not cls.takes_layers:
+            raise FocusDetrError(
+                f"{name}={layers}: host={config.host!r} runs all its decoder layers; leave it out, or let "
+                "its `forward` take `layers` (`takes_layers`)"
+            )
 
     def start(self) -> None:
         """Set parameters that belong to no layer, once its layers have started."""

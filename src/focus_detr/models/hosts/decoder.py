@@ -15,7 +15,7 @@ from focus_detr.models.attention import MLP, DeformableAttention, FeedForward, S
 from focus_detr.models.checkpointing import CheckpointedLayer
 from focus_detr.models.heads.boxes import BoxHead, refine_boxes
 from focus_detr.models.key_aware import KeyAwareOptions, sampling_attention
-from focus_detr.models.layers import Layers
+from focus_detr.models.layers import Layers, first
 from focus_detr.models.position import box_positions
 from focus_detr.structures.memory import DecoderOutput, Memory
 
@@ -84,6 +84,8 @@ class Decoder(nn.Module):
         allowed: Tensor | None = None,
         canvas_query_position: bool = False,
         with_samples: bool = False,
+        *,
+        layers: int | None = None,
     ) -> DecoderOutput:
         """The states of every layer, and the boxes that its boxes are relative to.
 
@@ -94,13 +96,15 @@ class Decoder(nn.Module):
             box_heads: one a layer; between layers they move the boxes.
             allowed: True where a query may attend to another; broadcasts to (B,h,Q,Q).
             with_samples: say where each layer sampled; the list is empty otherwise.
+            layers: run so many, the first ones; None runs all.
         """
         geometry = memory.geometry
         ratios = geometry.valid_ratios(boxes.dtype).repeat(1, 1, 2)[:, None]  # (B,1,L,4)
         output = DecoderOutput([], [])
         # The same boxes twice: start has its gradient, reference has none.
         states, reference, start = content, boxes, boxes
-        for j, layer in enumerate(self.layers):
+        last = (layers or len(self.layers)) - 1
+        for j, layer in first(self.layers, layers):
             canvas = reference[:, :, None] * ratios  # (B,Q,L,4)
             # The original encodes positions on the finest canvas; an image alone has no canvas.
             encoded = box_positions(canvas[:, :, 0] if canvas_query_position else reference, self.channels)
@@ -112,7 +116,7 @@ class Decoder(nn.Module):
             # Predictions read the normed state, refinement the state itself (as released).
             output.states.append(self.norm(states))
             output.references.append(start)
-            if j + 1 < len(self.layers):
+            if j < last:
                 # A layer's box head moves what the next layer looks at, and what its boxes are relative to:
                 # with a gradient there, and none through where it looks.
                 start = self.refine(box_heads[j](states), reference)

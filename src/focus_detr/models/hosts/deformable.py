@@ -16,7 +16,7 @@ from focus_detr.models.heads.classes import ClassHead, classify
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import decoder_layers, self_attention_mask
 from focus_detr.models.hosts.thinning import ThinningOptions
-from focus_detr.models.layers import Layers
+from focus_detr.models.layers import Layers, first
 from focus_detr.models.objective import objective_of
 from focus_detr.models.position import sine_of_boxes
 from focus_detr.models.precision import FullLinear
@@ -51,6 +51,7 @@ class DeformableOptions(ThinningOptions):
 class DeformableHost(Host):
     """Queries with fixed positions search the memory; denoising is not part of it."""
 
+    takes_layers = True
     options_class = DeformableOptions
     options: DeformableOptions
     coordinates_in_own_precision = True
@@ -91,6 +92,7 @@ class DeformableHost(Host):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
+        layers: int | None = None,
     ) -> DecoderOutput:
         queries: Queries | None
         if self.options.two_stage:
@@ -106,7 +108,14 @@ class DeformableHost(Host):
         allowed = self_attention_mask(None, valid)
         refining = self.box_heads if self.options.box_refinement else None
         output: DecoderOutput = self.decoder(
-            content, positions, start, self.options.thin(memory), refining, allowed, with_samples
+            content,
+            positions,
+            start,
+            self.options.thin(memory),
+            refining,
+            allowed,
+            with_samples,
+            layers=layers,
         )
         output.logits = classify(self.class_heads, output.states)
         if refining is None:
@@ -173,6 +182,8 @@ class DeformableDecoder(nn.Module):
         box_heads: Layers[BoxHead] | None = None,
         allowed: Tensor | None = None,
         with_samples: bool = False,
+        *,
+        layers: int | None = None,
     ) -> DecoderOutput:
         """The states of every layer and what its boxes are relative to; the boxes too, where it refined them.
 
@@ -181,12 +192,13 @@ class DeformableDecoder(nn.Module):
             box_heads: one a layer, each of which moves the boxes that the next layer starts from; None
                 leaves them where they start.
             allowed: True where a query may attend to another; broadcasts to (B,h,Q,Q).
+            layers: run so many, the first ones; None runs all.
         """
         geometry: Geometry = memory.geometry
         ratios = geometry.valid_ratios(start.dtype)[:, None]  # (B,1,L,2)
         output = DecoderOutput([], [])
         states, reference = content, start
-        for j, layer in enumerate(self.layers):
+        for j, layer in first(self.layers, layers):
             canvas = reference[:, :, None] * ratios.repeat(1, 1, 1, reference.shape[-1] // 2)
             value = memory.project(layer.cross_attention)
             encoded = self.query_positions(j, positions, states, reference, canvas)

@@ -15,7 +15,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.models.attention import CrossAttention, FeedForward, SelfAttention
 from focus_detr.models.checkpointing import CheckpointedLayer
 from focus_detr.models.hosts.base import HOSTS, Host, Labels
-from focus_detr.models.layers import Layers
+from focus_detr.models.layers import Layers, first
 from focus_detr.models.objective import objective_of
 from focus_detr.models.precision import FullLinear, FullMLP
 from focus_detr.models.proposals import Proposals
@@ -38,6 +38,7 @@ class DetrOptions:
 class DetrHost(Host):
     """Queries without a place of their own; their last class is "no object"."""
 
+    takes_layers = True
     options_class = DetrOptions
     options: DetrOptions
     coordinates_in_own_precision = True
@@ -75,9 +76,10 @@ class DetrHost(Host):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
+        layers: int | None = None,
     ) -> DecoderOutput:
         positions = self.query_position.weight.expand(len(memory.tokens), -1, -1)
-        states = self.decoder(positions, memory)
+        states = self.decoder(positions, memory, layers)
         boxes = [self.box_head(state).sigmoid() for state in states]
         # Queries look everywhere at once: what comes nearest to a start is the middle of the image.
         middle = torch.full_like(boxes[0][..., :2], 0.5)
@@ -101,12 +103,12 @@ class AttentionDecoder(nn.Module):
         )
         self.norm = nn.LayerNorm(c.d_model)
 
-    def forward(self, positions: Tensor, memory: Memory) -> list[Tensor]:
-        """Queries at positions (B,Q,C) -> their states (B,Q,C) after each layer."""
+    def forward(self, positions: Tensor, memory: Memory, layers: int | None = None) -> list[Tensor]:
+        """Queries at positions (B,Q,C) -> their states (B,Q,C) after each of the first ``layers``."""
         assert memory.positions is not None
         allowed = None if memory.valid is None else memory.valid[:, None, None]
         states, after = torch.zeros_like(positions), []
-        for layer in self.layers:
+        for _, layer in first(self.layers, layers):
             states = layer(states, positions, memory.tokens, memory.positions, allowed)
             after.append(self.norm(states))
         return after

@@ -62,6 +62,7 @@ class DinoHost(Host):
     """The best tokens propose boxes, learned contents search there; denoising queries teach in training."""
 
     takes_start = True
+    takes_layers = True
     options_class = DinoOptions
     options: DinoOptions
     added: ClassVar[dict[str, float]] = {}
@@ -114,6 +115,7 @@ class DinoHost(Host):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
+        layers: int | None = None,
         start: Queries | None = None,
     ) -> DecoderOutput:
         assert self.proposals is not None
@@ -146,6 +148,7 @@ class DinoHost(Host):
             allowed,
             self.quirks.canvas_query_position,
             with_samples,
+            layers=layers,
         )
         output.logits = classify(self.class_heads, output.states)
         output.boxes = locate(self.box_heads, output.states, output.references, self.refine)

@@ -45,6 +45,7 @@ class DnDeformableOptions(NoiseOptions, ThinningOptions):
 class DnDeformableHost(Host):
     """Every query is a learned box and content; the last number of a content says what is denoised."""
 
+    takes_layers = True
     options_class = DnDeformableOptions
     options: DnDeformableOptions
 
@@ -80,6 +81,7 @@ class DnDeformableHost(Host):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
+        layers: int | None = None,
     ) -> DecoderOutput:
         batch = len(memory.tokens)
         content = F.pad(self.query_content.weight, (0, 1)).expand(batch, -1, -1)
@@ -98,7 +100,14 @@ class DnDeformableHost(Host):
             content, boxes = denoising.before(content, boxes)
         allowed = self_attention_mask(mask, None)
         output: DecoderOutput = self.decoder(
-            content, content, boxes, self.options.thin(memory), self.box_heads, allowed, with_samples
+            content,
+            content,
+            boxes,
+            self.options.thin(memory),
+            self.box_heads,
+            allowed,
+            with_samples,
+            layers=layers,
         )
         output.logits = classify(self.class_heads, output.states)
         output.queries, output.denoising = self.proposals_to_teach(memory), denoising

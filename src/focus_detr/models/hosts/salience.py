@@ -66,12 +66,15 @@ class SalienceHost(DinoHost):
         denoising: DenoisingQueries | None = None,
         *,
         with_samples: bool = False,
+        layers: int | None = None,
         start: Queries | None = None,
     ) -> DecoderOutput:
         if self.fusion is not None:
             fused: Tensor = self.fusion(memory.tokens, memory.geometry, self.quirks.padded_fusion)
             memory = replace(memory, tokens=fused)
-        return super().forward(memory, labels, denoising, with_samples=with_samples, start=start)
+        return super().forward(
+            memory, labels, denoising, with_samples=with_samples, layers=layers, start=start
+        )
 
     def choose(
         self, scores: Tensor, geometry: Geometry, count: int, padded: bool
