@@ -20,7 +20,7 @@ from helpers.explained import small_predictor
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
     "any_budget", "data_loading", "deadline", "encoder_scaling", "exported_budgets", "family", "gpu", "macs",
-    "masks", "memory_4k", "peer_accuracy", "peers", "service", "start", "steady", "teachers",
+    "masks", "memory_4k", "peer_accuracy", "peers", "reactivation", "service", "start", "steady", "teachers",
     "throughput",
     "training_memory", "training_step", "whole_model",
 )  # fmt: skip
@@ -32,7 +32,7 @@ def importable(monkeypatch):
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    for name in (*SCRIPTS, "common", "exported", "planned", "straightforward"):
+    for name in (*SCRIPTS, "common", "dial", "exported", "planned", "straightforward"):
         sys.modules.pop(name, None)
 
 
@@ -235,3 +235,24 @@ def test_rows_of_a_plan_compare_masks_where_there_are_some(tmp_path):
     row = planned.row("set", 0.3, "one", pairs)
     assert row["seeds"] == 1 and row["AP50_difference"] == 0.0
     assert (row["mask_AP50_other"], row["mask_AP50"], row["mask_AP50_difference"]) == (1.0, 0.0, -1.0)
+
+
+def test_plans_go_on_with_the_same_model_but_for_what_is_compared():
+    import yaml
+
+    from focus_detr.training import load_for_finetuning
+    from focus_detr.training.recipe import load_recipe
+
+    plan = yaml.safe_load((BENCHMARKS / "reactivation.yaml").read_text())
+    given = {key: value for key, value in plan["recipe"].items() if key != "extends"}
+    recipe = load_recipe(plan["recipe"]["extends"])
+    for said in plan["sets"].values():
+        recipe.replace({**given, **said.get("recipe", {})})
+    new = {}
+    for run, said in plan["runs"].items():
+        recipe.replace({**given, **said.get("recipe", {}), "model": said.get("model", {})})
+        _, report = load_for_finetuning(plan["model"], ["drone"], **said.get("model", {}))
+        new[run] = {name for name in report.new if "class_head" not in name and "label_embedding" not in name}
+    changed = {run: names for run, names in new.items() if names}
+    assert changed.keys() == {"any-reactivated"}
+    assert all("rescorers" in name for name in changed["any-reactivated"])

@@ -230,8 +230,17 @@ def test_compiled_in_one_graph_gives_the_same_answers(monkeypatch, backend):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("policy", ["focus", "dense", "sparse"])
-def test_a_compiled_graph_makes_its_sizes_on_the_device(policy):
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *(
+            {"token_policy": each, "encoder_layers": 1, "cascade": [0.5]}
+            for each in ("focus", "dense", "sparse")
+        ),
+        {"policy_options": {"reactivation": True}, "encoder_layers": 2, "cascade": [0.5, 0.3]},
+    ],
+)
+def test_a_compiled_graph_makes_its_sizes_on_the_device(changes):
     made = []
 
     def backend(graph, inputs):
@@ -240,7 +249,7 @@ def test_a_compiled_graph_makes_its_sizes_on_the_device(policy):
         )
         return graph.forward
 
-    model = detector(token_policy=policy, encoder_layers=1, decoder_layers=1, cascade=[0.5])
+    model = detector(**changes, decoder_layers=1)
     compiled = torch.compile(
         lambda images: FocusDetrForObjectDetection.forward(model, images), fullgraph=True, backend=backend
     )

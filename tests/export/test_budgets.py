@@ -19,7 +19,7 @@ from focus_detr.export.metadata import Metadata
 from focus_detr.inference import Predictor
 from focus_detr.inference.costs import CostCurve, fingerprint
 from focus_detr.structures.budget import Budget
-from helpers.small_models import SHALLOW, image, small_model
+from helpers.small_models import SHALLOW, image, reactivated_model, small_model
 
 SIZE = (96, 160)
 BUDGETS = (0.05, 0.2, 0.37, 0.9, 1.0)
@@ -165,3 +165,19 @@ def test_sizes_and_batches_may_be_free_beside(tmp_path):
         for budget in (None, 0.1, 1.0):
             found = file.run_prepared(pictures, torch.ones(batch, *size, dtype=torch.long), budget=budget)
             torch.testing.assert_close(found.logits, model(pictures, budget=budget).logits, rtol=0, atol=2e-4)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_layers_of_a_file_choose_anew_at_every_budget(tmp_path):
+    pytest.importorskip("onnxruntime")
+    model = reactivated_model(**SHALLOW)
+    options = {"processor": processor(), "image_size": SIZE, "batch_size": 1, "budget": "any"}
+    file = Predictor.from_pretrained(export(model, tmp_path / "model.onnx", "onnx", **options))
+    picture, mask = image(*SIZE, dtype=torch.float32)[None], torch.ones(1, *SIZE, dtype=torch.long)
+    for budget in (None, *BUDGETS):
+        expected = model(picture, budget=budget)
+        found = file.run_prepared(picture, mask, budget=budget)
+        torch.testing.assert_close(found.logits, expected.logits, rtol=0, atol=2e-4)
+    first, second = (set(model(picture).plan.tokens(layer)[0].tolist()) for layer in range(2))
+    assert second - first

@@ -54,6 +54,16 @@ def small_model(backbone=RESNET, seed=0, dtype=torch.float64, **changes):
     return model.eval()
 
 
+def reactivated_model(**changes):
+    """One whose layers think less of tokens that they worked on, and of each otherwise: others come back."""
+    model = small_model(policy_options={"reactivation": True}, **changes)
+    with torch.no_grad():
+        for rescorer in model.encoder.rescorers:
+            rescorer.score[-1].weight.mul_(30)
+            rescorer.score[-1].bias.sub_(5)
+    return model
+
+
 def image(height, width, seed=0, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return torch.randn(3, height, width, generator=generator, dtype=dtype)

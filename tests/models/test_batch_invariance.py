@@ -6,7 +6,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from focus_detr.models.backbones.backbone import backbone_config
-from helpers.small_models import DETR, SWIN, batch, image, small_model
+from helpers.small_models import DETR, SWIN, batch, image, reactivated_model, small_model
 
 LITE = backbone_config("efficientnet-lite0")
 YOLOX = backbone_config("yolox-nano")
@@ -37,6 +37,7 @@ MODELS = {
     "detr": lambda: small_model(**DETR, token_policy="full-attention"),
     "poll-and-pool": lambda: small_model(**DETR, token_policy="poll-and-pool"),
     "frozen values": lambda: small_model(quirks={"frozen_values": True}),
+    "reactivation": lambda: reactivated_model(),
 }
 _models = {}
 

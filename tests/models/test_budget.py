@@ -12,6 +12,7 @@ from helpers.small_models import DETR, batch, image, labels, small_model
 POLICIES = {
     "focus": {},
     "focus, original": {"quirks": "original"},
+    "focus, reactivated": {"policy_options": {"reactivation": True}},
     "salience": {"token_policy": "salience", "policy_options": {"level_quotas": [0.3, 0.6, 1.0, 1.0]}},
     "sparse": {"token_policy": "sparse"},
     "poll-and-pool": {**DETR, "token_policy": "poll-and-pool"},

@@ -22,6 +22,7 @@ HOSTS = {
     "deformable-detr": {"host": "deformable-detr"},
     "two-stage": {"host": "deformable-detr", "host_options": {"two_stage": True, "box_refinement": True}},
     "dn-deformable-detr": {"host": "dn-deformable-detr"},
+    "reactivation": {"policy_options": {"reactivation": True}},
     "sparse": {"token_policy": "sparse"},
     "salience": {"token_policy": "salience", "policy_options": {"level_quotas": [0.3, 0.6, 1.0, 1.0]}},
     "detr": {**DETR, "token_policy": "poll-and-pool"},

@@ -108,6 +108,22 @@ def test_focus_detr(tmp_path):
     assert (report.new, report.unused, model.config.category_ids) == ([], [], [7, 8, 9])
 
 
+def test_options_that_are_not_named_stay_the_model_s(tmp_path):
+    old = small_focus_detr()
+    old.save_pretrained(tmp_path / "trained")
+
+    def options(**overrides):
+        model, report = load_for_finetuning(tmp_path / "trained", ["cat", "dog"], **overrides)
+        return model.config.policy_options, report
+
+    before = old.config.to_dict()["policy_options"]
+    after, report = options(policy_options={"reactivation": True})
+    assert after == {**before, "reactivation": True}
+    assert report.new and all("rescorers" in name for name in report.new)
+    assert options(keep_ratio=0.37)[0] == {**before, "keep_ratio": 0.37}
+    assert options(token_policy="dense")[0] == {}
+
+
 @pytest.mark.parametrize("names", [[], ["a", "a"]])
 def test_unusable_classes(folder, names):
     with pytest.raises(FocusDetrError, match="must be one or more different names"):

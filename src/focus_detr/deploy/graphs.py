@@ -90,7 +90,10 @@ def copied(output: FocusDetrOutput) -> FocusDetrOutput:
     if plan is not None:
         valid_counts = None if plan.valid_counts is None else plan.valid_counts.clone()
         scores = None if plan.scores is None else plan.scores.clone()
-        plan = replace(plan, scores=scores, indices=plan.indices.clone(), valid_counts=valid_counts)
+        chosen = None if plan.chosen is None else tuple(each.clone() for each in plan.chosen)
+        plan = replace(
+            plan, scores=scores, indices=plan.indices.clone(), valid_counts=valid_counts, chosen=chosen
+        )
     tensors: dict[str, Any] = {
         name: value.clone() for name, value in output.items() if isinstance(value, Tensor)
     }

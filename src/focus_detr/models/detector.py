@@ -162,8 +162,8 @@ class Detector(nn.Module):
                 has heads of its own; not in training. None is what the configuration says, or else all.
             further: budgets of further passes over the same levels, which backbone and neck make once. In
                 training these passes start from the first one's queries, where the host can, so that
-                predictions correspond; they have no denoising queries, and no losses of the token policy,
-                whose scores they share. In evaluation each is what a call with its budget would be.
+                predictions correspond; they have no denoising queries, and of the token policy, whose scores
+                they share, no losses but `pass_losses`. In evaluation each is what a call with its budget is.
             with_samples: say where the decoder looked, too, where its attention samples places, and which
                 tokens were fine-grained.
             ranking: foreground logits (B,N) and geometry to what tokens are chosen by in their place, as in a
@@ -226,6 +226,8 @@ class Detector(nn.Module):
         plan = self.encoder.plan_for(tokens, budget, ranking)
         memory = self.encoder(tokens, plan)  # (B,N,C)
         memory.fine_map = tokens.fine_map
+        if memory.plan is not None:
+            plan = memory.plan  # with what layers chose on their way
 
         decoded = self.host(
             memory,
@@ -246,6 +248,7 @@ class Detector(nn.Module):
                 parts = self.host.losses(decoded, labels)
                 if first is None:
                     parts |= self.encoder.losses(memory, decoded, self.strides, labels)
+                parts |= self.encoder.pass_losses(memory, self.strides, labels)
                 if said:
                     matches = self.host.objective.matches(decoded, labels)
                 for name, head in self.heads.items():

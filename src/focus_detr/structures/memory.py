@@ -49,6 +49,8 @@ class Memory:
         layers: (B,K_j,C) rows of the plan after each layer but the last, for policies that supervise them.
         fine: (B,F) rows of the plan that each layer's self-attention took, -1 for none; empty without dual
             attention.
+        found: (B,K_j) foreground logits of the rows of the plan after each layer but the last, where layers
+            choose anew.
         positions: (B,N,C), for decoders that attend to every token; deformable ones look at places.
         valid: (B,N), those that are image, where the tokens are not the grid's.
         of_grid: whether the tokens are the grid's; otherwise the first of them are those of the plan.
@@ -60,6 +62,7 @@ class Memory:
     plan: TokenPlan | None = None
     layers: list[Tensor] = field(default_factory=list)
     fine: list[Tensor] = field(default_factory=list)
+    found: list[Tensor] = field(default_factory=list)
     positions: Tensor | None = None
     valid: Tensor | None = None
     of_grid: bool = True
@@ -83,8 +86,10 @@ class Memory:
         """(B,F) of each layer: the tokens of the grid that ``fine`` stands for, -1 for none."""
         if self.plan is None:
             return []
-        indices = self.plan.indices
-        return [torch.where(rows < 0, rows, indices.gather(1, rows.clamp(min=0))) for rows in self.fine]
+        return [
+            torch.where(rows < 0, rows, self.plan.tokens(j).gather(1, rows.clamp(min=0)))
+            for j, rows in enumerate(self.fine)
+        ]
 
 
 @dataclass

@@ -71,7 +71,8 @@ def load_for_finetuning(
     Tensors with a row for each class (class heads, label embedding) keep the rows of classes of the same
     name; every other tensor of the same name and shape is kept whole. A class that the model does not know
     starts as the mean of those that are ``renamed`` to it, as in `{"car": "vehicle", "truck": "vehicle"}`.
-    ``overrides`` are fields of the configuration.
+    ``overrides`` are fields of the configuration; options that they do not name stay the model's, unless they
+    name another policy or host.
 
     Raises:
         FocusDetrError: no model there, no class, or the same class twice.
@@ -92,7 +93,7 @@ def load_for_finetuning(
     config = with_classes(source.config, class_names, category_ids)
     if overrides:
         import_plugins(overrides.get("plugins", ()))  # named by the caller, and not by the model's file
-        config = type(config).from_dict({**config.to_dict(), **overrides})
+        config = type(config).from_dict(_overridden(config.to_dict(), overrides))
     model = _class_for(source, config)(config)
     report = FinetuningReport(source=path.name)
     origins = _origins(class_names, old_names, renamed or {})
@@ -105,6 +106,19 @@ def _class_for(source: PreTrainedModel, config: Any) -> type[PreTrainedModel]:
     from focus_detr.models.segmenter import detector_class
 
     return detector_class(config) if isinstance(source, FocusDetrForObjectDetection) else type(source)
+
+
+def _overridden(values: dict[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    from focus_detr.models.options import in_place
+
+    parts = {"host": "host_options", "token_policy": "policy_options"}
+    if not parts.keys() <= values.keys():  # a model of somebody's own
+        return {**values, **overrides}
+    placed = in_place({**{part: values[part] for part in parts}, **overrides})
+    for part, options in parts.items():
+        known = values[options] if placed[part] == values[part] else {}
+        placed[options] = {**known, **placed.get(options, {})}
+    return {**values, **placed}
 
 
 def class_names_of(config: Any) -> list[str]:

@@ -167,7 +167,7 @@ class TokenPolicy(ProposalUser):
         ranked = scores if ranking is None else ranking(scores, geometry)
 
         def plan_at(budget: Budget | None) -> TokenPlan:
-            return dataclasses.replace(self.select(ranked, geometry, budget), scores=scores)
+            return dataclasses.replace(self.select(ranked, geometry, budget), scores=scores, ranked=ranked)
 
         if not isinstance(budget, AutoBudget):
             return plan_at(budget)
@@ -189,6 +189,13 @@ class TokenPolicy(ProposalUser):
         self, memory: Memory, decoded: DecoderOutput, strides: list[int], labels: list[dict[str, Tensor]]
     ) -> dict[str, Tensor]:
         """What teaches the policy, already weighted; ``strides`` are input pixels a cell of each level."""
+        return {}
+
+    def pass_losses(
+        self, memory: Memory, strides: list[int], labels: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """What teaches the policy in further passes, too (see `Detector.forward`), which
+        share its scores, but not what it makes of tokens."""
         return {}
 
 

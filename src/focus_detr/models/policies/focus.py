@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING, ClassVar
 
@@ -24,7 +24,8 @@ from focus_detr.losses.foreground import foreground_loss, foreground_targets
 from focus_detr.models.layers import Layers
 from focus_detr.models.options import check_keep_ratio, check_ranges
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
-from focus_detr.models.policies.encoder import encoder_layers
+from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers
+from focus_detr.models.policies.reactivation import Rescorer
 from focus_detr.models.policies.scoring import MODULATIONS, ForegroundSelector, category_priority
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
@@ -33,7 +34,7 @@ from focus_detr.structures.budget import Budget, Share
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
-from focus_detr.structures.rows import gather_rows, scatter_rows
+from focus_detr.structures.rows import descending, gather_rows, scatter_rows
 from focus_detr.structures.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -70,6 +71,9 @@ class FocusOptions(ForegroundOptions):
 
     keep_ratio: float = 0.5
     """Share of tokens kept as foreground, as in the paper."""
+    reactivation: bool = False
+    """Each layer chooses from all tokens again, by what those before it made of the ones they worked on: what
+    one leaves may come back. Otherwise, as in the paper, it takes the best of the layer before."""
 
 
 @POLICIES.register("focus")
@@ -89,6 +93,9 @@ class FocusPolicy(TokenPolicy):
             config.d_model, config.num_levels, self.options.top_down, self.options.modulates
         )
         self.layers = Layers(encoder_layers(config, dual=self.options.dual_attention))
+        self.rescorers: Layers[Rescorer] | None = None
+        if isinstance(self.options, FocusOptions) and self.options.reactivation:
+            self.rescorers = Layers(Rescorer(config.d_model) for _ in range(config.encoder_layers - 1))
         self.num_fine_tokens = self.options.num_fine_tokens
         self.foreground_ranges = foreground_ranges(self.options, config.num_levels)
         self.quirks = config.switches
@@ -100,6 +107,7 @@ class FocusPolicy(TokenPolicy):
         check_foreground(options, config)
         if isinstance(options, FocusOptions):
             check_keep_ratio(options)
+            _check_reactivation(options, config)
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Score every token and keep the foreground."""
@@ -134,6 +142,8 @@ class FocusPolicy(TokenPolicy):
 
     def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
         assert plan is not None
+        if self.rescorers is not None:
+            return self._choosing_anew(tokens, plan, self.rescorers)
         quirks, geometry = self.quirks, tokens.geometry
         # One compact buffer of the foreground, best first: layer j works on its first K_j rows.
         #   rows      0 ............ K_2 ......... K_1 ......... K_0
@@ -154,21 +164,62 @@ class FocusPolicy(TokenPolicy):
             rows = plan.rows(j)  # (B,K_j), those that are an image's own
             # Values are of all tokens: those that are not kept can still be looked at.
             value = layer.deformable_attention.project(memory, geometry.valid)  # (B,N,h,C/h)
-            positions, references = kept_positions[:, :count], kept_references[:, :count]
-            updated = kept
-            if self.options.dual_attention:
-                priority = self._priority(kept, foreground[:, :count], rows)
-                updated, picked = layer.attend_fine_tokens(kept, positions, priority, self.num_fine_tokens)
-                fine.append(picked)
-            updated = layer(updated, positions, references, value, geometry.shapes)
-            # A smaller image of a batch is done with the rows beyond its own count.
-            kept = updated if rows is None else torch.where(rows[..., None], updated, kept)
+            places = kept_positions[:, :count], kept_references[:, :count]
+            kept = self._worked_on(layer, kept, places, foreground[:, :count], rows, value, geometry, fine)
             if not quirks.frozen_values:
                 memory = scatter_rows(memory, plan.indices[:, :count], kept)
         if quirks.frozen_values:
             # As released: layers saw the neck's features, so one write at the end is enough.
             memory = scatter_rows(tokens.content, plan.indices, torch.cat([kept, *finished], 1))
         return Memory(memory, geometry, plan, fine=fine)
+
+    def _choosing_anew(self, tokens: Tokens, plan: TokenPlan, rescorers: Layers[Rescorer]) -> Memory:
+        # As `forward`, but that a layer chooses from all tokens by what those before it found out: nothing is
+        # finished, and rows are gathered from the memory each time.
+        geometry, references, memory = tokens.geometry, tokens.references(), tokens.content
+        scores = plan.order_of(geometry.valid)  # (B,N)
+        chosen: list[Tensor] = []
+        found: list[Tensor] = []
+        fine: list[Tensor] = []
+        for j, layer in enumerate(self.layers):
+            indices = (
+                descending(scores, plan.counts[j]) if j else plan.indices[:, : plan.counts[0]]
+            )  # (B,K_j)
+            rows, foreground = plan.rows(j), scores.gather(1, indices)  # (B,K_j) both
+            value = layer.deformable_attention.project(memory, geometry.valid)
+            kept, *places = (gather_rows(each, indices) for each in (memory, tokens.positions, references))
+            kept = self._worked_on(layer, kept, places, foreground, rows, value, geometry, fine)
+            memory = scatter_rows(memory, indices, kept)
+            chosen.append(indices)
+            if j < len(rescorers):
+                known = foreground + rescorers[j](kept)
+                # What the image alone would not have worked on stays as it was.
+                found.append(known if rows is None else torch.where(rows, known, foreground))
+                scores = scores.scatter(1, indices, found[-1].detach())
+        return Memory(memory, geometry, replace(plan, chosen=tuple(chosen)), fine=fine, found=found)
+
+    def _worked_on(
+        self,
+        layer: EncoderLayer,
+        kept: Tensor,
+        places: Sequence[Tensor],
+        foreground: Tensor,
+        rows: Tensor | None,
+        value: Tensor,
+        geometry: Geometry,
+        fine: list[Tensor],
+    ) -> Tensor:
+        # The rows kept (B,K,C) after a layer, and to ``fine`` those (B,F) that attended to one another.
+        # places: positions (B,K,C) and references (B,K,L,2); foreground, rows (B,K); value (B,N,h,C/h).
+        positions, references = places
+        updated = kept
+        if self.options.dual_attention:
+            priority = self._priority(kept, foreground, rows)
+            updated, picked = layer.attend_fine_tokens(kept, positions, priority, self.num_fine_tokens)
+            fine.append(picked)
+        updated = layer(updated, positions, references, value, geometry.shapes)
+        # A smaller image of a batch is done with the rows beyond its own count.
+        return updated if rows is None else torch.where(rows[..., None], updated, kept)
 
     def _priority(self, kept: Tensor, foreground: Tensor, rows: Tensor | None) -> Tensor:
         # (B,K): how fine-grained each kept token is.
@@ -193,6 +244,24 @@ class FocusPolicy(TokenPolicy):
             memory.plan.scores, targets, valid, c.focal_alpha, c.focal_gamma, quirks.naive_focal
         )
         return {"loss_foreground": self.options.foreground_loss_coefficient * loss}
+
+    def pass_losses(
+        self, memory: Memory, strides: list[int], labels: list[dict[str, Tensor]]
+    ) -> dict[str, Tensor]:
+        """The foreground selector's loss of what layers found out, where they do: that of a budget is not
+        that of another."""
+        if not memory.found:
+            return {}
+        c = self.config
+        assert memory.plan is not None
+        targets = foreground_targets(memory.geometry, strides, self.foreground_ranges, labels)
+        each = []
+        for j, scores in enumerate(memory.found):
+            indices, rows = memory.plan.kept(j)  # (B,K_j) both
+            wanted = targets.gather(1, indices)
+            each.append(foreground_loss(scores, wanted, rows, c.focal_alpha, c.focal_gamma))
+        loss = torch.stack(each).mean()
+        return {"loss_reactivation": self.options.foreground_loss_coefficient * loss}
 
 
 def foreground_ranges(options: ForegroundOptions, num_levels: int) -> tuple[float, ...]:
@@ -232,3 +301,15 @@ def plan_scores(plan: TokenPlan, geometry: Geometry, padded: bool) -> Tensor:
     if padded and geometry.valid is not None:
         scores = torch.where(geometry.valid, scores, scores.min())
     return scores.gather(1, plan.indices)
+
+
+_NO_WAY_BACK = ("batch_counts", "batch_fill", "frozen_values", "padded_fine_tokens")
+
+
+def _check_reactivation(options: FocusOptions, config: FocusDetrConfig) -> None:
+    named = [name for name in _NO_WAY_BACK if getattr(config.switches, name)]
+    if options.reactivation and named:
+        raise FocusDetrError(
+            f"policy_options['reactivation']=True: the released form, of which this model has the quirks "
+            f"{', '.join(named)}, leaves tokens for good; leave reactivation out, or these quirks"
+        )
