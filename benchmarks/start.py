@@ -4,8 +4,8 @@
     python benchmarks/start.py --before ../before --onnx FOLDER --runs 15
 
 Processes that find the objects of one picture: `focus-detr predict everyday`, of this source tree and of the
-one of `--before`; `focus-detr-runtime` and `focus-detr predict` with the model as ONNX (exported here, or
-`--exported FILE`); and, for scale, Python alone, `import torch`, and the shortest script there is for
+one of `--before`; `focus-detr-runtime` and `focus-detr predict` with the model as ONNX, exported here by each
+tree; and, for scale, Python alone, `import torch`, and the shortest script there is for
 YOLOX-nano and PicoDet-S in ONNX Runtime, from FOLDER. Each runs once unmeasured, so that files are in memory,
 then all take turns. `cpu_ms` is processor time of all threads, which other programs disturb less.
 """
@@ -88,7 +88,8 @@ def processes(options: argparse.Namespace, exported: Path) -> Mapping[str, Proce
         found["predict everyday, before"] = Process(
             [*predict, "everyday", picture, "--device", "cpu"], before
         )
-        found["predict everyday.onnx, before"] = Process([*predict, str(exported), picture], before)
+        older = export(exported.with_stem(f"{exported.stem}-before"), before)
+        found["predict everyday.onnx, before"] = Process([*predict, str(older), picture], before)
     for name, (file, white) in PEERS.items() if options.onnx else ():
         found[f"bare script, {name}"] = Process(
             ["-c", BARE, str(options.onnx / file), picture, str(white)], source
@@ -96,18 +97,18 @@ def processes(options: argparse.Namespace, exported: Path) -> Mapping[str, Proce
     return found
 
 
-def export(folder: Path) -> Path:
-    """The bundled model as ONNX, at the size that the picture has in it."""
-    file = folder / "everyday.onnx"
+def export(file: Path, source: Path = ROOT / "src") -> Path:
+    """The bundled model as ONNX, at the size that the picture has in it; each tree reads what it wrote."""
     arguments = ["export", "everyday", "--size", "320x416", "--batch", "1", "--output", str(file)]
-    Process(["-m", "focus_detr", *arguments], ROOT / "src").run(os.cpu_count() or 1)
+    Process(["-m", "focus_detr", *arguments], source).run(os.cpu_count() or 1)
     return file
 
 
 def run(options: argparse.Namespace) -> None:
     """All of them, in turns."""
     with tempfile.TemporaryDirectory() as folder:
-        compared = processes(options, options.exported or export(Path(folder)))
+        exported = Path(folder) / "everyday.onnx"
+        compared = processes(options, export(exported))
         for turn in range(options.warmup + options.runs):
             for process in compared.values():
                 process.run(options.threads)
@@ -133,6 +134,5 @@ if __name__ == "__main__":
     arguments = parser(__doc__, runs=10)
     arguments.add_argument("--before", type=Path, help="another source tree, for `predict everyday`")
     arguments.add_argument("--onnx", type=Path, help="folder of the ONNX peers")
-    arguments.add_argument("--exported", type=Path, help="the model as ONNX; exported anew by default")
     arguments.add_argument("--picture", type=Path, default=PICTURE)
     main(run, arguments.parse_args())

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
 from focus_detr.models.hosts.denoising import contrastive_denoising, plain_denoising
 from helpers.host_traffic import HostTraffic
@@ -44,6 +45,26 @@ def test_the_host_reads_sizes_and_costs_once_each(name):
     counts.pop("item", None)  # the keep ratio that poll-and-pool draws, on the host
     assert not counts, counts
     assert step(model, 8).total() == step(model, 2).total()
+
+
+@pytest.mark.parametrize("name", ["focus", "detr"])
+def test_gradients_ask_nothing_of_the_device(name):
+    model = small_model(dtype=torch.float32, **MODELS[name]).train()
+    pixels, mask = batch([image(64, 64, dtype=torch.float32)])
+    loss = model(pixels, mask, labels=labels([2], [(64, 64)])).loss
+    assert numbers_asked(loss.backward) == 0
+
+
+def test_numbers_that_gradients_ask_for_are_counted():
+    sides = torch.rand(3, 2, requires_grad=True)
+    assert numbers_asked(lambda: sides.prod(-1).sum().backward()) == 1
+
+
+def numbers_asked(work):
+    """By the host. Within `HostTraffic` gradients take other ways, hence torch's own account."""
+    with profile(activities=[ProfilerActivity.CPU]) as account:
+        work()
+    return sum(each.count for each in account.key_averages() if each.key == "aten::_local_scalar_dense")
 
 
 def test_what_waits_is_counted():

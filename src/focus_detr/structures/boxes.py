@@ -24,25 +24,26 @@ def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
 
 def intersection_over_union(a: Tensor, b: Tensor, eps: float = EPS) -> Tensor:
     """IoU of corner boxes that broadcast, (...,4) with (...,4) -> (...); ``eps`` joins areas divided by."""
-    shared = (
-        (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    )
-    areas = (a[..., 2:] - a[..., :2]).prod(-1) + (b[..., 2:] - b[..., :2]).prod(-1)
-    return shared / (areas - shared + eps)
+    shared = _shared_area(a, b)
+    union = _area(a[..., 2:] - a[..., :2]) + _area(b[..., 2:] - b[..., :2]) - shared
+    return shared / (union + eps)
 
 
 def generalized_iou(a: Tensor, b: Tensor, eps: float = EPS) -> Tensor:
     """GIoU of corner boxes that broadcast, (...,4) with (...,4) -> (...); ``eps`` joins areas divided by."""
-    area_a = (a[..., 2:] - a[..., :2]).prod(-1)
-    area_b = (b[..., 2:] - b[..., :2]).prod(-1)
-    shared = (
-        (torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    )
-    union = area_a + area_b - shared
-    hull = (
-        (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0).prod(-1)
-    )
+    shared = _shared_area(a, b)
+    union = _area(a[..., 2:] - a[..., :2]) + _area(b[..., 2:] - b[..., :2]) - shared
+    hull = _area((torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).clamp(min=0))
     return shared / (union + eps) - (hull - union) / (hull + eps)
+
+
+def _shared_area(a: Tensor, b: Tensor) -> Tensor:
+    return _area((torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])).clamp(min=0))
+
+
+def _area(sides: Tensor) -> Tensor:
+    """(...,2) -> (...). The gradient of ``prod`` would have the host ask a GPU whether a side is zero."""
+    return sides[..., 0] * sides[..., 1]
 
 
 def inverse_sigmoid(x: Tensor, eps: float = 1e-3) -> Tensor:
