@@ -8,6 +8,7 @@ One image, or a batch as a whole. One multiply-accumulate is two floating-point 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -64,10 +65,16 @@ class Cost:
         return {name: getattr(self, name) for name in ("backbone", "neck", "scoring", "encoder", "decoder")}
 
 
-def count_macs(config: FocusDetrConfig, height: int, width: int, batch: int = 1) -> Cost:
+def count_macs(
+    config: FocusDetrConfig, height: int, width: int, batch: int = 1, queries: int | None = None
+) -> Cost:
     """The cost of a model of ``config`` for a batch of unpadded images of ``height`` x ``width`` pixels.
 
     No weights are needed and no memory is taken: it works for any size, on any machine.
+
+    Args:
+        queries: that the decoder has, of hosts whose pictures have different numbers of them
+            (`query_threshold`); the most that there can be when not given.
 
     Raises:
         FocusDetrError: a size too small for the model's coarsest level.
@@ -87,7 +94,8 @@ def count_macs(config: FocusDetrConfig, height: int, width: int, batch: int = 1)
     from focus_detr.structures.tokens import Tokens
 
     with FakeTensorMode(), torch.no_grad():
-        model = FocusDetrForObjectDetection(config).eval().requires_grad_(False)
+        parameters = count_parameters(FocusDetrForObjectDetection(config)) if queries else None
+        model = FocusDetrForObjectDetection(_with_queries(config, queries)).eval().requires_grad_(False)
         images = torch.empty(batch, 3, height, width)
         backbone, maps = counted(model.backbone, images)
         neck, levels = counted(model.neck, maps)
@@ -105,9 +113,18 @@ def count_macs(config: FocusDetrConfig, height: int, width: int, batch: int = 1)
         # Hosts that run all their layers need not know of any.
         decoder, _ = counted(model.host if layers is None else partial(model.host, layers=layers), memory)
     kept = plan.counts if plan is not None else (geometry.num_tokens,) * config.encoder_layers
-    return Cost(
-        backbone, neck, scoring, encoder, decoder, count_parameters(model), geometry.num_tokens, tuple(kept)
-    )
+    parameters = parameters or count_parameters(model)
+    return Cost(backbone, neck, scoring, encoder, decoder, parameters, geometry.num_tokens, tuple(kept))
+
+
+def _with_queries(config: FocusDetrConfig, queries: int | None) -> FocusDetrConfig:
+    # How many of them a picture has, shapes do not say.
+    host_options = {**config.host_options}
+    if host_options.get("query_threshold"):
+        host_options["query_threshold"] = 0.0
+    counted = copy.deepcopy(config)
+    counted.host_options, counted.num_queries = host_options, queries or config.num_queries
+    return counted
 
 
 def count_parameters(model: nn.Module) -> int:

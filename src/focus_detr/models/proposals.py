@@ -17,7 +17,7 @@ from focus_detr.models.precision import (
     widened,
     without_autocast,
 )
-from focus_detr.structures.geometry import Geometry
+from focus_detr.structures.geometry import Geometry, in_graph
 from focus_detr.structures.queries import Queries
 from focus_detr.structures.rows import descending, gather_rows
 from focus_detr.structures.tokens import Tokens
@@ -43,6 +43,27 @@ def best_tokens(scores: Tensor, geometry: Geometry, count: int, padded: bool) ->
         scores = scores.masked_fill(~geometry.valid, torch.finfo(scores.dtype).min)
         valid = torch.arange(count, device=scores.device) < geometry.valid_counts()[:, None]
     return descending(scores.detach(), count), valid
+
+
+def likely_tokens(
+    scores: Tensor, chosen: Tensor, valid: Tensor | None, least: float
+) -> tuple[Tensor, Tensor | None]:
+    """Of chosen tokens (B,Q), best first, those with a probability of ``least`` or more; always the best one.
+
+    All images have as many queries as that which has most, and each its own among them.
+
+    Args:
+        scores: (B,N) logits; valid: (B,Q) those that are their image's own, None for all.
+    """
+    likely = scores.detach().gather(1, chosen).sigmoid() >= least
+    own = likely | (torch.arange(chosen.shape[1], device=chosen.device) == 0)
+    if valid is not None:
+        own = own & valid
+    if torch.compiler.is_compiling() or in_graph(chosen.device):
+        return chosen, own  # shapes of a graph are not a matter of pictures
+    most = int(own.sum(1).max())
+    chosen, own = chosen[:, :most], own[:, :most]
+    return chosen, None if len(own) == 1 else own
 
 
 class Proposals(FullPrecision):
@@ -101,6 +122,7 @@ class Proposals(FullPrecision):
         padded_queries: bool,
         choose: Choose = best_tokens,
         from_cells: bool = False,
+        least: float = 0.0,
     ) -> Queries:
         """The best tokens of memory (B,N,C) as queries.
 
@@ -110,12 +132,15 @@ class Proposals(FullPrecision):
             choose: which tokens are the best, by their best class.
             from_cells: boxes move from their tokens' cells, in units of these (`move_boxes`); otherwise from
                 the anchors, as logits.
+            least: class probability that a token needs to become a query (see `likely_tokens`); 0 for none.
         """
         anchors, proposing = cells(geometry) if from_cells else self.anchors(geometry)
         count = content if isinstance(content, int) else len(content)
         features = self.transform(memory, proposing)
         best_class = self.class_head(features).amax(-1)  # (B,N)
         chosen, valid = choose(best_class, geometry, count, padded_queries)
+        if least > 0:
+            chosen, valid = likely_tokens(best_class, chosen, valid, least)
         features = gather_rows(features, chosen)  # (B,Q,C)
         # The box head runs on the chosen tokens only: the others' boxes are never looked at.
         delta, start = self.box_head(features), gather_rows(anchors, chosen).to(features.dtype)

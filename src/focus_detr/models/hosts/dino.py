@@ -55,6 +55,9 @@ class DinoOptions(NoiseOptions, KeyAwareOptions, ThinningOptions):
     as likely as the match's box fits."""
     least_overlap: float = 0.0
     """Matches that overlap their object less (IoU) teach no box."""
+    query_threshold: float = 0.0
+    """Class probability that a token needs to become a query, outside of training: pictures with little in
+    them have few queries. 0 takes the best ``num_queries``, whatever they are."""
 
 
 @HOSTS.register("dino")
@@ -96,7 +99,13 @@ class DinoHost(Host):
         options: DinoOptions = read_options(cls.options_class, config.host_options, "host_options")
         check_noise(options)
         options.check_thinning()
-        check_ranges(options, "host_options", denoising_queries=(0, math.inf), least_overlap=(0, 1))
+        check_ranges(
+            options,
+            "host_options",
+            denoising_queries=(0, math.inf),
+            least_overlap=(0, 1),
+            query_threshold=(0, 1),
+        )
         if options.class_loss not in CLASS_LOSSES:
             raise FocusDetrError(
                 f"host_options['class_loss']={options.class_loss!r}: not known"
@@ -128,6 +137,7 @@ class DinoHost(Host):
             self.quirks.padded_queries,
             self.choose,
             from_cells=self.options.boxes_from_cells,
+            least=0.0 if self.training else self.options.query_threshold,
         )
         queries = proposed if start is None else self._started(start, tokens)
         if labels is not None and denoising is None:
