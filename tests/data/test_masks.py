@@ -22,6 +22,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.structures.instances import Instances
 from focus_detr.structures.masks import Mask, as_array
+from helpers.tiny_datasets import voc_xml, write_voc
 
 SIZE = {"shortest_edge": 90, "longest_edge": 150}
 RED = (255, 0, 0)
@@ -166,6 +167,43 @@ def test_yolo_polygons_are_masks_in_pixels(tmp_path: Path) -> None:
     assert masks is not None and masks[1] is None
     assert overlap(masks[0].decode((90, 120)), Mask.of_coco(BLOB).decode((90, 120))) > 0.99
     assert [problem.kind for problem in dataset.problems] == ["no-mask"]
+
+
+def voc_folder(folder: Path, colors: bool = False, size: tuple[int, int] = (40, 30)) -> Path:
+    """Two blobs, the xml's second drawn first, with void outlines; of a third object nothing is drawn."""
+    root = write_voc(folder)
+    boxes = [("dog", 6, 7, 15, 18), ("cat", 21, 3, 39, 28), ("cat", 2, 25, 9, 30)]
+    (root / "Annotations" / "a.xml").write_text(voc_xml(boxes, filename="a.jpg"))
+    numbers = np.zeros(size[::-1], dtype=np.uint8)
+    numbers[2:28, 20:39], numbers[3:27, 21:38] = 255, 1
+    numbers[6:18, 5:15], numbers[7:17, 6:14], numbers[9:11, 8:10] = 255, 2, 0
+    drawn = Image.fromarray(numbers, "P")
+    drawn.putpalette([0, 0, 0, 128, 0, 0, 0, 128, 0] + [0] * 756 + [224, 224, 192])
+    (root / "SegmentationObject").mkdir()
+    (drawn.convert("RGB") if colors else drawn).save(root / "SegmentationObject" / "a.png")
+    return root
+
+
+@pytest.mark.parametrize("colors", [False, True], ids=["numbers", "colors"])
+def test_pictures_of_objects_beside_voc_are_masks(tmp_path: Path, colors: bool) -> None:
+    dataset = load_dataset(voc_folder(tmp_path / "voc", colors), "train", masks=True, on_problem="ignore")
+    masks = dataset[0].instances.masks
+    assert masks is not None and masks[2] is None and dataset.records[1].stated.masks is None
+    dog, cat = (mask.decode((30, 40)) for mask in masks[:2])
+    assert dog.sum() == 10 * 8 - 4 and dog[7:17, 6:14].sum() == dog.sum()
+    assert cat.sum() == 24 * 17 and cat[3:27, 21:38].all()
+    assert [problem.kind for problem in dataset.problems] == ["no-mask"]
+    assert load_dataset(tmp_path / "voc", "train").records[0].stated.masks is None
+
+
+@pytest.mark.parametrize("fault", ["of another size", "broken"])
+def test_a_picture_of_objects_that_cannot_be_used_is_said(tmp_path: Path, fault: str) -> None:
+    root = voc_folder(tmp_path / "voc", size=(40, 30) if fault == "broken" else (80, 60))
+    if fault == "broken":
+        (root / "SegmentationObject" / "a.png").write_bytes(b"no picture")
+    dataset = load_dataset(root, "train", masks=True, on_problem="ignore")
+    assert [problem.kind for problem in dataset.problems] == ["bad-mask", "no-mask"]
+    assert dataset.problems[0].file.endswith("a.png") and len(dataset[0].labels) == 3
 
 
 def test_boxes_and_pictures_are_the_same_with_masks_and_without(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import torch
 from PIL import Image
 
 from focus_detr.deploy.deploy import deploy
+from focus_detr.evaluation import evaluate
 from focus_detr.export import export, load_exported
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference import Predictor
@@ -51,6 +54,26 @@ def check_same_masks(model, other: Predictor, atol: float = 1e-3) -> None:
     assert total and differing <= 0.01 * total
 
 
+def own_answers(predictor: Predictor, folder: Path) -> Path:
+    """A COCO data set in which every other thing that the model sees is an object, mask and all."""
+    (folder / "test").mkdir(parents=True)
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for number, (picture, found) in enumerate(
+        zip(pictures(), predictor.detect(pictures(), threshold=0.0), strict=True)
+    ):
+        picture.save(folder / "test" / f"{number}.png")
+        size = {"width": picture.width, "height": picture.height}
+        images.append({"id": number, "file_name": f"{number}.png", **size})
+        for item in found.to_coco(number, [1, 2, 3])[:10:2]:
+            box = {"id": len(annotations) + 1, "iscrowd": 0, "area": item["bbox"][2] * item["bbox"][3]}
+            annotations.append({**item, **box})
+    categories = [{"id": label + 1, "name": name} for label, name in enumerate(predictor.class_names)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (folder / "test" / "_annotations.coco.json").write_text(json.dumps(content))
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("format", ["onnx", "openvino"])
 def test_exported_masks_are_the_model_s(model, tmp_path: Path, format: str) -> None:
@@ -60,6 +83,13 @@ def test_exported_masks_are_the_model_s(model, tmp_path: Path, format: str) -> N
     detector = load_exported(path)
     assert detector.config.heads == ("masks",)
     check_same_masks(model, Predictor(detector, detector.processor))
+
+    data = own_answers(Predictor(model, PROCESSOR), tmp_path / "data")
+    own = evaluate(Predictor(model, PROCESSOR), data, progress=False)
+    other = evaluate(path, data, output=tmp_path / "report", progress=False)
+    assert own.masks is not None and other.masks is not None
+    assert other.masks.summary["AP"] == pytest.approx(own.masks.summary["AP"], abs=0.02)
+    assert own.masks.summary["AP"] > 0.1 and (tmp_path / "report" / "boundaries.jpg").is_file()
 
 
 def test_a_program_of_torch_has_masks_too(model, tmp_path: Path) -> None:

@@ -29,10 +29,13 @@ from focus_detr.export.web import OWN, runtime
 from focus_detr.inference import Predictor
 from focus_detr.inference.looking import places_looked_at
 from focus_detr.pictures.heatmap import foreground_scores, stretched
+from focus_detr.structures.masks import Mask
+from focus_detr.structures.pixel_masks import PixelMasks
 from focus_detr.zoo.resolve import resolve_model
 from helpers.browser import browser  # noqa: F401
 from helpers.fake_service import fake_service
 from helpers.page import FOUND, expect_boxes, expect_figure
+from helpers.small_models import SHALLOW, small_model
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -161,6 +164,32 @@ def test_detections_are_those_of_the_image_processor(
     assert [each["label"] for each in found] == expected["labels"].tolist()
     np.testing.assert_allclose([each["score"] for each in found], expected["scores"], atol=1e-6)
     np.testing.assert_allclose([each["box"] for each in found], expected["boxes"], atol=1e-3)
+
+
+def test_masks_are_those_of_the_package(modules: Any) -> None:
+    random = np.random.default_rng(2)
+    size, numbers, rows, columns = (67, 95), 4, 17, 24
+    boxes = [
+        [0, 0, 95, 67], [10.2, 5.7, 60.9, 40.1], [70.3, 20, 95, 66.6], [30.4, 30.3, 30.6, 66],
+        [94.7, 66.8, 95, 67], [5, 5, 50, 67], [20, 0, 23, 67],
+    ]  # fmt: skip
+    kernels = random.normal(0, 1, (1, len(boxes), numbers + 6)).astype(np.float32)
+    kernels[0, -2:, numbers] = -100, 100  # nothing of a box, and all of one that reaches from top to bottom
+    pixels = random.normal(0, 1, (1, numbers, rows, columns)).astype(np.float32)
+    maps = PixelMasks(kernels, pixels, np.array([[rows, columns]]))
+    expected = maps.masks(0, np.arange(len(boxes)), np.array(boxes), size)
+    body = """const tensor = (values, dims) => ({ data: Float32Array.from(values), dims });
+        const [kernels, pixels] = [tensor(...v[0]), tensor(...v[1])];
+        const found = v[2].map((box, query) => ({ box, query }));
+        m.masksOf(found, { masks_kernels: kernels, masks_pixels: pixels }, v[4], v[3]);
+        return found.map(({ mask }) => mask)"""
+    tensors = [(each.ravel().tolist(), list(each.shape)) for each in (kernels, pixels)]
+    found = run(modules, "covering.js", body, *tensors, boxes, *size)
+    assert found[-2:] == [mask.to_coco(size) for mask in expected[-2:]]
+    pairs = zip(found, expected, strict=True)
+    drawn = [(Mask.of_coco(one).decode(size), other.decode(size)) for one, other in pairs]
+    assert sum(int((one != other).sum()) for one, other in drawn) <= 2
+    assert sum(int(one.sum()) for one, _ in drawn[:3]) > 1000
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +360,39 @@ def test_the_page_says_of_the_model_what_python_says(browser: Any, site: Path) -
     scores = np.max([stretched(level, heat.size) for level in foreground_scores(outputs)], axis=0)
     found = np.asarray(heat.convert("L")) / 255
     np.testing.assert_allclose(found, scores / scores.max(), atol=0.02)
+
+
+@pytest.mark.slow
+def test_the_page_of_a_model_with_masks_draws_those_of_python(
+    browser: Any,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    try:
+        runtime.copy_runtime(tmp_path / "runtime")
+    except FocusDetrError as error:
+        pytest.skip(str(error))
+    model = small_model(**SHALLOW, heads=["masks"], num_detections=5)
+    processor = FocusDetrImageProcessor(size={"height": 64, "width": 96})
+    options: dict[str, Any] = {"image_size": (64, 96), "processor": processor, "examples": SMEARS[:1]}
+    folder = export(model, tmp_path / "site", "web", **options)
+    (expected,) = Predictor.from_pretrained(folder / "model.onnx").predict(SMEARS[0], threshold=0.001)
+    server = served(folder)
+    with browser.new_context() as context:
+        tab = context.new_page()
+        tab.goto(f"http://127.0.0.1:{server.server_port}/")
+        answer = tab.evaluate(
+            """async () => {
+                const [engine, pictures] = [await import("./engine.js"), await import("./pictures.js")];
+                const picture = await pictures.pictureAt((await engine.examples())[0]);
+                return engine.detect(picture, { threshold: 0.001, where: true });
+            }"""
+        )
+    server.shutdown()
+    found = [Mask.of_coco(each["mask"]).decode((480, 640)) for each in answer["detections"]]
+    drawn = [mask.decode((480, 640)) for mask in expected.masks]
+    assert len(found) == len(drawn) == 5 and sum(int(each.sum()) for each in drawn) > 1000
+    differing = sum(int((one != other).sum()) for one, other in zip(found, drawn, strict=True))
+    assert differing <= 0.005 * sum(int(each.sum()) for each in drawn)
 
 
 @pytest.mark.slow

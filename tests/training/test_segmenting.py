@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from focus_detr.cli.app import app
 from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation import evaluate
+from focus_detr.evaluation.boundaries import BoundaryError
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference import Predictor
 from focus_detr.models import FocusDetrForInstanceSegmentation
@@ -89,6 +91,9 @@ def test_a_detector_learns_masks_of_its_data(tmp_path: Path, detector: Path, cha
     report = evaluate(predictor, data, split="val", progress=False)
     assert report.masks is not None and "mask_metrics" in report.to_dict() and "Masks:" in report.summary()
     assert report.masks.summary["AP"] == pytest.approx(result.metrics["mask_AP"], abs=1e-9)
+    told = replace(report, boundaries=[BoundaryError("a.png", "cat", 0.5, 0.8, 0.4, {}, {})])
+    assert told.to_dict()["mask_boundaries"] == {"objects": 1, "iou": 0.8, "boundary_iou": 0.4}
+    assert "0.400 along their boundaries" in told.summary()
 
 
 def test_data_without_masks_are_refused_before_anything_is_trained(tmp_path: Path, detector: Path) -> None:

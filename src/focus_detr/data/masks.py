@@ -44,6 +44,7 @@ def refuse_without_masks(dataset: DetectionDataset) -> None:
     first = next((record.path.name for record in dataset.records if len(record.labels)), "any")
     raise FocusDetrError(
         f"{dataset.name}: no object of {dataset.split!r} has a mask, in {first} for one: segmentation learns "
-        "from polygons or run lengths of COCO ('segmentation') or polygons of YOLO, read with masks=True; to "
-        "learn boxes alone, leave --task segment out, or say --set model.heads=[]"
+        "from polygons or run lengths of COCO ('segmentation'), polygons of YOLO or VOC, or VOC's pictures "
+        "of objects (SegmentationObject), read with masks=True; to learn boxes alone, leave --task segment "
+        "out, or say --set model.heads=[]"
     )

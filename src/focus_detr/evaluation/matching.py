@@ -68,22 +68,28 @@ def overlaps(first: np.ndarray, second: np.ndarray, crowd: bool = False) -> np.n
 def true_positives(image: ImageBoxes, iou: float = 0.5) -> tuple[np.ndarray, np.ndarray]:
     """Which detections are objects of their class, and which count at all: two bool arrays (T,).
 
-    As COCO: best score first, each takes the free object it overlaps most, if by `iou` or more. What is left
-    over inside a crowd region of its class does not count.
+    Of those that are none (see `partners`), what lies inside a crowd region of its class does not count.
     """
-    correct = np.zeros(len(image.scores), dtype=bool)
-    counts = np.ones(len(image.scores), dtype=bool)
+    correct = partners(image, iou) >= 0
+    in_crowd = overlaps(image.found.boxes_xyxy, image.crowds.boxes_xyxy, crowd=True) >= iou
+    in_crowd &= image.found.labels[:, None] == image.crowds.labels[None]
+    return correct, correct | ~in_crowd.any(axis=1)
+
+
+def partners(image: ImageBoxes, iou: float = 0.5) -> np.ndarray:
+    """(T,) the object that each detection is, -1 for those that are none.
+
+    As COCO: best score first, each takes the free object of its class it overlaps most, if by `iou` or more.
+    """
+    found = np.full(len(image.found), -1)
     overlap = overlaps(image.found.boxes_xyxy, image.objects.boxes_xyxy)
-    in_crowd = overlaps(image.found.boxes_xyxy, image.crowds.boxes_xyxy, crowd=True)
     free = np.ones(len(image.objects), dtype=bool)
     for index, label in enumerate(image.found.labels):
         candidates = np.where(free & (image.objects.labels == label), overlap[index], -1.0)
         if candidates.size and candidates.max() >= iou:
-            free[candidates.argmax()] = False
-            correct[index] = True
-        elif (in_crowd[index][image.crowds.labels == label] >= iou).any():
-            counts[index] = False
-    return correct, counts
+            found[index] = candidates.argmax()
+            free[found[index]] = False
+    return found
 
 
 def pairs(image: ImageBoxes, threshold: float, iou: float = 0.5) -> Iterator[tuple[int | None, int | None]]:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from focus_detr.evaluation import plots
+from focus_detr.evaluation.boundaries import BoundaryError, draw_worst, summary_of
 from focus_detr.evaluation.coco import CocoMetrics
 from focus_detr.evaluation.curves import F1Curve
 from focus_detr.evaluation.operating_point import OperatingPoint
@@ -43,6 +44,7 @@ class EvaluationReport:
         ground_truth: COCO json dictionary of what was to be found.
         budgets: images by the budget that was chosen for them; empty where the call said one.
         masks: COCO's measures of masks, where the model gives them and the data set has them.
+        boundaries: where the masks of objects that were found are wrong, the worst first.
         at_threshold: counts at the threshold asked for, all classes pooled, then each; None without one.
     """
 
@@ -58,6 +60,7 @@ class EvaluationReport:
     ground_truth: dict[str, Any] = field(repr=False)
     budgets: dict[float, int] = field(default_factory=dict)
     masks: CocoMetrics | None = None
+    boundaries: list[BoundaryError] = field(default_factory=list, repr=False)
     at_threshold: list[OperatingPoint] | None = None
 
     @property
@@ -78,6 +81,7 @@ class EvaluationReport:
                 "detections_per_image": self.max_detections,
                 "metrics": self.metrics.summary,
                 **({} if self.masks is None else {"mask_metrics": self.masks.summary}),
+                **({"mask_boundaries": summary_of(self.boundaries)} if self.boundaries else {}),
                 "best_f1": _best_f1(self.f1[0]),
                 "at_threshold": self.at_threshold and [point.to_dict() for point in self.at_threshold],
                 "classes": [{**asdict(item), "best_f1": _best_f1(curve)} for item, curve in classes],
@@ -100,6 +104,12 @@ class EvaluationReport:
         ]
         if self.masks is not None:
             parts.insert(3, "Masks:\n" + table(precision, [[self.masks.summary[name] for name in precision]]))
+        if self.boundaries:
+            said = summary_of(self.boundaries)
+            parts.append(
+                f"Masks of {said['objects']} objects that are found: IoU {said['iou']:.3f} on average, "
+                f"{said['boundary_iou']:.3f} along their boundaries; boundaries.jpg shows the worst."
+            )
         if self.tokens:
             parts.append(self._token_table())
         best = self.f1[0].best
@@ -152,7 +162,10 @@ class EvaluationReport:
         return table(header, rows)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write metrics.json, per_class.csv, predictions.json, ground_truth.json, report.txt, the figures."""
+        """Write metrics.json, per_class.csv, predictions.json, ground_truth.json, report.txt, the figures.
+
+        Of masks also boundaries.jpg: those that are most wrong along their boundaries.
+        """
         folder = Path(folder)
         with whole_files(folder) as writing:
             self._write(writing)
@@ -176,6 +189,7 @@ class EvaluationReport:
         names = [item.name for item in self.metrics.per_class]
         plots.plot_precision_recall(self.metrics, folder / "precision_recall.png")
         plots.plot_f1(self.f1, folder / "f1.png")
+        draw_worst(self.boundaries, folder / "boundaries.jpg")
         lowest = confusion_threshold(self.f1) if self.at_threshold is None else None
         plots.plot_confusion_matrix(self.confusion, names, lowest, folder / "confusion_matrix.png")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from focus_detr.disk import explained_disk
 from focus_detr.errors import FocusDetrError
 from focus_detr.evaluation.batches import restrict
+from focus_detr.evaluation.boundaries import boundary_errors
 from focus_detr.evaluation.coco import coco_metrics
 from focus_detr.evaluation.curves import confusion_matrix, f1_curves
 from focus_detr.evaluation.operating_point import operating_points
@@ -159,19 +160,17 @@ def evaluate(
     scored = {record.image_id for record in dataset.records if str(record.path) not in lost}
     ground_truth = restrict(dataset.to_coco(), scored) if lost else dataset.to_coco()
     curves = f1_curves(ground_truth, predictions)
-    masks = None
+    answers, confident = (predictions, confusion_threshold(curves)) if lowest is None else (reaching, 0.0)
+    masks, boundaries = None, []
     if any("segmentation" in item for item in ground_truth["annotations"]) and predictor.gives_masks:
         masks = coco_metrics(ground_truth, predictions, masks=True)
+        boundaries = boundary_errors(ground_truth, answers, confident)
     report = EvaluationReport(
         data=Path(dataset.name).name,
         split=dataset.split,
         metrics=coco_metrics(ground_truth, predictions),
         f1=curves,
-        confusion=(
-            confusion_matrix(ground_truth, predictions, confusion_threshold(curves))
-            if lowest is None
-            else confusion_matrix(ground_truth, reaching, 0.0)
-        ),
+        confusion=confusion_matrix(ground_truth, answers, confident),
         tokens=recall.compute(),
         unreadable=unreadable,
         predictions=predictions,
@@ -179,6 +178,7 @@ def evaluate(
         ground_truth=ground_truth,
         budgets=dict(sorted(budgets.items())),
         masks=masks,
+        boundaries=boundaries,
         at_threshold=None if lowest is None else operating_points(ground_truth, reaching),
     )
     if output is not None:

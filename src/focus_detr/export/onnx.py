@@ -45,8 +45,7 @@ def write(
     form |= {"free_counts": layers > 0, "size_step": metadata.size_step}
     graph = trace(model, metadata.image_size, metadata.batch_size, **form)
     inputs = ["pixel_values", *(f"rows_{layer}" for layer in range(layers))]
-    outputs = ["logits", "pred_boxes", *insights] if insights else metadata.outputs
-    names: dict[str, Any] = {"input_names": inputs, "output_names": outputs}
+    names: dict[str, Any] = {"input_names": inputs, "output_names": [*metadata.outputs, *insights]}
     with quiet():
         # Runtimes fuse operators better themselves, and the exporter's own rewriting takes most of the time.
         program = torch.onnx.export(graph, opset_version=OPSET, optimize=False, verbose=False, **names)

@@ -38,10 +38,7 @@ class _Graph(nn.Module):
         self.model = model
 
     def forward(self, pixel_values: Tensor, rows: list[Tensor] | None = None) -> tuple[Tensor, ...]:
-        output = self.model(pixel_values, budget=_counts(rows))
-        extra = output.extra or {}
-        masks = [extra[f"{HEAD}_{name}"] for name in ("kernels", "pixels") if f"{HEAD}_{name}" in extra]
-        return output.logits, output.pred_boxes, *masks
+        return _predictions(self.model(pixel_values, budget=_counts(rows)))
 
 
 class _TellingGraph(_Graph):
@@ -49,7 +46,13 @@ class _TellingGraph(_Graph):
 
     def forward(self, pixel_values: Tensor, rows: list[Tensor] | None = None) -> tuple[Tensor, ...]:
         output = self.model(pixel_values, budget=_counts(rows), with_samples=True)
-        return output.logits, output.pred_boxes, *insights(output).values()
+        return *_predictions(output), *insights(output).values()
+
+
+def _predictions(output: Any) -> tuple[Tensor, ...]:
+    extra = output.extra or {}
+    masks = [extra[f"{HEAD}_{name}"] for name in ("kernels", "pixels") if f"{HEAD}_{name}" in extra]
+    return output.logits, output.pred_boxes, *masks
 
 
 def _counts(rows: list[Tensor] | None) -> LayerCounts | None:

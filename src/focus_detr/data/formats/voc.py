@@ -10,6 +10,7 @@ from focus_detr.data.formats.reading import UnreadableFileError, read_lines, rea
 from focus_detr.data.formats.searching import files_below, files_in, folders_in, is_image_file
 from focus_detr.data.formats.source import Fault, ProblemLog, RawImage, Source, Tally
 from focus_detr.data.formats.values import size
+from focus_detr.data.formats.voc_drawn import drawn_folder, with_drawn_masks
 from focus_detr.data.formats.voc_lists import read_lists
 from focus_detr.data.formats.voc_objects import object_name, read_objects
 from focus_detr.errors import FocusDetrError
@@ -74,13 +75,14 @@ def find_splits(root: Path) -> dict[str, VocSplit]:
 def read_split(split: VocSplit, log: ProblemLog, masks: bool = False) -> Source:
     """VOC counts pixels from 1 and includes the last one: a box xmin..xmax covers [xmin - 1, xmax].
 
-    Masks are those of <polygon>; those that are pictures of their own are not read.
+    Masks are those of <polygon>, or else of the pictures in SegmentationObject.
     Objects marked `difficult` are ordinary objects here.
     """
     names = _class_names(split)
     label_of = {name: label for label, name in enumerate(names)}
     pictures = _Pictures(split.image_folder, log)
     stale = Tally(split.root, log)
+    drawn = drawn_folder(split.xml_folder) if masks else None
     images: list[RawImage] = []
     for stem in dict.fromkeys(split.stems):
         file = _xml_file(split.xml_folder, stem)
@@ -97,6 +99,8 @@ def read_split(split: VocSplit, log: ProblemLog, masks: bool = False) -> Source:
             stale.add(_STALE, f"{file.name}: {in_line(file_name, 120)}")
         boxes, lost = read_objects(root, label_of, file, log, masks)
         declared = size(root.findtext("size/width"), root.findtext("size/height"))
+        if drawn is not None:
+            boxes = with_drawn_masks(boxes, drawn / f"{stem}.png", declared, log)
         images.append(RawImage(path, None, declared, boxes, lost, annotation_file=file))
     stale.report()
     repeated = len(split.stems) - len(set(split.stems))

@@ -19,7 +19,7 @@ def read_lists(image_sets: Path, stems: Iterable[str]) -> dict[str, tuple[str, .
     known = frozenset(stems)
     splits: dict[str, tuple[str, ...]] = {}
     of_classes: dict[str, list[str]] = {}
-    for file in files_in(image_sets / "Main", ".txt") or files_in(image_sets, ".txt"):
+    for file in _files(image_sets):
         rows = read_lines(file, LIST_LIMIT)
         columns = [match[1] for row in rows if (match := _CLASS_ROW.fullmatch(row))]
         whole = [_stem(row, known) for row in rows]
@@ -35,6 +35,11 @@ def read_lists(image_sets: Path, stems: Iterable[str]) -> dict[str, tuple[str, .
         else:
             splits[file.stem] = tuple(whole)
     return splits or {split: tuple(dict.fromkeys(found)) for split, found in of_classes.items()}
+
+
+def _files(image_sets: Path) -> list[Path]:
+    places = (image_sets / "Main", image_sets, image_sets / "Segmentation")
+    return next((files for place in places if (files := files_in(place, ".txt"))), [])
 
 
 def _stem(row: str, known: frozenset[str]) -> str:

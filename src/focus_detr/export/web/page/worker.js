@@ -1,6 +1,7 @@
 // The model, beside the page so that it stays quick: a picture's file in, an answer as the service's out.
 
 import { pixelsOf, Preprocessor } from "./preprocessing.js";
+import { masksOf } from "./covering.js";
 import { found } from "./found.js";
 import { heatOf, placesOf } from "./insights.js";
 
@@ -60,6 +61,7 @@ async function answer({ ort, open, metadata, preprocessor }, blob, { threshold, 
   const outputs = await session.run({ pixel_values: new ort.Tensor("float32", input.values, shape) });
   const done = performance.now();
   const detections = found(outputs.logits, outputs.pred_boxes, { width, height, threshold, metadata });
+  if (outputs.masks_kernels) masksOf(detections, outputs, width, height);
   if (where && outputs.locations) placesOf(detections, outputs, width, height);
   const heat = heatmap && outputs.foreground ? await heatOf(outputs.foreground.data, input, metadata.strides) : null;
   for (const each of detections) delete each.query;
