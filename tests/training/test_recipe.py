@@ -10,6 +10,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.training.recipe import Recipe, list_recipes, load_recipe, recipe_for
 from focus_detr.training.setup import choose_recipe
 from focus_detr.zoo.presets import list_presets, preset
+from helpers.small_models import small_model
 
 
 @pytest.mark.parametrize("name", list_recipes())
@@ -22,7 +23,7 @@ def test_every_recipe_is_usable(name):
 
 
 def test_recipes_are_few_and_name_no_weight():
-    assert len(list_recipes()) <= 15
+    assert len(list_recipes()) <= 16
     for name in list_recipes():
         assert load_recipe(name).backbone_weights == "default"
 
@@ -33,7 +34,7 @@ def test_every_preset_names_its_recipe(name):
 
 
 def test_recipes_by_the_name_of_a_preset_still_work_with_a_warning(tmp_path):
-    for former, name in (("focus-detr-lite0", "small-data"), ("sparse-deformable-r50", "deformable-50ep")):
+    for former, name in (("focus-detr-lite0", "small-model"), ("sparse-deformable-r50", "deformable-50ep")):
         with pytest.warns(FutureWarning, match=f"of '{former}' is '{name}'"):
             assert load_recipe(former) == load_recipe(name)
     (tmp_path / "mine.yaml").write_text("extends: focus-detr-r101-36ep\nepochs: 18\n")
@@ -57,13 +58,19 @@ def test_a_run_is_named_by_its_preset_or_by_the_recipe_that_was_asked_for():
     chosen, folder = choose_recipe("dino-r50", None, None, False, {"model.token_policy": "salience"})
     assert (chosen.name, folder.name, chosen.model) == ("dino-r50", "dino-r50", {"token_policy": "salience"})
     assert choose_recipe("dino-r50", "small-data", None, False, None)[1].name == "small-data"
-    assert choose_recipe("blood-cells", None, None, False, None)[1].name == "small-data"
+    assert choose_recipe("blood-cells", None, None, False, None)[1].name == "small-model"
 
 
-def test_other_models_have_a_recipe_too():
+def test_other_models_have_a_recipe_of_their_size(tmp_path):
     # Its own recipe is for its own data: all of them, without evaluation.
-    assert recipe_for("blood-cells") == "small-data"
+    assert recipe_for("blood-cells") == recipe_for("everyday") == "small-model"
+    assert recipe_for(small_model()) == "small-model"
     assert recipe_for("some/folder") == "small-data"
+    large, damaged = tmp_path / "large", tmp_path / "damaged"
+    for folder, text in ((large, '{"d_model": 256}'), (damaged, "[]")):
+        folder.mkdir()
+        (folder / "config.json").write_text(text)
+        assert recipe_for(folder) == recipe_for(str(folder)) == "small-data"
 
 
 def test_a_recipe_may_extend_another(tmp_path):

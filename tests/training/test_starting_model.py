@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForImageClassification
 
-from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, list_presets
+from focus_detr import FocusDetrConfig, FocusDetrForObjectDetection, list_presets, resolve_model
 from focus_detr.data import load_dataset
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.backbones import weights
@@ -21,6 +21,7 @@ from focus_detr.training.starting_model import (
     new_model,
     warn_of_start,
 )
+from focus_detr.zoo.loading import load_model
 from focus_detr.zoo.presets import preset_weights
 from helpers.tiny_datasets import write_coco
 from helpers.tiny_training import small_focus_detr
@@ -188,3 +189,13 @@ def test_a_trained_model_and_a_resumed_run_keep_the_pixels_they_began_with(data,
     resumed = train(data, output=tmp_path / "first", resume=True, device="cpu")
     for folder in (second.last, resumed.last):
         assert json.loads((folder / "preprocessor_config.json").read_text())["image_mean"] == [0.1, 0.2, 0.3]
+
+
+def test_where_no_model_is_named_a_run_starts_from_everyday(data, tmp_path):
+    chosen = {"max_steps": 1, "batch_size": 2, "workers": 0, "lr_drops": [], "model": {}}
+    chosen |= {"train_split": None, "eval_split": None, "augmentation": "none", "augmentation_options": {}}
+    run = train(data, recipe=recipe("small-model", **chosen), output=tmp_path / "run", device="cpu")
+    started, trained = (load_model(resolve_model(each)).config for each in ("everyday", run.last))
+    assert trained.backbone_config.to_dict() == started.backbone_config.to_dict()
+    with pytest.raises(FocusDetrError, match="backbone_weights=None.*model=focus-detr-lite0"):
+        train(data, recipe=recipe(**chosen, backbone_weights=None), output=tmp_path / "none", device="cpu")

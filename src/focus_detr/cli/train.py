@@ -21,8 +21,8 @@ def train(
             "--model",
             "--preset",
             help="What to start from: a trained model to fine-tune (bundled or published name, folder, hub "
-            "id), or a preset (see `focus-detr presets`) to train from new. If absent: focus-detr-lite0, or "
-            "a resumed run's own.",
+            "id), or a preset (see `focus-detr presets`) to train from new. If absent: everyday, which knows "
+            "COCO's 80 classes, or a resumed run's own.",
         ),
     ] = None,
     recipe: Annotated[

@@ -83,7 +83,7 @@ class Assembly:
             self.eval_dataset,
             processor,
             recipe,
-            load_recipe(recipe_for("custom" if isinstance(model, PreTrainedModel) else str(model))),
+            load_recipe(recipe_for(model)),
             starts_without_weights(model, recipe),
         )
         loop = TrainingLoop(

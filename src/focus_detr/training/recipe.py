@@ -10,13 +10,17 @@ import typing
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 
 from focus_detr.errors import FocusDetrError, did_you_mean
 from focus_detr.plain_yaml import load_plain
 from focus_detr.zoo.presets import is_preset, preset_recipe
+from focus_detr.zoo.resolve import configuration_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 _FACTORS = (
     "backbone_learning_rate_factor",
@@ -26,6 +30,8 @@ _FACTORS = (
 )
 # Counts of steps until version 0.2, and the shares that took their place.
 _SHARES = {"warmup_steps": "warmup", "ema_warmup_steps": "ema_warmup"}
+# Channels of the published models, whose learning rates small ones hardly learn at.
+_LARGE = 256
 RECIPES = Path(__file__).parents[1] / "zoo" / "recipes"
 
 
@@ -341,9 +347,12 @@ def _read(recipe: str | Path, extended_by: tuple[Path, ...]) -> Recipe:
     return Recipe.from_dict(values, source)
 
 
-def recipe_for(model: str) -> str:
-    """The recipe where none is asked for: a preset names its own, other models have that for small data."""
-    return preset_recipe(model) if is_preset(model) else "small-data"
+def recipe_for(model: str | Path | PreTrainedModel) -> str:
+    """The recipe where none is asked for: a preset names its own, other models have one of their size."""
+    if is_preset(str(model)):
+        return preset_recipe(str(model))
+    width = configuration_of(model).get("d_model")
+    return "small-model" if isinstance(width, int) and width < _LARGE else "small-data"
 
 
 def _as_type(value: Any, hint: Any, where: str) -> Any:

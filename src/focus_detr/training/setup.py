@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,7 +23,7 @@ from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 from focus_detr.training.sharding import sharding_plugin
 from focus_detr.training.time_budget import as_continued, refuse_length
 from focus_detr.zoo.presets import is_preset
-from focus_detr.zoo.resolve import resolve_model
+from focus_detr.zoo.resolve import configuration_of
 
 if TYPE_CHECKING:
     from focus_detr.data import DetectionDataset
@@ -35,7 +34,7 @@ logger = logging.getLogger(__name__)
 _MAY_CHANGE = {"name", "workers", "threads", "patience", "eval_batch_size"}
 
 _DEFAULT_SPLIT = Recipe().train_split
-DEFAULT_MODEL = "focus-detr-lite0"
+DEFAULT_MODEL = "everyday"
 
 
 def check_device(device: str | None) -> None:
@@ -112,7 +111,7 @@ def choose_recipe(
             )
         return chosen, Path(output or "")
     name = model if isinstance(model, str) else "custom"
-    chosen = load_recipe(recipe if recipe is not None else recipe_for(name))
+    chosen = load_recipe(recipe if recipe is not None else recipe_for(model))
     if recipe is None and is_preset(name):  # presets share recipes, and their runs should not share a folder
         chosen = chosen.replace({"name": name})
     chosen = chosen.replace(overrides)
@@ -201,15 +200,10 @@ def learns_masks(model: str | Path | PreTrainedModel, recipe: Recipe) -> bool:
     """Whether what a run trains has masks: by the recipe, or as what it starts from."""
     if "heads" in recipe.model:
         return HEAD in recipe.model["heads"]
-    if isinstance(model, PreTrainedModel):
-        return HEAD in (getattr(model.config, "heads", None) or ())
     if is_preset(str(model)):
         return False
-    try:
-        config = json.loads((resolve_model(model) / "config.json").read_text(encoding="utf-8"))
-        return HEAD in (config.get("heads") or ())
-    except (OSError, ValueError, TypeError, AttributeError):  # said where the model is loaded
-        return False
+    heads = configuration_of(model).get("heads")
+    return isinstance(heads, list) and HEAD in heads
 
 
 def load_datasets(

@@ -44,6 +44,11 @@ def build_model(
     elif is_preset(str(model)):
         detector = new_model(str(model), recipe, dataset)
     else:
+        if recipe.backbone_weights != "default":
+            raise FocusDetrError(
+                f"backbone_weights={recipe.backbone_weights!r}: where the backbone of a new model starts; "
+                f"this one goes on from {model}. Leave it out, or name a preset: model=focus-detr-lite0"
+            )
         detector, report = load_for_finetuning(
             model,
             dataset.class_names,

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from focus_detr.errors import FocusDetrError, did_you_mean
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +77,18 @@ def resolve_model(name_or_path: str | os.PathLike[str]) -> Path:
     beside = sorted(str(each) for each in path.parent.iterdir()) if os.path.isdir(path.parent) else []
     hint = did_you_mean(name, [*list_models(), *list_presets(), *list_published(), *beside])
     raise FocusDetrError(f"model {name!r} not found{hint}. {_what_would_work()}")
+
+
+def configuration_of(model: str | os.PathLike[str] | PreTrainedModel) -> dict[str, Any]:
+    """Fields of a model's configuration, its weights unread; none where there is no such model, or a damaged
+    one, which is said where it is loaded."""
+    if not isinstance(model, str | os.PathLike):
+        return model.config.to_dict()
+    try:
+        fields = json.loads((resolve_model(model) / "config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
 
 
 def _is_meant_here(name_or_path: str | os.PathLike[str]) -> bool:
