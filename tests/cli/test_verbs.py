@@ -280,6 +280,27 @@ def test_calibrate_writes_a_model_that_has_its_budget(data, tiny_model, tmp_path
     assert run("evaluate", tmp_path / "found", data, "--device", "cpu", "--split", "train").exit_code == 0
 
 
+def test_calibrate_writes_a_model_that_has_shares_of_its_layers_and_levels(
+    data, tiny_model, tmp_path, monkeypatch
+):
+    from focus_detr import FocusDetrForObjectDetection
+    from focus_detr.evaluation import share_calibration
+
+    monkeypatch.setattr(share_calibration, "LEAST", 0.15)
+    arguments = ["calibrate", tiny_model, data, "--device", "cpu", "--split", "train", "--budget", "0.3"]
+    with pytest.raises(FocusDetrError, match="auto: its rule"):
+        run(*arguments, "--auto", "--layers")
+    arguments += ["--levels", "--max-drop", "0.9", "--output", tmp_path / "found"]
+    found = json.loads(run(*arguments, "--json").stdout)
+    shares = found["shares"]
+    assert shares["mean"] < found["budget"] and {"layer 1", "levels apart"} <= {
+        r["part"] for r in shares["rows"]
+    }
+    config = FocusDetrForObjectDetection.from_pretrained(tmp_path / "found").config
+    assert config.budget is None and shares["options"].items() <= config.policy_options.items()
+    assert run("evaluate", tmp_path / "found", data, "--device", "cpu", "--split", "train").exit_code == 0
+
+
 def test_budgets_are_chosen_picture_by_picture_by_the_rule_that_calibrate_finds(data, tiny_model, tmp_path):
     from focus_detr import FocusDetrConfig
 

@@ -24,6 +24,10 @@ def calibrate(
         bool,
         typer.Option("--auto", help="Also find the rule that --budget auto goes by, picture by picture."),
     ] = False,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Also find how much less single layers need than their budget.")
+    ] = False,
+    levels: Annotated[bool, typer.Option("--levels", help="And single levels, which takes longer.")] = False,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the model with its budget, the table and its picture.")
     ] = None,
@@ -35,7 +39,7 @@ def calibrate(
     """Find the smallest budget of tokens whose average precision is near the best one's.
 
     With --output, a copy of the model is written that works at this budget unless a call says otherwise; with
-    --auto it also knows what `--budget auto` is to go by.
+    --auto it also knows what `--budget auto` is to go by, with --layers or --levels it has shares of its own.
     """
     if output is not None:
         output = writable_folder(output, "--output")
@@ -52,14 +56,19 @@ def calibrate(
         max_drop=max_drop,
         budgets=budget or BUDGETS,
         auto=auto,
+        layers=layers,
+        levels=levels,
         batch_size=batch_size,
         progress=not json,
     )
     print_json(found.to_dict()) if json else say(found.summary())
     if output is not None:
-        detector.set_budget(found.budget)
+        model_itself: Any = detector.predictor.model
+        detector.set_budget(found.budget if found.shares is None else None)
+        if found.shares is not None:
+            config = model_itself.config
+            config.policy_options = {**config.policy_options, **found.shares.options}
         if found.auto is not None and found.auto.rule is not None:
-            model_itself: Any = detector.predictor.model
             model_itself.config.auto_budget = found.auto.rule.to_dict()
         found.save(detector.save(output))
         note(f"model: {output}")

@@ -19,6 +19,15 @@ from focus_detr.evaluation.auto_calibration import (
 from focus_detr.evaluation.comparison import Evaluated, compare
 from focus_detr.evaluation.plots import plot_budgets
 from focus_detr.evaluation.run import evaluate
+from focus_detr.evaluation.share_calibration import (
+    Options,
+    Outcome,
+    ShareCalibration,
+    Work,
+    calibrate_shares,
+    check_shares,
+    shares_of,
+)
 from focus_detr.evaluation.tables import Cell, table
 from focus_detr.folders import whole_files
 from focus_detr.printable import finite
@@ -52,6 +61,7 @@ class Calibration:
         best: that of the highest AP: 1 for a model of any budget, near its own for one trained for that.
         rows: of every budget tried, the smallest first.
         auto: of budgets chosen picture by picture, where they were asked for.
+        shares: of layers and levels by themselves, where they were asked for.
     """
 
     budget: float
@@ -60,11 +70,13 @@ class Calibration:
     images: int
     rows: list[BudgetRow]
     auto: AutoCalibration | None = None
+    shares: ShareCalibration | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
-        auto = None if self.auto is None else self.auto.to_dict()
-        return finite({**self.__dict__, "rows": [asdict(row) for row in self.rows], "auto": auto})
+        parts = {"auto": self.auto, "shares": self.shares}
+        plain = {name: None if part is None else part.to_dict() for name, part in parts.items()}
+        return finite({**self.__dict__, "rows": [asdict(row) for row in self.rows], **plain})
 
     def summary(self) -> str:
         """As text, for people."""
@@ -81,7 +93,7 @@ class Calibration:
         return "\n\n".join([
             table(("budget", "AP", "to the best", "95 % interval"), cells),
             f"Budget {self.budget:g}: AP is {self.max_drop:g} at most below that of {self.best:g}.{known}",
-            *([] if self.auto is None else [self.auto.summary()]),
+            *(part.summary() for part in (self.auto, self.shares) if part is not None),
         ])  # fmt: skip
 
     def save(self, folder: str | os.PathLike[str]) -> None:
@@ -99,6 +111,8 @@ def calibrate(
     max_drop: float = 0.003,
     budgets: Sequence[float] = BUDGETS,
     auto: bool = False,
+    layers: bool = False,
+    levels: bool = False,
     batch_size: int = 1,
     draws: int = 1000,
     progress: bool = False,
@@ -112,6 +126,8 @@ def calibrate(
     Args:
         budgets: those to try; 1 is always among them.
         auto: also find the rule of budgets chosen picture by picture (see `AutoBudget`), from these budgets.
+        layers: also find a smaller share of each encoder layer, from that budget on (`calibrate_shares`);
+            levels: and of each level. The rule of `auto` would not hold for them: not both.
         split, batch_size: as in `evaluate`; draws: as in `compare`.
 
     Raises:
@@ -120,7 +136,13 @@ def calibrate(
     if not 0 <= max_drop < 1:
         raise FocusDetrError(f"max_drop={max_drop!r}: is a difference of AP in [0, 1); 0.003 is usual")
     tried = sorted({*(Budget(each).share for each in budgets), 1.0})
+    if auto and (layers or levels):
+        raise FocusDetrError(
+            "auto: its rule holds for the shares that the policy has; calibrate layers first"
+        )
     predictor.accept_budget(1.0)
+    if layers or levels:
+        check_shares(predictor, levels)
     if auto:
         predictor.accept_budget(AutoBudget(1.0, 0.0, tuple(tried)))  # refused where it cannot be
     found, aps = {}, {}
@@ -145,7 +167,22 @@ def calibrate(
     while kept and rows[kept - 1].difference >= -max_drop:
         kept -= 1
     chosen = None
+    model: Any = getattr(predictor, "model", None)
     if auto:
-        model: Any = predictor.model
         chosen = calibrate_auto(model.encoder, pictures, found, best, max_drop=max_drop, draws=draws)
-    return Calibration(tried[kept], best, max_drop, len(found[best].ground_truth["images"]), rows, chosen)
+    shares = None
+    if layers or levels:
+
+        def attempt(options: Options) -> Outcome:
+            work = Work()
+            with shares_of(model, options):
+                report = evaluate(
+                    predictor, data, split=split, batch_size=batch_size, progress=progress, watch=work.watch
+                )
+            other = Evaluated("shares", report.ground_truth, report.predictions)
+            ap = compare([found[best]], [other], draws=draws).measures["AP"]
+            return Outcome(ap.b, ap.difference, ap.low, ap.high, work.mean(), work.levels())
+
+        shares = calibrate_shares(model, tried[kept], attempt, max_drop=max_drop, levels=levels)
+    images = len(found[best].ground_truth["images"])
+    return Calibration(tried[kept], best, max_drop, images, rows, chosen, shares)

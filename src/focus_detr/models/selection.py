@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
 
 import torch
 from torch import Tensor
 
-from focus_detr.structures.budget import Share, share, shares_of
+from focus_detr.structures.budget import Budget, Share, exact, scaled, share, shares_of
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.plan import TokenPlan
 from focus_detr.structures.rows import descending
@@ -100,3 +101,14 @@ def plan_by_quotas(
         valid_counts = torch.stack(of_layers, 1).clamp(min=1)
     order = descending(torch.cat(best, 1), counts[0])
     return TokenPlan(scores, torch.cat(places, 1).gather(1, order), counts, valid_counts)
+
+
+def quotas_at(
+    budget: Budget, quotas: Sequence[Share], cascade: Sequence[float]
+) -> tuple[list[Fraction], list[Fraction]]:
+    """The quotas of levels, fine to coarse, and cascade with this mean, from a policy's own."""
+    # A level has four times the tokens of the next coarser one, whatever the image, but for rounding.
+    tokens = [4**level for level in reversed(range(len(quotas)))]
+    mean = sum((exact(q) * n for q, n in zip(quotas, tokens, strict=True)), Fraction(0)) / sum(tokens)
+    first, shares = budget.cascade(mean, cascade)
+    return scaled(quotas, first, tokens), shares

@@ -43,8 +43,6 @@ class TokenPolicy(ProposalUser):
         needs_samples: whether its losses look at where the decoder sampled.
         has_keep_ratio: whether the configuration's ``keep_ratio`` says how many tokens it keeps.
         takes_budget: whether a call may say how many.
-        nested: the plan is the best tokens of all in one order, of which layers take as many as are counted:
-            counts can then be an input of an exported graph (see `keeps`).
     """
 
     single_scale: ClassVar[bool] = False
@@ -53,7 +51,6 @@ class TokenPolicy(ProposalUser):
     needs_samples: ClassVar[bool] = False
     has_keep_ratio: ClassVar[bool] = False
     takes_budget: ClassVar[bool] = False
-    nested: ClassVar[bool] = False
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(proposals)
@@ -143,6 +140,12 @@ class TokenPolicy(ProposalUser):
     def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
         """The plan that foreground logits (B,N) make."""
         raise NotImplementedError
+
+    @property
+    def nested(self) -> bool:
+        """Whether the plan is the best tokens of all in one order, of which layers take as many as are
+        counted: counts can then be an input of an exported graph (see `keeps`)."""
+        return False
 
     def keeps(self) -> tuple[float, tuple[float, ...]]:
         """The keep ratio and cascade that a `nested` policy is configured for."""

@@ -29,8 +29,8 @@ from focus_detr.models.policies.reactivation import Rescorer
 from focus_detr.models.policies.scoring import MODULATIONS, ForegroundSelector, category_priority
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
-from focus_detr.models.selection import plan_tokens
-from focus_detr.structures.budget import Budget, Share, share
+from focus_detr.models.selection import plan_by_quotas, plan_tokens, quotas_at
+from focus_detr.structures.budget import Budget, Share
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
@@ -63,8 +63,6 @@ class ForegroundOptions:
     """Fine-grained tokens attend to one another; otherwise there is deformable attention alone."""
     category_score: bool = True
     """Fine-grained tokens have the best category times foreground score; otherwise foreground score alone."""
-    foreground_ffn: float = 1.0
-    """Share of a feed-forward network's hidden units for tokens that are not fine-grained; these have all."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +71,9 @@ class FocusOptions(ForegroundOptions):
 
     keep_ratio: float = 0.5
     """Share of tokens kept as foreground, as in the paper."""
+    level_quotas: tuple[float, ...] = ()
+    """Share of each level's tokens that may be kept, fine to coarse, in the place of ``keep_ratio``; levels
+    compete with each other when empty."""
     reactivation: bool = False
     """Each layer chooses from all tokens again, by what those before it made of the ones they worked on: what
     one leaves may come back. Otherwise, as in the paper, it takes the best of the layer before."""
@@ -85,7 +86,6 @@ class FocusPolicy(TokenPolicy):
     needs_proposals = True
     has_keep_ratio = True
     takes_budget = True
-    nested = True
     options_class: ClassVar[type[ForegroundOptions]] = FocusOptions
     options: ForegroundOptions
 
@@ -94,11 +94,7 @@ class FocusPolicy(TokenPolicy):
         self.selector = ForegroundSelector(
             config.d_model, config.num_levels, self.options.top_down, self.options.modulates
         )
-        units = foreground_units(self.options, config)
-        self.graded = units < config.encoder_ffn_dim
-        self.layers = Layers(
-            encoder_layers(config, self.options.dual_attention, units if self.graded else None)
-        )
+        self.layers = Layers(encoder_layers(config, dual=self.options.dual_attention))
         self.rescorers: Layers[Rescorer] | None = None
         if isinstance(self.options, FocusOptions) and self.options.reactivation:
             self.rescorers = Layers(Rescorer(config.d_model) for _ in range(config.encoder_layers - 1))
@@ -113,11 +109,17 @@ class FocusPolicy(TokenPolicy):
         check_foreground(options, config)
         if isinstance(options, FocusOptions):
             check_keep_ratio(options)
+            if options.level_quotas:
+                check_quotas(options.level_quotas, config)
             _check_reactivation(options, config)
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Score every token and keep the foreground."""
         return self.select(self.score(tokens), tokens.geometry, budget)
+
+    @property
+    def nested(self) -> bool:
+        return isinstance(self.options, FocusOptions) and not self.options.level_quotas
 
     def keeps(self) -> tuple[float, tuple[float, ...]]:
         assert isinstance(self.options, FocusOptions)
@@ -133,6 +135,8 @@ class FocusPolicy(TokenPolicy):
 
     def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
         assert isinstance(self.options, FocusOptions)
+        if self.options.level_quotas:
+            return self._by_quotas(scores, geometry, budget, self.options.level_quotas)
         ratio: Share = self.options.keep_ratio
         cascade: Sequence[Share] = self.options.cascade
         if budget is not None:
@@ -141,6 +145,22 @@ class FocusPolicy(TokenPolicy):
             scores,
             geometry,
             ratio,
+            cascade,
+            batch_counts=self.quirks.batch_counts,
+            batch_fill=self.quirks.batch_fill,
+        )
+
+    def _by_quotas(
+        self, scores: Tensor, geometry: Geometry, budget: Budget | None, quotas: Sequence[Share]
+    ) -> TokenPlan:
+        # As `select`, each level by itself.
+        cascade: Sequence[Share] = self.options.cascade
+        if budget is not None:
+            quotas, cascade = quotas_at(budget, quotas, self.options.cascade)
+        return plan_by_quotas(
+            scores,
+            geometry,
+            quotas,
             cascade,
             batch_counts=self.quirks.batch_counts,
             batch_fill=self.quirks.batch_fill,
@@ -223,8 +243,7 @@ class FocusPolicy(TokenPolicy):
             priority = self._priority(kept, foreground, rows)
             updated, picked = layer.attend_fine_tokens(kept, positions, priority, self.num_fine_tokens)
             fine.append(picked)
-        grades = fine[-1:] if self.graded else ()
-        updated = layer(updated, positions, references, value, geometry.shapes, *grades)
+        updated = layer(updated, positions, references, value, geometry.shapes)
         # A smaller image of a batch is done with the rows beyond its own count.
         return updated if rows is None else torch.where(rows[..., None], updated, kept)
 
@@ -276,11 +295,6 @@ def foreground_ranges(options: ForegroundOptions, num_levels: int) -> tuple[floa
     return options.foreground_ranges or tuple(64.0 * 2**level for level in range(num_levels - 1))
 
 
-def foreground_units(options: ForegroundOptions, config: FocusDetrConfig) -> int:
-    """Hidden units of the encoder's feed-forward networks for tokens that are not fine-grained."""
-    return max(1, share(options.foreground_ffn, config.encoder_ffn_dim))
-
-
 def check_foreground(options: ForegroundOptions, config: FocusDetrConfig) -> None:
     """Refuse options that do not fit the encoder."""
     check_ranges(
@@ -291,15 +305,6 @@ def check_foreground(options: ForegroundOptions, config: FocusDetrConfig) -> Non
     )
     if options.modulates not in MODULATIONS:
         raise FocusDetrError(f"modulates={options.modulates!r}: must be one of {', '.join(MODULATIONS)}")
-    if not 0 < options.foreground_ffn <= 1:
-        raise FocusDetrError(
-            f"policy_options['foreground_ffn']={options.foreground_ffn}: must lie in (0, 1]; 0.5 is half"
-        )
-    if options.foreground_ffn < 1 and not options.dual_attention:
-        raise FocusDetrError(
-            f"policy_options['foreground_ffn']={options.foreground_ffn}: without dual_attention no token is "
-            "fine-grained; use 1.0, or dual_attention"
-        )
     cascade = list(options.cascade)
     if len(cascade) != config.encoder_layers:
         raise FocusDetrError(
@@ -312,6 +317,15 @@ def check_foreground(options: ForegroundOptions, config: FocusDetrConfig) -> Non
         raise FocusDetrError(
             f"foreground_ranges={bounds[1:]}: needs {config.num_levels - 1} increasing positive bounds, one "
             f"for each of the {config.num_levels} levels but the last"
+        )
+
+
+def check_quotas(quotas: Sequence[float], config: FocusDetrConfig) -> None:
+    """Refuse shares of levels that are none, or not one a level."""
+    if len(quotas) != config.num_levels or any(not 0 < quota <= 1 for quota in quotas):
+        raise FocusDetrError(
+            f"policy_options['level_quotas']={list(quotas)}: needs one share in (0, 1] for each of the "
+            f"{config.num_levels} levels, fine to coarse"
         )
 
 
@@ -328,6 +342,11 @@ _NO_WAY_BACK = ("batch_counts", "batch_fill", "frozen_values", "padded_fine_toke
 
 
 def _check_reactivation(options: FocusOptions, config: FocusDetrConfig) -> None:
+    if options.reactivation and options.level_quotas:
+        raise FocusDetrError(
+            "policy_options['reactivation']=True: layers choose from all tokens, whatever their level; leave "
+            "level_quotas out"
+        )
     named = [name for name in _NO_WAY_BACK if getattr(config.switches, name)]
     if options.reactivation and named:
         raise FocusDetrError(

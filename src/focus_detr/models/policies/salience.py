@@ -8,7 +8,6 @@ graded, and what the last layer does not work on is marked as background.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,13 +15,12 @@ import torch
 from torch import Tensor, nn
 from transformers import initialization as init
 
-from focus_detr.errors import FocusDetrError
 from focus_detr.losses.salience import salience_loss, salience_targets
 from focus_detr.models.policies.base import POLICIES
-from focus_detr.models.policies.focus import FocusPolicy, ForegroundOptions
+from focus_detr.models.policies.focus import FocusPolicy, ForegroundOptions, check_quotas
 from focus_detr.models.proposals import Proposals
-from focus_detr.models.selection import plan_by_quotas
-from focus_detr.structures.budget import Budget, Share, exact, scaled
+from focus_detr.models.registry import read_options
+from focus_detr.structures.budget import Budget
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
@@ -49,7 +47,6 @@ class SaliencePolicy(FocusPolicy):
     """Foreground selection by salience, level by level, and an embedding for the background."""
 
     has_keep_ratio = False  # levels have quotas instead
-    nested = False
     options_class = SalienceOptions
     options: SalienceOptions
 
@@ -60,34 +57,15 @@ class SaliencePolicy(FocusPolicy):
     @classmethod
     def check(cls, config: FocusDetrConfig) -> None:
         super().check(config)
-        quotas = config.policy_options.get("level_quotas", SalienceOptions.level_quotas)
-        if len(quotas) != config.num_levels or any(not 0 < quota <= 1 for quota in quotas):
-            raise FocusDetrError(
-                f"policy_options['level_quotas']={list(quotas)}: needs one share in (0, 1] for each of the "
-                f"{config.num_levels} levels, fine to coarse"
-            )
+        options = read_options(cls.options_class, config.policy_options, "policy_options")
+        check_quotas(options.level_quotas, config)
 
     def start(self) -> None:
         if self.background is not None:
             self.background.reset_parameters()
 
     def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
-        quotas: Sequence[Share] = self.options.level_quotas
-        cascade: Sequence[Share] = self.options.cascade
-        if budget is not None:
-            # A level has four times the tokens of the next coarser one, whatever the image, but for rounding.
-            tokens = [4**level for level in reversed(range(len(quotas)))]
-            mean = sum(exact(q) * n for q, n in zip(quotas, tokens, strict=True)) / sum(tokens)
-            first, cascade = budget.cascade(mean, self.options.cascade)
-            quotas = scaled(quotas, first, tokens)
-        return plan_by_quotas(
-            scores,
-            geometry,
-            quotas,
-            cascade,
-            batch_counts=self.quirks.batch_counts,
-            batch_fill=self.quirks.batch_fill,
-        )
+        return self._by_quotas(scores, geometry, budget, self.options.level_quotas)
 
     def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
         memory = super().forward(tokens, plan)

@@ -58,7 +58,6 @@ class SparsePolicy(TokenPolicy):
     needs_samples = True
     has_keep_ratio = True
     takes_budget = True
-    nested = True
 
     def __init__(self, config: FocusDetrConfig, proposals: Proposals | None = None) -> None:
         super().__init__(config, proposals)
@@ -80,6 +79,10 @@ class SparsePolicy(TokenPolicy):
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan:
         """Score all tokens of all levels at once, and keep the best."""
         return self.select(self.score(tokens), tokens.geometry, budget)
+
+    @property
+    def nested(self) -> bool:
+        return True
 
     def keeps(self) -> tuple[float, tuple[float, ...]]:
         return self.options.keep_ratio, (1.0,) * len(self.layers)
