@@ -7,7 +7,6 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -102,40 +101,6 @@ def test_every_form_of_the_whole_model_answers_alike(tmp_path):
         )
     torch.testing.assert_close(plain["logits"], eager.logits, rtol=1e-3, atol=1e-4)
     torch.testing.assert_close(deployed.logits, eager.logits, rtol=1e-3, atol=1e-4)
-
-
-def test_the_peers_boxes_lie_where_their_cells_say():
-    peer_accuracy = importlib.import_module("peer_accuracy")
-
-    class Session:
-        def __init__(self, *outputs):
-            self.outputs = outputs
-
-        def get_inputs(self):
-            return [type("Input", (), {"name": "image"})]
-
-        def run(self, names, feeds):
-            return self.outputs
-
-    # PicoDet: cell (row 1, column 2) of stride 8, 3 cells to each side, is 24 pixels around (20, 12).
-    cells = [(416 + stride - 1) // stride for stride in (8, 16, 32, 64)]
-    distributions = [np.zeros((1, count**2, 32), np.float32) for count in cells]
-    distributions[0][0, 52 + 2].reshape(4, 8)[:, 3] = 50.0
-    scores = [np.zeros((1, count**2, 80), np.float32) for count in cells]
-    pico = peer_accuracy.PicoDet.__new__(peer_accuracy.PicoDet)
-    pico.session = Session(*scores, *distributions)
-    _, boxes = pico.infer(torch.zeros(1, 3, 416, 416), None)
-    torch.testing.assert_close(boxes[0, 52 + 2] * 416, torch.tensor([20.0, 12.0, 48.0, 48.0]))
-    # YOLOX: the same cell, half of it to the right, and 16 pixels wide; on a picture half as high.
-    output = np.zeros((1, 52**2 + 26**2 + 13**2, 85), np.float32)
-    output[0, 52 + 2, :5] = 0.5, 0.0, np.log(2), 0.0, 1.0
-    output[0, 52 + 2, 5 + 7] = 0.8
-    yolox = peer_accuracy.Yolox.__new__(peer_accuracy.Yolox)
-    yolox.session = Session(output)
-    logits, boxes = yolox.infer(torch.zeros(1, 3, 208, 416), None)
-    expected = torch.tensor([20.0, 8.0, 16.0, 8.0]) / torch.tensor([416.0, 208.0, 416.0, 208.0])
-    torch.testing.assert_close(boxes[0, 52 + 2], expected)
-    assert logits[0, 52 + 2].argmax() == 7 and logits[0, 52 + 2, 7].sigmoid().item() == pytest.approx(0.8)
 
 
 def test_a_peer_of_transformers_is_built_without_the_network():

@@ -11,7 +11,8 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.structures.instances import Instances
 from focus_detr.training import train
-from focus_detr.training.teachers.once import OnceTeacher
+from focus_detr.training.teachers.once import OnceTeacher, read
+from helpers.foreign import write_yolox
 from helpers.tiny_training import RECIPE, small_focus_detr, write_dataset
 
 SIZE = {"shortest_edge": 32, "longest_edge": 32}
@@ -109,3 +110,33 @@ def test_what_a_teacher_found_moves_as_objects_do(tmp_path):
             assert label["taught_logits"].shape == (len(label["boxes"]), 2)
             seen += len(label["boxes"])
     assert seen > 40
+
+
+def test_a_detector_that_others_exported_teaches_the_classes_that_the_data_have(
+    tmp_path, cache, looked, caplog
+):
+    write_dataset(tmp_path / "data")
+    teacher = tmp_path / "yolox.onnx"
+    # Of dog, sofa and cat: a dog that two cells see, a sofa, and a cat that nobody is sure of.
+    cells = {9: (0.9, 0.1, 0.1), 10: (0.8, 0.1, 0.1), 40: (0.1, 0.9, 0.1), 60: (0.1, 0.1, 0.3)}
+    write_yolox(teacher, cells)
+    caplog.set_level("INFO")
+    first = losses(tmp_path, "first", str(teacher), names="dog, sofa, cat", least_score=0.2)
+    assert len(looked) == 10 and min(first) > 0 and "the data have no sofa" in caplog.text
+    (folder,) = cache.iterdir()
+    for file in folder.iterdir():
+        logits, boxes = read(file)
+        scores = 1 / (1 + np.exp(-logits))
+        np.testing.assert_allclose(scores, [[0.1, 0.9], [0.3, 0.1]], atol=1e-4)  # of cat and dog
+        assert boxes.shape == (2, 4)
+    assert losses(tmp_path, "second", str(teacher), names="dog, sofa, cat", least_score=0.2) == first
+    assert len(looked) == 10
+
+
+def test_names_of_a_foreign_detector_are_needed_and_no_other_s(tmp_path):
+    write_dataset(tmp_path / "data")
+    write_yolox(tmp_path / "yolox.onnx", {})
+    with pytest.raises(FocusDetrError, match="has 3 classes, and their names are not in it"):
+        losses(tmp_path, "run", str(tmp_path / "yolox.onnx"))
+    with pytest.raises(FocusDetrError, match="teacher.names='cat,dog'.*names its classes itself"):
+        losses(tmp_path, "run", saved(tmp_path / "teacher"), once=True, names="cat,dog")

@@ -48,7 +48,8 @@ def train(
         str | None,
         typer.Option(
             metavar="MODEL",
-            help="A trained model to learn from beside the labels: a larger or dense one of the family, say. "
+            help="A trained model to learn from beside the labels: a larger or dense one of the family, say, "
+            "or an ONNX file of YOLOX or PicoDet. "
             "What of its answers counts how much is the recipe's teacher (--set teacher.features=1).",
         ),
     ] = None,

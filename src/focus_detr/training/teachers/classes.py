@@ -66,6 +66,9 @@ class SharedClasses:
         untaught = [own for label, own in enumerate(student) if label not in common]
         if untaught:
             logger.warning("teacher %s does not know %s: labels alone teach them", name, listed(untaught))
+        left_out = [each for each, known in zip(teacher, said, strict=True) if known not in student]
+        if left_out:
+            logger.info("teacher %s: the data have no %s: left out", name, listed(left_out))
         return cls(tuple(common), tuple(common.values()), len(teacher), not untaught)
 
     def of_teacher(self, logits: Tensor, softmax: bool) -> Tensor:

@@ -20,13 +20,17 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from PIL import Image
+from torch import Tensor
 
 from focus_detr.disk import explained_disk
 from focus_detr.errors import FocusDetrError
+from focus_detr.export.foreign import CANDIDATES, load_foreign
 from focus_detr.folders import whole_files
 from focus_detr.images.reading import read_image
+from focus_detr.images.suppression import without_duplicates
 from focus_detr.inference import Predictor
 from focus_detr.losses.distillation import TaughtObjects
+from focus_detr.structures.boxes import cxcywh_to_xyxy
 from focus_detr.structures.instances import Instances
 from focus_detr.training.teachers.classes import SharedClasses
 from focus_detr.training.teachers.lesson import Lesson
@@ -57,7 +61,9 @@ class OnceTeacher:
                     "it to 0, or teacher.once to false"
                 )
         self.options, self.path = options, resolve_model(options.model)
-        self.predictor = Predictor.from_pretrained(self.path)
+        foreign = _foreign(self.path, options)
+        self.predictor = foreign or Predictor.from_pretrained(self.path)
+        self.suppression = None if foreign is None else foreign.processor.nms_threshold
         self.scoring = self.predictor.processor.scoring
         if self.scoring != student_scoring:
             raise FocusDetrError(
@@ -124,13 +130,11 @@ class OnceTeacher:
             torch.as_tensor(each).float().cpu() for each in (outputs["logits"], outputs["pred_boxes"])
         )
         softmax = self.scoring == "softmax"
-        found = TaughtObjects.of_queries(
-            self.classes.of_teacher(logits, softmax),
-            boxes,
-            softmax,
-            self.options.least_score,
-            self.options.most,
-        )
+        logits = self.classes.of_teacher(logits, softmax)
+        if self.suppression is not None:
+            kept = _alone(logits[0], boxes[0], self.suppression)
+            logits, boxes = logits[:, kept], boxes[:, kept]
+        found = TaughtObjects.of_queries(logits, boxes, softmax, self.options.least_score, self.options.most)
         return found.logits[0].numpy(), found.boxes[0].numpy()
 
     def _answer(self, record: Record, file: Path | None) -> Instances:
@@ -141,6 +145,24 @@ class OnceTeacher:
         half = boxes[:, 2:] / 2
         corners = np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], 1) * size
         return Instances(corners.astype(np.float32), np.zeros(len(boxes), np.int64), class_logits=logits)
+
+
+def _foreign(path: Path, options: TeacherOptions) -> Predictor | None:
+    names = [name for each in options.names.split(",") if (name := each.strip())]
+    found = load_foreign(path, names) if path.suffix == ".onnx" else None
+    if names and found is None:
+        raise FocusDetrError(
+            f"teacher.names={options.names!r}: {options.model} names its classes itself; leave it out"
+        )
+    return found
+
+
+def _alone(logits: Tensor, boxes: Tensor, threshold: float) -> Tensor:
+    # Rows of logits (T,k) and boxes_cxcywh (T,4), best first, that no better one of their class overlaps.
+    scores, labels = logits.max(-1)
+    best = scores.argsort(descending=True)[:CANDIDATES]
+    corners = cxcywh_to_xyxy(boxes[best]).numpy()
+    return best[torch.from_numpy(without_duplicates(corners, labels[best].numpy(), threshold))]
 
 
 def read(file: Path) -> tuple[np.ndarray, np.ndarray] | None:

@@ -21,7 +21,8 @@ class TeacherOptions:
     """The recipe's ``teacher``."""
 
     model: str = ""
-    """A trained model: bundled or published name, folder, or hub id."""
+    """A trained model: bundled or published name, folder, hub id, or exported file (YOLOX's and PicoDet's,
+    too)."""
     logits: float = 1.0
     """How much class scores count of what the teacher found, against those of the queries matched to it,"""
     boxes: float = 1.0
@@ -42,6 +43,9 @@ class TeacherOptions:
     classes: dict[str, str] = field(default_factory=dict)
     """What of the teacher's classes is which of the data's, as in {car: vehicle, truck: vehicle}, where they
     have other names."""
+    names: str = ""
+    """Of a detector that others exported: its classes, in its order, with commas between; COCO's where it has
+    80."""
 
 
 def read_teacher(values: Mapping[str, Any]) -> TeacherOptions | None:
@@ -66,7 +70,7 @@ def read_teacher(values: Mapping[str, Any]) -> TeacherOptions | None:
 
 def digest_of(path: Path, options: TeacherOptions) -> str:
     """What differs where a teacher's answers may: its folder or exported file, and how it is asked."""
-    digest = hashlib.sha256(f"{options.budget}{sorted(options.classes.items())}".encode())
+    digest = hashlib.sha256(f"{options.budget}{sorted(options.classes.items())}{options.names}".encode())
     files = [*path.glob("*.json"), *path.glob("*.safetensors")]
     if path.is_file():
         files = [each for each in (path, path.with_suffix(".bin")) if each.is_file()]
