@@ -21,6 +21,7 @@ from focus_detr.models import FocusDetrForObjectDetection
 from focus_detr.models.attention import DeformableAttention, FeedForward, Samples
 from focus_detr.models.detector import FocusDetrOutput, refuse_arguments
 from focus_detr.models.inputs import check_images
+from focus_detr.models.nested import NestedFeedForward
 from focus_detr.models.policies.base import Ranking
 from focus_detr.ops import multi_scale_deformable_attention_of_projections, takes_projections
 from focus_detr.structures.auto_budget import BudgetLike
@@ -74,6 +75,7 @@ def deploy(
     deployed = DeployedFocusDetr(model)
     fuse_convolutions(deployed.backbone)
     fuse_convolutions(deployed.neck)
+    replace_modules(deployed, (NestedFeedForward,), NestedFeedForward.split)
     replace_modules(deployed, (FeedForward,), RowwiseFeedForward)
     replace_modules(deployed, (DeformableAttention,), _projected)
     if precision != torch.float32:

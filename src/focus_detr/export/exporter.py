@@ -255,12 +255,14 @@ def _prepare(model: FocusDetrForObjectDetection, precision: str) -> None:
     """Fold what is constant, and lower what may be coarse, in place."""
     import torch
 
-    from focus_detr.deploy.fusion import fuse_convolutions
+    from focus_detr.deploy.fusion import fuse_convolutions, replace_modules
     from focus_detr.deploy.precision import to_half_precision
+    from focus_detr.models.nested import NestedFeedForward
 
     # Half precision has nothing to gain from batch norms between its convolutions.
     fuse_convolutions(model.backbone)
     fuse_convolutions(model.neck)
+    replace_modules(model, (NestedFeedForward,), NestedFeedForward.split)
     if precision in ("fp16", "bf16"):
         to_half_precision(model, torch.float16 if precision == "fp16" else torch.bfloat16)
 

@@ -62,6 +62,16 @@ def scatter_rows(tokens: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     return tokens.flatten(0, 1).index_copy(0, _rows(indices, tokens), rows.flatten(0, 1)).view_as(tokens)
 
 
+def add_rows(tokens: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
+    """A copy of tokens (B,N,C) with rows (B,K,C) added at indices (B,K); those of index -1 are left out."""
+    some = indices >= 0
+    rows = torch.where(some[..., None], rows, 0.0).to(tokens.dtype)
+    indices = indices.clamp(min=0)
+    if torch.compiler.is_exporting():
+        return tokens.scatter_add(1, indices[..., None].expand(-1, -1, tokens.shape[-1]), rows)
+    return tokens.flatten(0, 1).index_add(0, _rows(indices, tokens), rows.flatten(0, 1)).view_as(tokens)
+
+
 def _rows(indices: Tensor, tokens: Tensor) -> Tensor:
     # Indices (B,K) of rows of each image as rows of all images, (B*K).
     first = torch.arange(len(indices), device=indices.device) * tokens.shape[1]

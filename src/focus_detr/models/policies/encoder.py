@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from focus_detr.models.attention import DeformableAttention, FeedForward, SelfAttention
 from focus_detr.models.checkpointing import CheckpointedLayer
+from focus_detr.models.nested import NestedFeedForward
 from focus_detr.structures.rows import descending, gather_rows, scatter_rows, smaller
 
 if TYPE_CHECKING:
@@ -18,12 +19,24 @@ if TYPE_CHECKING:
 
 
 class EncoderLayer(CheckpointedLayer):
-    """Self-attention among fine-grained tokens if ``dual``; deformable attention and feed-forward for all."""
+    """Self-attention among fine-grained tokens if ``dual``; deformable attention and feed-forward for all.
+
+    Args:
+        units: of the hidden layer, for tokens that are not fine-grained; None for all units.
+    """
 
     called_besides_forward: ClassVar = ("attend_fine_tokens",)  # see `training.sharding.shard`
 
     def __init__(
-        self, channels: int, heads: int, levels: int, points: int, hidden: int, dropout: float, dual: bool
+        self,
+        channels: int,
+        heads: int,
+        levels: int,
+        points: int,
+        hidden: int,
+        dropout: float,
+        dual: bool,
+        units: int | None = None,
     ) -> None:
         super().__init__()
         if dual:
@@ -31,7 +44,11 @@ class EncoderLayer(CheckpointedLayer):
             self.self_attention_norm = nn.LayerNorm(channels)
         self.deformable_attention = DeformableAttention(channels, heads, levels, points)
         self.deformable_attention_norm = nn.LayerNorm(channels)
-        self.ffn = FeedForward(channels, hidden, dropout)
+        self.ffn: nn.Module = (
+            FeedForward(channels, hidden, dropout)
+            if units is None
+            else NestedFeedForward(channels, hidden, dropout, units)
+        )
         self.ffn_norm = nn.LayerNorm(channels)
         self.dropout = nn.Dropout(dropout)
 
@@ -60,24 +77,40 @@ class EncoderLayer(CheckpointedLayer):
         references: Tensor,
         value: Tensor,
         shapes: list[tuple[int, int]],
+        fine: Tensor | None = None,
     ) -> Tensor:
-        """tokens, positions (B,K,C), references (B,K,L,2), value (B,N,h,C/h) -> (B,K,C)."""
+        """tokens, positions (B,K,C), references (B,K,L,2), value (B,N,h,C/h) -> (B,K,C).
+
+        Args:
+            fine: (B,F) rows that are fine-grained, -1 for none, where that makes a difference.
+        """
         # Post-norm throughout, as in the original: each half adds to its input and normalises the sum.
         sampled = self.deformable_attention(tokens + positions, references, value, shapes)  # (B,K,C)
         tokens = self.deformable_attention_norm(tokens + self.dropout(sampled))
-        return self.feed_forward(tokens, shapes)
+        if fine is None:
+            return self.feed_forward(tokens, shapes)
+        return self.ffn_norm(tokens + self.dropout(self.ffn(tokens, fine)))
 
     def feed_forward(self, tokens: Tensor, shapes: list[tuple[int, int]]) -> Tensor:
         """The layer's second half, tokens (B,K,C) -> (B,K,C)."""
         return self.ffn_norm(tokens + self.dropout(self.ffn(tokens)))
 
 
-def encoder_layers(config: FocusDetrConfig, dual: bool = False) -> list[EncoderLayer]:
-    """As many layers as ``config`` says."""
+def encoder_layers(
+    config: FocusDetrConfig, dual: bool = False, units: int | None = None
+) -> list[EncoderLayer]:
+    """As many layers as ``config`` says; ``dual`` and ``units`` as `EncoderLayer` has them."""
     c = config
     return [
         EncoderLayer(
-            c.d_model, c.attention_heads, c.num_levels, c.num_points, c.encoder_ffn_dim, c.dropout, dual
+            c.d_model,
+            c.attention_heads,
+            c.num_levels,
+            c.num_points,
+            c.encoder_ffn_dim,
+            c.dropout,
+            dual,
+            units,
         )
         for _ in range(c.encoder_layers)
     ]

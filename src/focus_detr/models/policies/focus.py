@@ -30,7 +30,7 @@ from focus_detr.models.policies.scoring import MODULATIONS, ForegroundSelector, 
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
 from focus_detr.models.selection import plan_by_quotas, plan_tokens, quotas_at
-from focus_detr.structures.budget import Budget, Share
+from focus_detr.structures.budget import Budget, Share, share
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.plan import TokenPlan
@@ -63,6 +63,8 @@ class ForegroundOptions:
     """Fine-grained tokens attend to one another; otherwise there is deformable attention alone."""
     category_score: bool = True
     """Fine-grained tokens have the best category times foreground score; otherwise foreground score alone."""
+    foreground_ffn: float = 1.0
+    """Share of a feed-forward network's hidden units for tokens that are not fine-grained; these have all."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,11 @@ class FocusPolicy(TokenPolicy):
         self.selector = ForegroundSelector(
             config.d_model, config.num_levels, self.options.top_down, self.options.modulates
         )
-        self.layers = Layers(encoder_layers(config, dual=self.options.dual_attention))
+        units = foreground_units(self.options, config)
+        self.graded = units < config.encoder_ffn_dim
+        self.layers = Layers(
+            encoder_layers(config, self.options.dual_attention, units if self.graded else None)
+        )
         self.rescorers: Layers[Rescorer] | None = None
         if isinstance(self.options, FocusOptions) and self.options.reactivation:
             self.rescorers = Layers(Rescorer(config.d_model) for _ in range(config.encoder_layers - 1))
@@ -243,7 +249,8 @@ class FocusPolicy(TokenPolicy):
             priority = self._priority(kept, foreground, rows)
             updated, picked = layer.attend_fine_tokens(kept, positions, priority, self.num_fine_tokens)
             fine.append(picked)
-        updated = layer(updated, positions, references, value, geometry.shapes)
+        grades = fine[-1:] if self.graded else ()
+        updated = layer(updated, positions, references, value, geometry.shapes, *grades)
         # A smaller image of a batch is done with the rows beyond its own count.
         return updated if rows is None else torch.where(rows[..., None], updated, kept)
 
@@ -295,6 +302,11 @@ def foreground_ranges(options: ForegroundOptions, num_levels: int) -> tuple[floa
     return options.foreground_ranges or tuple(64.0 * 2**level for level in range(num_levels - 1))
 
 
+def foreground_units(options: ForegroundOptions, config: FocusDetrConfig) -> int:
+    """Hidden units of the encoder's feed-forward networks for tokens that are not fine-grained."""
+    return max(1, share(options.foreground_ffn, config.encoder_ffn_dim))
+
+
 def check_foreground(options: ForegroundOptions, config: FocusDetrConfig) -> None:
     """Refuse options that do not fit the encoder."""
     check_ranges(
@@ -305,6 +317,15 @@ def check_foreground(options: ForegroundOptions, config: FocusDetrConfig) -> Non
     )
     if options.modulates not in MODULATIONS:
         raise FocusDetrError(f"modulates={options.modulates!r}: must be one of {', '.join(MODULATIONS)}")
+    if not 0 < options.foreground_ffn <= 1:
+        raise FocusDetrError(
+            f"policy_options['foreground_ffn']={options.foreground_ffn}: must lie in (0, 1]; 0.5 is half"
+        )
+    if options.foreground_ffn < 1 and not options.dual_attention:
+        raise FocusDetrError(
+            f"policy_options['foreground_ffn']={options.foreground_ffn}: without dual_attention no token is "
+            "fine-grained; use 1.0, or dual_attention"
+        )
     cascade = list(options.cascade)
     if len(cascade) != config.encoder_layers:
         raise FocusDetrError(
