@@ -88,6 +88,7 @@ class FocusDetr:
         batch_size: int = 1,
         budget: float | None = None,
         decoder_layers: int | None = None,
+        setting: str | None = None,
         tile: int | str | None = None,
         overlap: float | None = None,
         deadline: float | str | None = None,
@@ -111,6 +112,8 @@ class FocusDetr:
                 all; by default what the model is configured for. Models that select tokens take one.
             decoder_layers: run so many of the model's decoder layers: fewer are faster; by default what the
                 model is set to, or all.
+            setting: resolution, budget and decoder layers by the name of one of the model's settings
+                (`calibrate --frontier`); "auto", with a deadline, is the most accurate one that meets it.
             tile: look at very large pictures in tiles of so many pixels a side, at several scales, or "auto"
                 (see `focus_detr.inference.tiles`); `batch_size` is then that of tiles.
             overlap: share of a tile's side in common with the next, 0.2 when not given.
@@ -128,8 +131,9 @@ class FocusDetr:
             FocusDetrError: an option cannot be used, or there is no image at all.
         """
         from focus_detr.inference import Detections
+        from focus_detr.inference.closest import at_setting
 
-        stream = self.predictor.predict(
+        stream = at_setting(self.predictor, setting, deadline).predict(
             sources,
             threshold=threshold,
             classes=classes,

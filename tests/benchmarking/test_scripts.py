@@ -18,9 +18,10 @@ from helpers.explained import small_predictor
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    "any_budget", "data_loading", "deadline", "encoder_scaling", "exported_budgets", "family", "gpu", "macs",
-    "masks", "memory_4k", "peer_accuracy", "peers", "query_threshold", "reactivation", "service", "start",
-    "steady", "teachers", "throughput",
+    "any_budget", "data_loading", "deadline", "encoder_scaling", "exported_budgets", "family",
+    "frontier", "gpu", "macs",
+    "memory_4k", "peer_accuracy", "peers", "service", "start", "steady", "teachers",
+    "throughput",
     "training_memory", "training_step", "whole_model",
 )  # fmt: skip
 

@@ -35,6 +35,7 @@ CHANGED = {
     "budget": 0.4,
     "auto_budget": {"share": 0.9, "background": 0.1, "buckets": [0.1, 0.4]},
     "used_decoder_layers": 1,
+    "settings": {"fast": {"budget": 0.2}},
     "num_detections": 31,
     "class_cost": 0.3,
     "bbox_cost": 0.4,

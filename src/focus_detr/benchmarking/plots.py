@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from focus_detr.pictures.palette import CURVES
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from focus_detr.benchmarking.frontiers import FrontierPoint
     from focus_detr.benchmarking.report import Row
 
 _INK, _FAINT = "#1f2933", "#e4e7eb"
@@ -76,3 +77,33 @@ def new_figure(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 def _worked_on(row: Row) -> float | None:
     # An exported file does not say which tokens it keeps.
     return None if row.tokens is None or row.kept is None else row.tokens * row.kept
+
+
+def plot_frontier(points: Sequence[FrontierPoint], named: Mapping[str, FrontierPoint], file: File) -> None:
+    """AP against the time for a picture, a color for each resolution; the frontier is a line with names."""
+    figure, axes = new_figure("Accuracy against time", "milliseconds a picture, median", "AP")
+    for place, scale in enumerate(sorted({point.scale for point in points})):
+        some = [point for point in points if point.scale == scale]
+        axes.plot(
+            [point.milliseconds for point in some],
+            [point.ap for point in some],
+            "o",
+            color=CURVES[place % len(CURVES)],
+            markersize=4,
+            label=f"resolution {scale:g}",
+        )
+    best = [point for point in points if point.best]
+    axes.plot(
+        [point.milliseconds for point in best],
+        [point.ap for point in best],
+        "-",
+        color=_INK,
+        label="frontier",
+    )
+    for name, point in named.items():
+        where = (point.milliseconds, point.ap)
+        axes.annotate(name, where, (5, -10), textcoords="offset points", fontsize=8, color=_INK)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    figure.savefig(file, dpi=150, facecolor="white")

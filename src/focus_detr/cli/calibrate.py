@@ -9,6 +9,7 @@ import typer
 
 from focus_detr.cli.options import DataArgument, DeviceOption, ModelArgument, TrustOption
 from focus_detr.cli.output import JsonFlag, note, print_json, say
+from focus_detr.errors import FocusDetrError
 from focus_detr.folders import writable_folder
 
 
@@ -28,6 +29,23 @@ def calibrate(
         bool, typer.Option("--layers", help="Also find how much less single layers need than their budget.")
     ] = False,
     levels: Annotated[bool, typer.Option("--levels", help="And single levels, which takes longer.")] = False,
+    frontier: Annotated[
+        bool,
+        typer.Option(
+            "--frontier",
+            help="AP and time over resolution, budget and decoder layers instead; the model then has the "
+            "settings best, balanced and fast (--setting).",
+        ),
+    ] = False,
+    scale: Annotated[
+        list[float] | None,
+        typer.Option(help="With --frontier, resolutions as shares of the model's own; repeatable."),
+    ] = None,
+    decoder_layers: Annotated[
+        list[int] | None,
+        typer.Option(metavar="N", help="With --frontier, decoder layers that are run; repeatable."),
+    ] = None,
+    runs: Annotated[int, typer.Option(min=1, help="With --frontier, passes timed of each point.")] = 5,
     output: Annotated[
         Path | None, typer.Option(help="Folder for the model with its budget, the table and its picture.")
     ] = None,
@@ -40,15 +58,49 @@ def calibrate(
 
     With --output, a copy of the model is written that works at this budget unless a call says otherwise; with
     --auto it also knows what `--budget auto` is to go by, with --layers or --levels it has shares of its own.
+
+    With --frontier, the points that no other beats in both accuracy and time are found on this machine, which
+    should do nothing else.
     """
     if output is not None:
         output = writable_folder(output, "--output")
+
+    for option, given in (("--auto", auto), ("--layers", layers), ("--levels", levels)):
+        if given and frontier:
+            raise FocusDetrError(f"{option}, --frontier: are two questions; ask one after the other")
+    for option, values in (("--scale", scale), ("--decoder-layers", decoder_layers)):
+        if values and not frontier:
+            raise FocusDetrError(f"{option}: is of the frontier; add --frontier")
 
     from focus_detr.api import FocusDetr
     from focus_detr.evaluation.calibration import BUDGETS
     from focus_detr.evaluation.calibration import calibrate as run
 
     detector = FocusDetr(model, device=device, trust_plugins=trust_plugins)
+    if frontier:
+        from focus_detr.benchmarking.frontiers import SCALES
+        from focus_detr.benchmarking.frontiers import frontier as explore
+
+        points = explore(
+            detector.predictor,
+            data,
+            split=split,
+            scales=scale or SCALES,
+            budgets=budget or (),
+            decoder_layers=decoder_layers or (),
+            max_drop=max_drop,
+            runs=runs,
+            batch_size=batch_size,
+            progress=not json,
+        )
+        print_json(points.to_dict()) if json else say(points.summary())
+        if output is not None:
+            new = {name: each.to_dict() for name, each in points.settings.items()}
+            explored: Any = detector.predictor.model
+            explored.config.settings = {**explored.config.settings, **new}
+            points.save(detector.save(output))
+            note(f"model: {output}")
+        return
     found = run(
         detector.predictor,
         data,

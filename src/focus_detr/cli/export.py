@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import DecoderLayersOption, ModelArgument, TrustOption, parse_budget, parse_size
+from focus_detr.cli.options import (
+    DecoderLayersOption,
+    ModelArgument,
+    SettingOption,
+    TrustOption,
+    parse_budget,
+    parse_size,
+)
 from focus_detr.cli.output import JsonFlag, print_json, say
 
 
@@ -39,6 +46,7 @@ def export(
         ),
     ] = None,
     decoder_layers: DecoderLayersOption = None,
+    setting: SettingOption = None,
     precision: Annotated[
         str,
         typer.Option(
@@ -94,6 +102,7 @@ def export(
         batch_size=batch,
         budget=parse_budget(budget, "any"),
         decoder_layers=decoder_layers,
+        setting=setting,
         precision=precision,
         calibration=calibration or None,
         max_drop=max_drop,

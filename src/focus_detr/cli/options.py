@@ -97,6 +97,15 @@ ClassesOption = Annotated[
     ),
 ]
 
+SettingOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Resolution, budget and decoder layers that the model has under a name (see `calibrate "
+        "--frontier`); what is said beside it goes before.",
+    ),
+]
+
 TrustOption = Annotated[
     bool,
     typer.Option("--trust-plugins", help="Import the modules that the model names, which runs their code."),

@@ -20,6 +20,7 @@ from focus_detr.cli.options import (
     DeviceOption,
     ModelArgument,
     OverlapOption,
+    SettingOption,
     ThresholdOption,
     TileOption,
     TrustOption,
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
     from focus_detr.inference.writers import Result
 
 _CHOICES = frozenset(
-    "model threshold classes budget decoder_layers tile overlap deadline format scores images heatmap "
-    "every fps track detect_every steady max_megapixels deploy".split()
+    "model threshold classes budget decoder_layers setting tile overlap deadline format scores images "
+    "heatmap every fps track detect_every steady max_megapixels deploy".split()
 )
 """What a run that goes on must have asked for alike."""
 
@@ -75,6 +76,7 @@ def predict(
     ] = None,
     budget: BudgetOption = None,
     decoder_layers: DecoderLayersOption = None,
+    setting: SettingOption = None,
     tile: TileOption = None,
     overlap: OverlapOption = None,
     deadline: DeadlineOption = None,
@@ -189,10 +191,12 @@ def predict(
     folder = resolve_model(model)  # a wrong name is said before torch is loaded
 
     from focus_detr.inference import Predictor
+    from focus_detr.inference.closest import at_setting
 
     predictor = Predictor.from_pretrained(
         folder, device=device, deploy=deploy, trust_plugins=trust_plugins, bare=True
     )
+    predictor = at_setting(predictor, setting, deadline)
     if "masks" in formats and not predictor.gives_masks:
         raise FocusDetrError(f"--format masks: {model} gives boxes alone; train one with --task segment")
     quiet = json or json_lines

@@ -39,6 +39,7 @@ def evaluate(
     batch_size: int = 1,
     budget: BudgetLike = None,
     decoder_layers: int | None = None,
+    setting: str | None = None,
     tile: int | str | None = None,
     overlap: float | None = None,
     threshold: Threshold | None = None,
@@ -61,6 +62,7 @@ def evaluate(
         budget: mean share of tokens that an encoder layer works on, or "auto" (see `AutoBudget`); the model's
             own when not given.
         decoder_layers: run so many of the model's decoder layers; what it is set to when not given, or all.
+        setting: name of one of the model's settings (`Predictor.at`); what is said beside it goes before.
         tile, overlap: look at images in tiles, as `Predictor.predict` does; `batch_size` is then that of
             tiles, and what the token selection keeps is not measured.
         threshold: also count what is right and wrong at this score, or at those by class, as
@@ -93,6 +95,8 @@ def evaluate(
         if isinstance(model, Predictor)
         else Predictor.from_pretrained(model, device=device, trust_plugins=trust_plugins)
     )
+    if setting is not None:
+        predictor = predictor.at(setting)
     names = list(predictor.class_names)
     if isinstance(data, DetectionDataset):
         dataset = data

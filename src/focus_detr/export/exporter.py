@@ -14,6 +14,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.export.budgets import ANY, TakenBudgets, has_regular_levels
 from focus_detr.export.metadata import SIZE_STEP, FreeSizeError, Metadata
 from focus_detr.folders import from_home, unused_folder, whole_files, writable_folder
+from focus_detr.images.settings import setting_named
 from focus_detr.structures.budget import AUTO
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ def export(
     batch_size: int | None = None,
     budget: BudgetLike = None,
     decoder_layers: int | None = None,
+    setting: str | None = None,
     precision: str = "fp32",
     calibration: Sources | None = None,
     max_drop: float | None = None,
@@ -78,6 +80,8 @@ def export(
             makes it an input of the graph, of formats "onnx" and "openvino" (`focus_detr.export.budgets`).
         decoder_layers: write so many of the model's decoder layers, the first ones; what it is set to when
             not given, or all.
+        setting: name of one of the model's settings, whose resolution, budget and decoder layers the file
+            has; what is said beside it goes before.
         precision: "fp16" or "bf16" for half-precision weights in matrix products and convolutions. Scores,
             selection, coordinates, softmax and norms stay float32, as inputs and outputs do. "int8", of
             formats "onnx" and "openvino", computes the same part in 8 bits, in ranges measured on pictures.
@@ -127,6 +131,12 @@ def export(
     if budget == ANY:
         _check_any(format, precision)
     model, processor = _load(model, processor, trust_plugins)
+    if setting is not None:
+        chosen = setting_named(model.config.settings, setting)
+        if chosen.size is not None and image_size is None:
+            processor = type(processor)(**{**processor.settings(), "size": chosen.size})
+        budget = chosen.budget if budget is None else budget
+        decoder_layers = chosen.decoder_layers if decoder_layers is None else decoder_layers
     if budget is not None and budget != ANY:
         model.set_budget(budget)
     if decoder_layers is not None:

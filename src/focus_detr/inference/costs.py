@@ -188,6 +188,7 @@ def fingerprint(model: Any) -> str:
 _WITHOUT_COST = (
     "budget",
     "auto_budget",
+    "settings",
     "id2label",
     "label2id",
     "category_ids",

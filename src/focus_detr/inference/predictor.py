@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 from PIL import Image
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.images.settings import Setting, setting_named
 from focus_detr.inference.choosing import Threshold, checked_threshold, lowest_scores
 from focus_detr.inference.costs import Costs, seconds_of
 from focus_detr.inference.deadline import DeadlineKeeper, usual_budget
@@ -92,6 +94,8 @@ class Predictor:
         self.class_thresholds = {name: by_class[name] for name in self.class_names if name in by_class}
         """Of classes that have one of their own, by name."""
         self.max_detections: int = getattr(config, "num_detections", DEFAULT_MAX_DETECTIONS)
+        self.setting = Setting()
+        """What calls take that say none (see `at`)."""
 
     @classmethod
     def from_pretrained(
@@ -144,6 +148,29 @@ class Predictor:
             )
         detector = load_exported(path, device)
         return cls(detector, detector.processor)
+
+    def at(self, setting: str | Setting) -> Predictor:
+        """A predictor of the same model whose calls take this setting where they say no other: one of those
+        that the model has by name (`calibrate --frontier`), or any.
+
+        Raises:
+            FocusDetrError: the model has none of that name, or cannot be run so.
+        """
+        if not isinstance(setting, Setting):
+            setting = setting_named(getattr(getattr(self.model, "config", None), "settings", None), setting)
+        other = copy.copy(self)
+        other.setting = setting
+        if setting.size is not None:
+            if not is_module(self.model):
+                raise FocusDetrError(
+                    f"setting: size={setting.size}: an exported file has its own; export the "
+                    "model with the setting"
+                )
+            kind, settings = type(self.processor), self.processor.settings()
+            other.processor = kind(**{**settings, "size": setting.size})
+        other.accept_budget(None)
+        other.accept_decoder_layers(None)
+        return other
 
     @property
     def gives_masks(self) -> bool:
@@ -422,16 +449,17 @@ class Predictor:
         Raises:
             FocusDetrError: it is no budget, or this model takes none.
         """
-        accepted = self.accept_budget(budget)
+        accepted = None if budget is None else self.accept_budget(budget)
         if hasattr(self.model, "set_budget"):
             cast(Any, self.model).set_budget(accepted)
 
     def accept_budget(self, budget: BudgetLike) -> Budget | AutoBudget | None:
-        """A call's budget, if this model takes one; None stays None.
+        """A call's budget, or else that of the `setting`, if this model takes one; None stays None.
 
         Raises:
             FocusDetrError: it is no budget, or this model takes none.
         """
+        budget = self.setting.budget if budget is None else budget
         if budget is None:
             return None
         if budget != AUTO and not isinstance(budget, AutoBudget):
@@ -451,16 +479,17 @@ class Predictor:
         Raises:
             FocusDetrError: it is no such number, or this model runs all it has.
         """
-        accepted = self.accept_decoder_layers(layers)
+        accepted = None if layers is None else self.accept_decoder_layers(layers)
         if hasattr(self.model, "set_decoder_layers"):
             cast(Any, self.model).set_decoder_layers(accepted)
 
     def accept_decoder_layers(self, layers: int | None) -> int | None:
-        """How many decoder layers a call runs, if this model takes that; None stays None.
+        """How many decoder layers a call runs, or else the `setting`, if this model takes that; None is all.
 
         Raises:
             FocusDetrError: it is no such number, or this model runs all it has.
         """
+        layers = self.setting.decoder_layers if layers is None else layers
         if layers is None:
             return None
         accept = getattr(self.model, "accept_decoder_layers", None)

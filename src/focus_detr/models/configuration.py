@@ -14,6 +14,7 @@ from huggingface_hub.dataclasses import strict
 from transformers.configuration_utils import PreTrainedConfig
 
 from focus_detr.errors import FocusDetrError, did_you_mean
+from focus_detr.images.settings import Setting
 from focus_detr.models.backbones.catalogue import as_backbone_config, backbone_config
 from focus_detr.models.options import FORMER, in_place, option_names
 from focus_detr.models.plugins import named_by_a_file
@@ -115,6 +116,7 @@ class FocusDetrConfig(PreTrainedConfig):
         auto_budget: the rule that "auto" goes by (see `AutoBudget`), which `calibrate` finds.
         used_decoder_layers: how many decoder layers are run where a call says none, outside of training; each
             has heads of its own, so that the first of them answer, too. None is all.
+        settings: points that it can be run at, by name (see `Setting`), which `calibrate --frontier` finds.
         heads: what is said of every query beside its class and box, see `focus_detr.models.heads`;
             head_options: options by the name of the head.
         plugins: modules of your own that register the host, the policy or a head, imported first.
@@ -155,6 +157,7 @@ class FocusDetrConfig(PreTrainedConfig):
     budget: float | int | str | None = None
     auto_budget: dict[str, Any] | None = None
     used_decoder_layers: int | None = None
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     heads: list[str] = dataclasses.field(default_factory=list)
     head_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     plugins: list[str] = dataclasses.field(default_factory=list)
@@ -384,6 +387,9 @@ def _check_value(name: str, value: Any) -> None:
         Budget.of(value)
     if name == "auto_budget" and value is not None:
         AutoBudget.of(value)
+    if name == "settings":
+        for each, values in value.items():
+            Setting.of(each, values)
 
 
 def _refuse_hub_kernels(values: Any) -> None:
