@@ -2,9 +2,9 @@
 
     python scripts/bundle_model.py RUN DATA --name blood-cells --card scripts/cards/blood-cells.md
 
-The score threshold is the one of the highest F1 on ``--threshold-split``; the figures of the card are those
-of ``--split``, measured on the weights as they are shipped. The card's text comes from ``--card``; ``{...}``
-in it is filled in from the measurement and the recipe.
+The score threshold is the one of the highest F1 on ``--threshold-split``, with ``--class-thresholds`` that of
+each class, too; the figures of the card are those of ``--split``, of the weights as they are shipped.
+The card's text comes from ``--card``; ``{...}`` in it is filled in from the measurement and the recipe.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--name", required=True)
     parser.add_argument("--threshold-split", default="val")
+    parser.add_argument("--class-thresholds", action="store_true", help="that of each class, too")
     parser.add_argument("--split", default="test")
     parser.add_argument("--card", type=Path, required=True)
     parser.add_argument("--budgets", nargs="*", type=float, default=[], help="measure these, too")
@@ -40,7 +41,10 @@ def main() -> None:
     copy_in_half_precision(resolve_model(arguments.run), folder)
     shutil.copyfile(arguments.run / "metrics.csv", folder / "training.csv")
     config = FocusDetrConfig.from_pretrained(folder)
-    config.score_threshold = evaluate(folder, arguments.data, split=arguments.threshold_split).threshold
+    chosen = evaluate(folder, arguments.data, split=arguments.threshold_split)
+    config.score_threshold = chosen.threshold
+    best = {curve.name: curve.best_threshold for curve in chosen.f1[1:]} if arguments.class_thresholds else {}
+    config.class_thresholds = {name: round(score, 4) for name, score in best.items() if score is not None}
     config.save_pretrained(folder)
     report = evaluate(folder, arguments.data, split=arguments.split)
     (folder / "evaluation.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n", encoding="utf-8")
@@ -93,7 +97,12 @@ def card(
         budgets=budgets,
         recall=", ".join(f"{value:.3f}" for value in recall) or "every token is kept",
         pixels=said_of_pixels(config, FocusDetrImageProcessor.from_pretrained(folder)),
-        threshold=f"{config.score_threshold:.2f}",
+        threshold=", ".join(
+            [
+                f"{config.score_threshold:.2f}",
+                *(f"{score:.2f} for {name}" for name, score in config.class_thresholds.items()),
+            ]
+        ),
         megabytes=f"{(folder / 'model.safetensors').stat().st_size / 1e6:.1f}",
         epochs=recipe.get("epochs"),
         steps=recipe.get("max_steps"),

@@ -5,6 +5,7 @@ from PIL import Image
 from focus_detr.errors import FocusDetrError
 from focus_detr.explaining import explain_picture
 from focus_detr.explaining.picture import Found, same_objects
+from focus_detr.explaining.picture_html import explanation_html
 from focus_detr.explaining.picture_page import explanation_page
 from focus_detr.inference import Predictor
 from focus_detr.inference.looking import places_looked_at
@@ -87,6 +88,19 @@ def test_objects_that_a_budget_does_not_find_are_lost(made):
     for view in found.views:
         matched = {place for place in view.partners if place is not None}
         assert view.lost == [i for i in range(len(found.own.objects)) if i not in matched]
+
+
+def test_objects_must_reach_the_scores_of_their_classes_which_are_the_model_s_own():
+    used, image = predictor(), picture()
+    every = explain_picture(used, image, budgets=[], threshold=0.0, runs=1).own.objects
+    label, least = every[0].label, every[-1].score
+    name = used.class_names[label]
+    used.threshold, used.class_thresholds = 0.0, {name: 0.999}
+    found = explain_picture(used, image, budgets=[], runs=1)
+    assert found.own.objects and {each.label for each in found.own.objects}.isdisjoint({label})
+    assert found.threshold[name] == pytest.approx(0.999) and f"1.00 ({name})" in explanation_html(found)
+    given = explain_picture(used, image, budgets=[], threshold={name: least}, runs=1)
+    assert len(given.own.objects) == len(every)
 
 
 def test_where_nothing_reaches_the_score_the_best_are_shown_and_a_note_says_so():

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import DeployOption, DeviceOption, ModelArgument, TrustOption
+from focus_detr.cli.choices import parse_thresholds, threshold_of
+from focus_detr.cli.options import DeployOption, DeviceOption, ModelArgument, ThresholdOption, TrustOption
 from focus_detr.cli.output import JsonFlag, note, print_json, say
 from focus_detr.folders import writable_folder
 from focus_detr.zoo.resolve import resolve_model
@@ -30,10 +31,7 @@ def explain(
             help="Look at these beside the model's own, 0.05 to 1; repeatable. Nine when not given."
         ),
     ] = None,
-    threshold: Annotated[
-        float | None,
-        typer.Option(help="Of a picture, lowest score of objects, 0 to 1; the model's own when not given."),
-    ] = None,
+    threshold: ThresholdOption = None,
     device: DeviceOption = None,
     deploy: DeployOption = False,
     trust_plugins: TrustOption = False,
@@ -45,6 +43,7 @@ def explain(
     budgets lose. Of a data set: the share of objects with a kept token, by size and class, and those first
     lost. explanation.html is one file that opens from disk, with a slider for the budget.
     """
+    thresholds = parse_thresholds(threshold or [])
     output = writable_folder(output, "--output")
     folder = resolve_model(model)  # a wrong name is said before torch is loaded
 
@@ -58,7 +57,7 @@ def explain(
         output,
         split=split,
         budgets=budget or None,
-        threshold=threshold,
+        threshold=threshold_of(thresholds, predictor.class_names),
         progress=not json,
     )
     print_json(found.to_dict()) if json else say(found.summary())

@@ -23,7 +23,7 @@ from focus_detr.benchmarking.timing import take_turns
 from focus_detr.evaluation.matching import overlaps
 from focus_detr.evaluation.tables import Cell, table
 from focus_detr.explaining.models import budgets_beside, explainable, share_of
-from focus_detr.inference.choosing import checked_threshold
+from focus_detr.inference.choosing import Threshold
 from focus_detr.inference.looking import places_looked_at
 from focus_detr.pictures.heatmap import by_level, foreground_scores, kept_tokens
 
@@ -107,7 +107,7 @@ class PictureExplanation:
 
     Attributes:
         name: of the picture; image: RGB.
-        class_names: by label; threshold: score that objects must reach.
+        class_names: by label; threshold: score that objects must reach, or that of each class by its name.
         host, token_policy: what the model is made of.
         scores: foreground score (H_l, W_l), 0..1, of each level; None where tokens have none.
         views: of each budget, rising.
@@ -118,7 +118,7 @@ class PictureExplanation:
     name: str
     image: Image.Image
     class_names: tuple[str, ...]
-    threshold: float
+    threshold: float | dict[str, float]
     host: str
     token_policy: str
     scores: list[np.ndarray] | None
@@ -190,7 +190,7 @@ def explain_picture(
     name: str = "picture",
     *,
     budgets: Sequence[float] | None = None,
-    threshold: float | None = None,
+    threshold: Threshold | None = None,
     runs: int | None = None,
     progress: bool = False,
 ) -> PictureExplanation:
@@ -199,27 +199,28 @@ def explain_picture(
     Args:
         image: RGB.
         budgets: those to look at beside the model's own: nine when not given, none for models that take none.
-        threshold: score that objects must reach; the model's own when not given. Where none reaches it, the
-            best few are shown all the same, and a note says so.
+        threshold: score that objects must reach, or scores by class; the model's own when not given. Where
+            none reaches it, the best few are shown all the same, and a note says so.
         runs: at each budget, to time, in turns: three when not given, or one where that would take long.
 
     Raises:
         FocusDetrError: an exported model, or an option that cannot be used.
     """
     model = explainable(predictor)
-    lowest = predictor.threshold if threshold is None else checked_threshold(threshold)
+    lowest = predictor.threshold_by_label(threshold)
     began = time.perf_counter()
     outputs = predictor.run([image], with_samples=True)
     if runs is None:
         runs = 3 if time.perf_counter() - began < _SLOW else 1
     notes = _notes(model, outputs)
-    best = _objects(predictor, outputs, image, 0.0)[:_SHOWN_ANYHOW]
-    if best and best[0].score < lowest:
-        notes["objects"] = f"Nothing reaches a score of {lowest:.2f}: shown are the {len(best)} best answers."
+    reference = _objects(predictor, outputs, image, lowest)
+    if not reference and (best := _objects(predictor, outputs, image, 0.0)[:_SHOWN_ANYHOW]):
+        wanted = f"a score of {lowest:.2f}" if isinstance(lowest, float) else "the score of its class"
+        notes["objects"] = f"Nothing reaches {wanted}: shown are the {len(best)} best answers."
         lowest = best[-1].score
+        reference = _objects(predictor, outputs, image, lowest)
     scored = outputs.plan is not None and outputs.plan.scores is not None
     scores = foreground_scores(outputs) if scored else None
-    reference = _objects(predictor, outputs, image, lowest)
     own = share_of(outputs.plan, num_tokens(outputs))
     shares = budgets_beside(model, own, budgets)
 
@@ -235,7 +236,9 @@ def explain_picture(
         name=name,
         image=image.convert("RGB"),
         class_names=predictor.class_names,
-        threshold=lowest,
+        threshold=lowest
+        if isinstance(lowest, float)
+        else {name: lowest[label] for label, name in enumerate(predictor.class_names)},
         host=model.config.host,
         token_policy=model.config.token_policy,
         scores=scores,
@@ -280,7 +283,7 @@ def num_tokens(outputs: Any, image: int = 0, padded: bool = False) -> int:
     return int(outputs.level_sizes[image].prod(-1).sum())
 
 
-def _objects(predictor: Predictor, outputs: Any, image: Image.Image, threshold: float) -> list[Found]:
+def _objects(predictor: Predictor, outputs: Any, image: Image.Image, threshold: Threshold) -> list[Found]:
     (found,) = predictor.decode(outputs, [image], threshold=threshold)
     queries = found.instances.queries
     places = None if queries is None else places_looked_at(outputs, 0, queries, found.image_size)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from focus_detr.pictures.overlays import heat_colors
 from focus_detr.pictures.palette import CURVES, class_color
 
 _LONGEST = 1280
+_MOST_CLASSES = 5
 _MOST_OBJECTS = 100
 """Of a budget, the best: each brings its points."""
 
@@ -30,7 +32,7 @@ def explanation_html(explanation: PictureExplanation) -> str:
         f"What the model sees in {explanation.name}",
         {
             "made_of": f"Host {explanation.host}, token policy {explanation.token_policy}; objects that "
-            f"score {explanation.threshold:.2f} or more.",
+            f"score {_said(explanation.threshold)} or more.",
             "notes": paragraphs(list(explanation.notes.values())),
             "image": data_uri(explanation.image, _LONGEST),
             "alt": f"{explanation.name}; found in it: {counts or 'nothing'}",
@@ -39,6 +41,15 @@ def explanation_html(explanation: PictureExplanation) -> str:
         },
         _data(explanation),
     )
+
+
+def _said(threshold: float | Mapping[str, float]) -> str:
+    """One score, or that of each class where there are few."""
+    if not isinstance(threshold, Mapping):
+        return f"{threshold:.2f}"
+    if len(threshold) > _MOST_CLASSES:
+        return f"{min(threshold.values()):.2f} to {max(threshold.values()):.2f}, by class,"
+    return ", ".join(f"{score:.2f} ({name})" for name, score in threshold.items())
 
 
 def _data(explanation: PictureExplanation) -> dict[str, Any]:

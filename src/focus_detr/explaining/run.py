@@ -23,6 +23,7 @@ from focus_detr.explaining.recall import DataExplanation, explain_data
 from focus_detr.explaining.recall_html import recall_html
 from focus_detr.explaining.recall_page import lost_sheet, plot_recall
 from focus_detr.folders import from_home, whole_file, writable_folder
+from focus_detr.inference.choosing import Threshold
 from focus_detr.inference.results import BadImage
 from focus_detr.inference.sources.files import expand_sources
 
@@ -37,7 +38,7 @@ def explain(
     *,
     split: str | None = "val",
     budgets: Sequence[float] | None = None,
-    threshold: float | None = None,
+    threshold: Threshold | None = None,
     progress: bool = False,
 ) -> PictureExplanation | DataExplanation:
     """What the model looks at in a picture, or which objects of a data set each budget keeps.
@@ -48,7 +49,8 @@ def explain(
             picture, explanation.jpg; of a data set, recall.png, lost.jpg and the table as explanation.txt.
         split: of a data set.
         budgets: those to look at beside the model's own; nine from 0.05 to 1 when not given.
-        threshold: score that objects of a picture must reach; the model's own when not given.
+        threshold: score that objects of a picture must reach, or scores by class; the model's own when not
+            given.
 
     Raises:
         FocusDetrError: a model that does not say where it looks, as exported files do not; nothing to look
