@@ -172,6 +172,7 @@ def test_sizes_and_batches_may_be_free_beside(tmp_path):
 def test_layers_of_a_file_choose_anew_at_every_budget(tmp_path):
     pytest.importorskip("onnxruntime")
     model = reactivated_model(**SHALLOW)
+    model.encoder.change_options(fine_share=0.2)  # counts that follow from counts
     options = {"processor": processor(), "image_size": SIZE, "batch_size": 1, "budget": "any"}
     file = Predictor.from_pretrained(export(model, tmp_path / "model.onnx", "onnx", **options))
     picture, mask = image(*SIZE, dtype=torch.float32)[None], torch.ones(1, *SIZE, dtype=torch.long)

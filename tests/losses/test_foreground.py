@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from focus_detr.losses.focal import sigmoid_focal_loss
-from focus_detr.losses.foreground import foreground_loss, foreground_targets
+from focus_detr.losses.foreground import foreground_loss, foreground_targets, graded_targets
 from focus_detr.losses.salience import salience_targets
 from focus_detr.structures.geometry import Geometry
 
@@ -142,3 +142,34 @@ def test_padding_does_not_count(value):
     valid = torch.arange(9)[None] < 6
     found = foreground_loss(padded, truth, valid, 0.25, 2.0)
     torch.testing.assert_close(found, foreground_loss(scores, truth[:, :6], None, 0.25, 2.0))
+
+
+def test_grades_are_background_boundary_and_centre():
+    box = (40.0, 60.0, 120.0, 140.0)
+    graded = graded_targets(GEOMETRY, STRIDES, RANGES, [label(box)])[0]
+    inside = targets(box)
+    x, y = (torch.arange(n) * 8 + 4 for n in (48, 40))
+    off = torch.maximum((x - 80).abs()[None].expand(40, -1), (y - 100).abs()[:, None])
+    finest, answered = graded[: 40 * 48].view(40, 48), inside[: 40 * 48].view(40, 48)
+    # A box of 80 pixels a side: its centre is 40 wide.
+    assert torch.equal(finest, torch.where(answered, torch.where(off < 20, 1.0, 0.5), 0.0))
+    assert set(graded.tolist()) == {0.0, 0.5, 1.0} and torch.equal(graded > 0, inside)
+
+
+def test_a_token_in_the_centre_of_one_box_and_at_the_boundary_of_another_is_central():
+    one, other = (40.0, 60.0, 120.0, 140.0), (70.0, 60.0, 150.0, 140.0)
+    both = graded_targets(GEOMETRY, STRIDES, RANGES, [label(one, other)])
+    each = [graded_targets(GEOMETRY, STRIDES, RANGES, [label(box)]) for box in (one, other)]
+    assert torch.equal(both, torch.maximum(*each)) and not torch.equal(*each)
+
+
+def test_grades_are_what_the_loss_draws_scores_to():
+    logits = torch.zeros(1, 3, dtype=torch.float64, requires_grad=True)
+    grades, valid = torch.tensor([[0.0, 0.5, 1.0]]), torch.ones(1, 3, dtype=torch.bool)
+    optimizer = torch.optim.SGD([logits], 2.0)
+    for _ in range(300):
+        optimizer.zero_grad()
+        foreground_loss(logits + 0.3, grades, valid, 0.25, 2.0).backward()
+        optimizer.step()
+    background, boundary, centre = (logits + 0.3).sigmoid()[0].tolist()
+    assert background < 0.2 and centre > 0.6 and boundary == pytest.approx(0.5, abs=0.02)

@@ -16,9 +16,15 @@ from focus_detr.losses.whole_step import mean_of_images
 from focus_detr.structures.boxes import cxcywh_to_xyxy
 from focus_detr.structures.geometry import Geometry
 
+_CENTRAL = 0.5  # of a box's sides
+
 
 def foreground_targets(
-    geometry: Geometry, strides: Sequence[int], ranges: Sequence[float], labels: Labels
+    geometry: Geometry,
+    strides: Sequence[int],
+    ranges: Sequence[float],
+    labels: Labels,
+    part: float = 1.0,
 ) -> Tensor:
     """Labels (B,N) bool: True where a token's centre lies inside a box whose size its level answers for.
 
@@ -28,6 +34,7 @@ def foreground_targets(
     Args:
         strides: input pixels a cell of each level.
         ranges: upper bounds in pixels of each level but the last.
+        part: of a box's sides, around its centre, that count as inside.
     """
     device = geometry.sizes.device
     boxes = boxes_in_pixels(labels, sizes_of(labels, device))
@@ -37,8 +44,21 @@ def foreground_targets(
             (torch.arange(length, device=device) * stride + stride // 2).to(boxes.dtype)[None]
             for length in (width, height)
         )
-        levels.append(answered(Sides.of(x, boxes[..., 0::2]), Sides.of(y, boxes[..., 1::2]), *bounds))
+        levels.append(answered(Sides.of(x, boxes[..., 0::2]), Sides.of(y, boxes[..., 1::2]), *bounds, part))
     return torch.cat([level.flatten(1) for level in levels], 1)
+
+
+def graded_targets(
+    geometry: Geometry, strides: Sequence[int], ranges: Sequence[float], labels: Labels
+) -> Tensor:
+    """Labels (B,N): 0 for background, 1 in the central half of the sides of a box, 1/2 in the rest of it.
+
+    What a box holds at its boundary is often background. Arguments as in `foreground_targets`.
+    """
+    inside, central = (
+        foreground_targets(geometry, strides, ranges, labels, part) for part in (1.0, _CENTRAL)
+    )
+    return (inside.float() + central.float()) / 2
 
 
 @dataclass
@@ -61,22 +81,24 @@ class Sides:
         low, high = edges[:, None].unbind(-1)  # (B,1,T)
         return cls(places[..., None] - low, high - places[..., None])
 
-    def inside(self) -> Tensor:
-        """(B,W,T)"""
-        return torch.minimum(self.before, self.after) > 0
+    def inside(self, part: float = 1.0) -> Tensor:
+        """(B,W,T): whether in this part of the box, around its centre."""
+        margin = (1 - part) / 2 * (self.before + self.after)
+        return torch.minimum(self.before, self.after) > margin
 
     def farthest(self) -> Tensor:
         """(B,W,T)"""
         return torch.maximum(self.before, self.after)
 
 
-def answered(columns: Sides, rows: Sides, lowest: float, highest: float) -> Tensor:
-    """(B,H,W) bool: tokens in a box whose farthest side is over ``lowest`` away, and ``highest`` at most.
+def answered(columns: Sides, rows: Sides, lowest: float, highest: float, part: float = 1.0) -> Tensor:
+    """(B,H,W) bool: tokens in this ``part`` of a box whose farthest side is over ``lowest`` away, at most
+    ``highest``.
 
     The farthest is within ``highest`` where that of the column and that of the row are, and beyond ``lowest``
     where either is.
     """
-    near_x, near_y = (each.inside() & (each.farthest() <= highest) for each in (columns, rows))
+    near_x, near_y = (each.inside(part) & (each.farthest() <= highest) for each in (columns, rows))
     far_x, far_y = near_x & (columns.farthest() > lowest), near_y & (rows.farthest() > lowest)
     # "For some box, both": numbers of boxes, as products of matrices of zeros and ones.
     return (_both(far_y, near_x) + _both(near_y, far_x)) > 0
@@ -117,12 +139,13 @@ def foreground_loss(
     """Focal loss per image over its tokens, divided by its positives, averaged over the images.
 
     Args:
-        scores: (B,N) logits; targets: (B,N) bool; valid: (B,N) tokens that count, None for all.
+        scores: (B,N) logits; targets: (B,N) bool, or grades in 0..1; valid: (B,N) tokens that count, None
+            for all.
         naive: the released form, which is not finite for saturated scores.
     """
     focal = naive_focal_loss if naive else sigmoid_focal_loss
     loss = focal(scores, targets.to(scores.dtype), alpha, gamma)
     if valid is not None:
         loss = loss.masked_fill(~valid, 0.0)
-        targets = targets & valid
-    return mean_of_images(loss.sum(1) / targets.sum(1).clamp(min=1))
+        targets = targets * valid
+    return mean_of_images(loss.sum(1) / (targets > 0).sum(1).clamp(min=1))

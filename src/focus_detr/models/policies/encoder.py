@@ -53,16 +53,24 @@ class EncoderLayer(CheckpointedLayer):
         self.dropout = nn.Dropout(dropout)
 
     def attend_fine_tokens(
-        self, tokens: Tensor, positions: Tensor, priority: Tensor, count: int
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        priority: Tensor,
+        count: int,
+        own: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Self-attention among the ``count`` tokens (B,K,C) of highest priority (B,K); the rest pass.
 
         A priority of -inf marks rows that are not an image's own: they are neither attended to nor changed.
+        Of ``own`` (B,) each image has so many of them, where that is fewer.
 
         Returns (B,K,C), and (B,F) which rows took part, -1 in place of those that are not an image's own.
         """
         picked = descending(priority, smaller(count, priority.shape[1]))  # (B,F)
         allowed = priority.gather(1, picked) > float("-inf")  # (B,F)
+        if own is not None:
+            allowed = allowed & (torch.arange(picked.shape[1], device=picked.device) < own[:, None])
         fine, fine_positions = gather_rows(tokens, picked), gather_rows(positions, picked)
         # Full attention is affordable among so few; deformable attention alone never compares two tokens.
         attended = self.self_attention(fine, fine_positions, allowed[:, None, None])  # (B,F,C)

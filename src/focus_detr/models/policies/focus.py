@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.losses.foreground import foreground_loss, foreground_targets
+from focus_detr.losses.foreground import foreground_loss, foreground_targets, graded_targets
 from focus_detr.models.layers import Layers
 from focus_detr.models.options import check_keep_ratio, check_ranges
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
@@ -50,6 +50,10 @@ class ForegroundOptions:
     """Share of the foreground each encoder layer works on, one a layer, not increasing."""
     num_fine_tokens: int = 300
     """Tokens that take part in self-attention in each encoder layer (paper: k)."""
+    fine_share: float = 0.0
+    """Share of the tokens a layer works on that do, in the place of ``num_fine_tokens``; 0 for these. Without
+    ``category_score``, what a token is given (nothing, deformable attention, or full attention, too) is then
+    a matter of quantiles of one score."""
     foreground_ranges: tuple[float, ...] = ()
     """Upper bounds in pixels of the object sizes that each level but the last answers for; 64, 128, 256, ...
     when empty."""
@@ -76,6 +80,9 @@ class FocusOptions(ForegroundOptions):
     level_quotas: tuple[float, ...] = ()
     """Share of each level's tokens that may be kept, fine to coarse, in the place of ``keep_ratio``; levels
     compete with each other when empty."""
+    graded_labels: bool = False
+    """The selector is taught three grades, background, the boundary of a box, and its centre; otherwise, as
+    in the paper, whether a token is in a box."""
     reactivation: bool = False
     """Each layer chooses from all tokens again, by what those before it made of the ones they worked on: what
     one leaves may come back. Otherwise, as in the paper, it takes the best of the layer before."""
@@ -115,6 +122,11 @@ class FocusPolicy(TokenPolicy):
         check_foreground(options, config)
         if isinstance(options, FocusOptions):
             check_keep_ratio(options)
+            if options.graded_labels and config.switches.naive_focal:
+                raise FocusDetrError(
+                    "policy_options['graded_labels']=True: the quirk naive_focal knows no grades; leave out "
+                    "one of the two"
+                )
             if options.level_quotas:
                 check_quotas(options.level_quotas, config)
             _check_reactivation(options, config)
@@ -247,12 +259,21 @@ class FocusPolicy(TokenPolicy):
         updated = kept
         if self.options.dual_attention:
             priority = self._priority(kept, foreground, rows)
-            updated, picked = layer.attend_fine_tokens(kept, positions, priority, self.num_fine_tokens)
+            count, own = self._fine_counts(kept.shape[1], rows)
+            updated, picked = layer.attend_fine_tokens(kept, positions, priority, count, own)
             fine.append(picked)
         grades = fine[-1:] if self.graded else ()
         updated = layer(updated, positions, references, value, geometry.shapes, *grades)
         # A smaller image of a batch is done with the rows beyond its own count.
         return updated if rows is None else torch.where(rows[..., None], updated, kept)
+
+    def _fine_counts(self, kept: int, rows: Tensor | None) -> tuple[int, Tensor | None]:
+        # How many rows are fine-grained, and how many of each image (B,), None where all of them.
+        fine_share = self.options.fine_share
+        if not fine_share:
+            return self.num_fine_tokens, None
+        own = None if rows is None else share(fine_share, rows.sum(1)) + 1
+        return share(fine_share, kept) + 1, own
 
     def _priority(self, kept: Tensor, foreground: Tensor, rows: Tensor | None) -> Tensor:
         # (B,K): how fine-grained each kept token is.
@@ -271,12 +292,18 @@ class FocusPolicy(TokenPolicy):
         """The foreground selector's loss, from the boxes (spec 1.9)."""
         c, quirks, geometry = self.config, self.config.switches, memory.geometry
         assert memory.plan is not None and memory.plan.scores is not None
-        targets = foreground_targets(geometry, strides, self.foreground_ranges, labels)
+        targets = self._targets(geometry, strides, labels)
         valid = None if quirks.padded_foreground_loss else geometry.valid
         loss = foreground_loss(
             memory.plan.scores, targets, valid, c.focal_alpha, c.focal_gamma, quirks.naive_focal
         )
         return {"loss_foreground": self.options.foreground_loss_coefficient * loss}
+
+    def _targets(self, geometry: Geometry, strides: list[int], labels: list[dict[str, Tensor]]) -> Tensor:
+        # (B,N), what scores are to be.
+        graded = isinstance(self.options, FocusOptions) and self.options.graded_labels
+        make = graded_targets if graded else foreground_targets
+        return make(geometry, strides, self.foreground_ranges, labels)
 
     def pass_losses(
         self, memory: Memory, strides: list[int], labels: list[dict[str, Tensor]]
@@ -287,7 +314,7 @@ class FocusPolicy(TokenPolicy):
             return {}
         c = self.config
         assert memory.plan is not None
-        targets = foreground_targets(memory.geometry, strides, self.foreground_ranges, labels)
+        targets = self._targets(memory.geometry, strides, labels)
         each = []
         for j, scores in enumerate(memory.found):
             indices, rows = memory.plan.kept(j)  # (B,K_j) both
@@ -313,6 +340,7 @@ def check_foreground(options: ForegroundOptions, config: FocusDetrConfig) -> Non
         options,
         "policy_options",
         num_fine_tokens=(1, math.inf),
+        fine_share=(0, 1),
         foreground_loss_coefficient=(0, math.inf),
     )
     if options.modulates not in MODULATIONS:
