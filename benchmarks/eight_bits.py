@@ -5,7 +5,8 @@ blocks given back, and which blocks those are.
 
 Ranges are measured on pictures of ``--calibrate``. Blocks are chosen on ``--search``, where at most
 ``--max-drop`` of AP may be lost; AP is that of ``--split``. ``AP_low`` and ``AP_high`` bound a form's AP
-less that of the same runtime's float32, as `focus-detr compare` does. ``kept`` is the share of the tokens
+less that of the same runtime's float32, as `focus-detr compare` does. `--trained FOLDER` adds a
+model that was trained for 8 bits, in its own ranges. ``kept`` is the share of the tokens
 that the eager encoder works on which a file selects, too. Times are of one forward pass, in turns.
 """
 
@@ -86,6 +87,8 @@ def run(options: argparse.Namespace) -> None:
             "precision": "int8", "calibration": calibration, **tolerated, "split": options.search
         },
     }  # fmt: skip
+    if options.trained is not None:
+        forms["int8 trained"] = {"precision": "int8"}
     rows: list[dict[str, Any]] = []
     works: dict[str, Callable[[], object]] = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -94,7 +97,8 @@ def run(options: argparse.Namespace) -> None:
             for form, precision in forms.items():
                 path = Path(folder) / f"{runtime} {form}{SUFFIXES[runtime]}"
                 format = "openvino" if runtime == "OpenVINO" else "onnx"
-                export(options.model, path, format, image_size=options.size, batch_size=1, **precision)
+                source_of = options.trained if form == "int8 trained" else options.model
+                export(source_of, path, format, image_size=options.size, batch_size=1, **precision)
                 report = evaluate(str(path), dataset, progress=False)
                 report.save(path.with_suffix(""))
                 sides = [read_evaluated(whole)], [read_evaluated(path.with_suffix(""))]
@@ -133,6 +137,9 @@ if __name__ == "__main__":
     arguments.add_argument("--calibrate-data", type=Path, help="data set of --calibrate, if it is another")
     arguments.add_argument("--ranges", type=int, default=60, help="pictures that ranges are measured on")
     arguments.add_argument("--max-drop", type=float, default=0.005)
+    arguments.add_argument(
+        "--trained", help="the model trained for 8 bits (`train --eight-bits`), a form, too"
+    )
     arguments.add_argument("--runtimes", nargs="+", choices=SUFFIXES, default=list(SUFFIXES))
     arguments.add_argument("--size", type=size, default=(320, 416), help="HxW of the images")
     arguments.add_argument("--pictures", type=int, default=20, help="of the split, whose tokens are compared")

@@ -36,6 +36,7 @@ CHANGED = {
     "auto_budget": {"share": 0.9, "background": 0.1, "buckets": [0.1, 0.4]},
     "used_decoder_layers": 1,
     "settings": {"fast": {"budget": 0.2}},
+    "activation_ranges": {"neck": [-1.0, 2.0]},
     "num_detections": 31,
     "class_cost": 0.3,
     "bbox_cost": 0.4,

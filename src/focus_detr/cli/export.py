@@ -56,7 +56,10 @@ def export(
     ] = "fp32",
     calibration: Annotated[
         list[str] | None,
-        typer.Option(help="Picture, folder or pattern that int8 takes its ranges from; repeatable."),
+        typer.Option(
+            help="Picture, folder or pattern that int8 takes its ranges from, in place of those of a "
+            "training with --eight-bits; repeatable."
+        ),
     ] = None,
     max_drop: Annotated[
         float | None,

@@ -53,6 +53,14 @@ def train(
             "What of its answers counts how much is the recipe's teacher (--set teacher.features=1).",
         ),
     ] = None,
+    eight_bits: Annotated[
+        bool,
+        typer.Option(
+            "--eight-bits",
+            help="Train for INT8: the layers that it computes are rounded as it rounds, so that `export "
+            "--precision int8` of the model loses less. From a trained model, few epochs at a low rate.",
+        ),
+    ] = False,
     unlabelled: Annotated[
         Path | None,
         typer.Option(
@@ -114,6 +122,8 @@ def train(
     if said := [key for key in overrides for name in kept if clash(key, name)]:
         raise FocusDetrError(f"--threshold, --set {said[0]}: say the same; leave out one")
     overrides |= kept
+    if eight_bits:
+        overrides.setdefault("eight_bits.on", True)
 
     from focus_detr.evaluation.tables import table
     from focus_detr.training import train as run

@@ -52,6 +52,8 @@ class FusedConv2d(nn.Module):
         activation: nn.Module | None = None,
     ) -> None:
         super().__init__()
+        # Of models trained for 8 bits: what exports quantize its input by.
+        self.input_range = getattr(convolution, "input_range", None)
         weight, bias = convolution.weight, convolution.bias
         if norm is not None:
             weight, bias = fold_batch_norm(convolution, norm)

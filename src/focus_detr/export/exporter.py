@@ -31,6 +31,10 @@ FOLDERS = ("triton", "web")
 _EIGHT_BITS = ("onnx", "openvino")
 _ANY_SIZE = ("onnx", "torch-export", "web")
 """Formats whose free sizes are tried without a step, where counts are fixed and no heads are added."""
+_TOGETHER = (
+    "precision='int8' and calibration=PICTURES go together: give both, or neither; a model trained for 8 "
+    "bits (train --eight-bits) needs none"
+)
 _SUFFIXES = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2", "tensorrt": ".onnx"}
 
 
@@ -85,7 +89,8 @@ def export(
         precision: "fp16" or "bf16" for half-precision weights in matrix products and convolutions. Scores,
             selection, coordinates, softmax and norms stay float32, as inputs and outputs do. "int8", of
             formats "onnx" and "openvino", computes the same part in 8 bits, in ranges measured on pictures.
-        calibration: for "int8", 10 to 300 pictures like those the model will see (files, folders, patterns).
+        calibration: for "int8", 10 to 300 pictures like those the model will see (files, folders, patterns);
+            not needed of a model trained for 8 bits, whose own ranges are then taken.
         max_drop: for "int8", the AP (0..1) that may be lost to the same file in float32: the blocks that cost
             most are computed in float32 until no more is (`focus_detr.export.tolerance`).
         data, split: with it, a labelled data set to measure that on, other than the one reported on.
@@ -104,14 +109,18 @@ def export(
     size, batch = _checked_shape(format, image_size, batch_size)
     if precision not in PRECISIONS:
         raise FocusDetrError(f"precision={precision!r}: not known; use one of {', '.join(PRECISIONS)}")
-    if (precision == "int8") != (calibration is not None):
-        raise FocusDetrError("precision='int8' and calibration=PICTURES go together: give both, or neither")
+    if precision != "int8" and calibration is not None:
+        raise FocusDetrError(_TOGETHER)
     if precision == "int8" and format not in _EIGHT_BITS:
         raise FocusDetrError(
             f"precision='int8': only of format {' and '.join(map(repr, _EIGHT_BITS))}, not {format!r}"
         )
     if (max_drop is None) != (data is None):
         raise FocusDetrError("max_drop=AP and data=DATA go together: give both, or neither")
+    if max_drop is not None and precision == "int8" and calibration is None:
+        raise FocusDetrError(
+            "max_drop: blocks are given back of ranges that are measured; add calibration=PICTURES"
+        )
     if max_drop is not None and precision != "int8":
         raise FocusDetrError(f"max_drop: only of precision 'int8', not {precision!r}")
     for option, given in (("page_budgets", page_budgets), ("examples", examples)):
@@ -145,6 +154,9 @@ def export(
         raise FocusDetrError(
             f"budget={AUTO!r}: a graph cannot choose by the picture; give a number, as in --budget 0.3"
         )
+    if precision == "int8" and calibration is None:
+        options["trained_ranges"] = True
+        _mark(model)
     budgets = TakenBudgets.of(model, size) if budget == ANY else None
     _prepare(model, precision)
 
@@ -172,6 +184,14 @@ def export(
             with whole_files(path.parent) as writing:
                 written(writing / path.name)
     return path
+
+
+def _mark(model: FocusDetrForObjectDetection) -> None:
+    if not model.config.activation_ranges:
+        raise FocusDetrError(_TOGETHER)
+    from focus_detr.export.trained_ranges import mark_ranges
+
+    mark_ranges(model, model.config.activation_ranges)
 
 
 def _tolerance(metadata: Metadata, max_drop: float, data: str | os.PathLike[str], split: str) -> Tolerance:

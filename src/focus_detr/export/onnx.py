@@ -29,10 +29,12 @@ def write(
     insights: Sequence[str] = (),
     pictures: list[NamedImage] | None = None,
     tolerance: Tolerance | None = None,
+    trained_ranges: bool = False,
 ) -> None:
     """Write the model as ONNX; `insights` (see `tracing.insights`) of this model are outputs, too.
 
-    In INT8 where pictures are given: the file then has operators that quantize and dequantize (QDQ).
+    In INT8 where pictures are given, or in the model's ``trained_ranges``: the file then has operators that
+    quantize and dequantize (QDQ).
     """
     onnx = need("onnx")
     optimizer = need("onnxscript.optimizer")
@@ -56,6 +58,10 @@ def write(
         program.save(path)
         if layers:
             take_counts(path, layers)
+    if trained_ranges:
+        from focus_detr.export.trained_ranges import in_trained_ranges
+
+        onnx.save(in_trained_ranges(onnx.load(path), model), path)
     if pictures is not None:
         from focus_detr.export.quantization import in_8_bits
 

@@ -31,12 +31,14 @@ def write(
     metadata: Metadata,
     pictures: list[NamedImage] | None = None,
     tolerance: Tolerance | None = None,
+    trained_ranges: bool = False,
 ) -> None:
-    """Write the model as OpenVINO's intermediate representation; in INT8 where pictures are given."""
+    """Write the model as OpenVINO's intermediate representation; in INT8 where pictures are given,
+    or in the model's ``trained_ranges``."""
     openvino = need("openvino")
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "model.onnx"
-        onnx.write(model, source, metadata)
+        onnx.write(model, source, metadata, trained_ranges=trained_ranges)
         converted = openvino.convert_model(source)
 
     def save(graph: Any, path: Path) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from focus_detr.deploy.precision import coarse_layers
 from focus_detr.errors import FocusDetrError
 
-_PRODUCTS = ("Conv", "Convolution", "GroupConvolution", "Gemm", "MatMul")
+PRODUCTS = ("Conv", "Convolution", "GroupConvolution", "Gemm", "MatMul")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def coarse_groups(operations: Iterable[Operation], model: Any) -> dict[str, list
 
 def _owner(operation: Operation, layers: dict[bytes, str]) -> str | None:
     """The layer whose weights a product multiplies by."""
-    if operation.kind not in _PRODUCTS:
+    if operation.kind not in PRODUCTS:
         return None
     return next((layers[key] for each in operation.constants if (key := _key(each)) in layers), None)
 

@@ -189,6 +189,7 @@ _WITHOUT_COST = (
     "budget",
     "auto_budget",
     "settings",
+    "activation_ranges",
     "id2label",
     "label2id",
     "category_ids",

@@ -116,6 +116,7 @@ class FocusDetrConfig(PreTrainedConfig):
         auto_budget: the rule that "auto" goes by (see `AutoBudget`), which `calibrate` finds.
         used_decoder_layers: how many decoder layers are run where a call says none, outside of training; each
             has heads of its own, so that the first of them answer, too. None is all.
+        activation_ranges: least and largest input of layers by name, of a model trained for 8 bits.
         settings: points that it can be run at, by name (see `Setting`), which `calibrate --frontier` finds.
         heads: what is said of every query beside its class and box, see `focus_detr.models.heads`;
             head_options: options by the name of the head.
@@ -158,6 +159,7 @@ class FocusDetrConfig(PreTrainedConfig):
     auto_budget: dict[str, Any] | None = None
     used_decoder_layers: int | None = None
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    activation_ranges: dict[str, Any] = dataclasses.field(default_factory=dict)
     heads: list[str] = dataclasses.field(default_factory=list)
     head_options: dict[str, Any] = dataclasses.field(default_factory=dict)
     plugins: list[str] = dataclasses.field(default_factory=list)
@@ -387,9 +389,22 @@ def _check_value(name: str, value: Any) -> None:
         Budget.of(value)
     if name == "auto_budget" and value is not None:
         AutoBudget.of(value)
+    if name == "activation_ranges":
+        _check_activation_ranges(value)
     if name == "settings":
         for each, values in value.items():
             Setting.of(each, values)
+
+
+def _check_activation_ranges(value: dict[str, Any]) -> None:
+    for layer, pair in value.items():
+        ends = list(pair) if isinstance(pair, list | tuple) else []
+        numbers = [each for each in ends if isinstance(each, int | float) and not isinstance(each, bool)]
+        if len(ends) != 2 or len(numbers) != 2 or not numbers[0] <= 0 <= numbers[1]:
+            raise FocusDetrError(
+                f"activation_ranges[{layer!r}]={pair!r}: must be the least and the largest input, with 0 "
+                "among them"
+            )
 
 
 def _refuse_hub_kernels(values: Any) -> None:

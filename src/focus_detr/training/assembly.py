@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from focus_detr.errors import FocusDetrError
 from focus_detr.models.plugins import import_plugins, trusting_plugins
 from focus_detr.training.checkpoints import way_out
+from focus_detr.training.eight_bits import EightBitsTask, read_eight_bits
 from focus_detr.training.evaluating import CocoEvaluator, Evaluator
 from focus_detr.training.recipe import Recipe, load_recipe, recipe_for
 from focus_detr.training.starting_model import (
@@ -108,6 +109,11 @@ class Assembly:
         device = self.accelerator.device
         task = build_task(recipe.task, recipe.task_options, detector, device)
         teacher, unlabelled = read_teacher(recipe.teacher), read_unlabelled(recipe.unlabelled)
+        eight_bits = read_eight_bits(recipe.eight_bits)
+        if eight_bits is not None:
+            task = EightBitsTask(task, eight_bits, detector)
+        elif getattr(detector.config, "activation_ranges", None):
+            detector.config.activation_ranges = {}  # of weights that are about to change
         if teacher is not None:
             task = build_teacher(task, teacher, detector, processor)
         if unlabelled is not None:

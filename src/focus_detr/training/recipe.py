@@ -138,6 +138,8 @@ class Recipe:
     teacher: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Whom the model learns from beside the labels, and what (`focus_detr.training.teachers`); empty for
     nobody."""
+    eight_bits: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Training for INT8 (`focus_detr.training.eight_bits`), as in {on: true}; empty for none."""
     unlabelled: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Pictures without labels to learn from, too, and how (`focus_detr.training.teachers.unlabelled`)."""
     plugins: tuple[str, ...] = ()
