@@ -65,6 +65,6 @@ def test_a_resumed_run_has_its_own_model(tmp_path):
     (tmp_path / "run.yaml").write_text("model: blood-cells\n")
     assert choose_model(None, tmp_path, resume=True) == "blood-cells"
     assert choose_model("blood-cells", tmp_path, resume=True) == "blood-cells"
-    assert choose_model(None, tmp_path, resume=False) == "focus-detr-lite0"
+    assert choose_model(None, tmp_path, resume=False) == "everyday"
     with pytest.raises(FocusDetrError, match="started from blood-cells, not from focus-detr-nano"):
         choose_model("focus-detr-nano", tmp_path, resume=True)
