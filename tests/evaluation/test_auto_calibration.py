@@ -14,11 +14,21 @@ TOKENS = 100
 
 
 class Policy:
-    """Works on the best share of tokens, in one layer."""
+    """Works on the best share of tokens, in one layer; has no learned choice, or a perfect one."""
+
+    def __init__(self, chooses=False):
+        self.chooses = chooses
 
     def select(self, scores, geometry, budget):
         count = max(1, round(budget.share * geometry.num_tokens))
         return TokenPlan(scores, scores.argsort(1, descending=True)[:, :count], (count,), None)
+
+    def parameters(self):
+        return iter([torch.zeros(1)])
+
+    def expects(self, scores, valid, budget):
+        crowded = (scores > 0).sum(1) > 50
+        return torch.where(crowded, budget, 1.0)
 
 
 def picture(image_id, foreground):
@@ -56,6 +66,20 @@ def test_each_picture_has_what_it_needs_and_no_more(found):
     assert row.difference == 0 and row.mean_budget == pytest.approx(0.55)
     assert "0.1 in 10, 1 in 10 pictures" in auto.summary()
     assert auto.to_dict()["pictures"] == {"0.1": 10, "1": 10}
+
+
+def test_the_learned_choice_is_kept_where_pictures_then_have_smaller_budgets(found):
+    evaluated, pictures = found
+    by_mass = calibrate_auto(Policy(), pictures, evaluated, 1.0, max_drop=0.001, draws=100)
+    same = calibrate_auto(Policy(chooses=True), pictures, evaluated, 1.0, max_drop=0.001, draws=100)
+    assert not same.learned and same.rule == by_mass.rule and same.other.rule.learned
+    # All pictures are as full of what looks like foreground: by mass each has the whole budget.
+    alike = [picture(each.image_id, 60 if (each.scores > 0).sum() > 50 else 50) for each in pictures]
+    auto = calibrate_auto(Policy(chooses=True), alike, evaluated, 1.0, max_drop=0.001, draws=100)
+    assert auto.learned and auto.rule.learned and auto.pictures == {0.1: 10, 1.0: 10}
+    assert auto.other.mean_budget() > auto.mean_budget()
+    assert "expected to keep" in auto.summary() and "Not taken" in auto.summary()
+    assert auto.to_dict()["rule"]["learned"] and "learned" not in by_mass.to_dict()["rule"]
 
 
 def test_more_may_be_lost_for_less_work(found):

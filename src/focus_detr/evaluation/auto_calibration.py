@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -48,11 +49,21 @@ class AutoCalibration:
             None where that of 1 falls by more.
         rows: of every share tried that changes a picture's budget, the smallest first.
         pictures: how many pictures have each budget by the rule.
+        learned: the shares are what the model's chooser expects, in place of mass.
+        other: what was found of the other of the two, whose budgets are no smaller.
     """
 
     rule: AutoBudget | None
     rows: list[AutoRow]
     pictures: dict[float, int] = field(default_factory=dict)
+    learned: bool = False
+    other: AutoCalibration | None = None
+
+    def mean_budget(self) -> float:
+        """Of the pictures, by the rule; infinite without one."""
+        if self.rule is None:
+            return math.inf
+        return sum(b * n for b, n in self.pictures.items()) / sum(self.pictures.values())
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
@@ -60,6 +71,8 @@ class AutoCalibration:
             "rule": None if self.rule is None else self.rule.to_dict(),
             "rows": [asdict(row) for row in self.rows],
             "pictures": {f"{budget:g}": count for budget, count in self.pictures.items()},
+            "learned": self.learned,
+            "other": None if self.other is None else self.other.to_dict(),
         }
 
     def summary(self) -> str:
@@ -71,14 +84,24 @@ class AutoCalibration:
             ]
             for r in self.rows
         ]
-        rows = table(("foreground held", "mean budget", "AP", "to the best", "95 % interval"), cells)
+        first = "expected to be kept" if self.learned else "foreground held"
+        rows = table((first, "mean budget", "AP", "to the best", "95 % interval"), cells)
         if self.rule is None:
             return f"{rows}\n\nNo share keeps that AP: no rule for --budget auto."
         budgets = ", ".join(f"{budget:g} in {count}" for budget, count in self.pictures.items())
-        mean = sum(b * n for b, n in self.pictures.items()) / sum(self.pictures.values())
+        what = (
+            "are expected to keep {:g} of what it has"
+            if self.learned
+            else "hold {:g} of a picture's foreground"
+        )
         return (
-            f"{rows}\n\n--budget auto: budgets that hold {self.rule.share:g} of a picture's foreground, "
-            f"which are {mean:.3f} on average: {budgets} pictures."
+            f"{rows}\n\n--budget auto: budgets that {what.format(self.rule.share)}, "
+            f"which are {self.mean_budget():.3f} on average: {budgets} pictures."
+            + (
+                ""
+                if self.other is None
+                else f"\n\nNot taken, with no smaller budgets:\n\n{self.other.summary()}"
+            )
         )
 
 
@@ -124,6 +147,8 @@ def calibrate_auto(
 ) -> AutoCalibration:
     """The rule that costs at most ``max_drop`` of AP, from evaluations at each budget.
 
+    It goes by the mass held, or by the model's own chooser where pictures then have smaller budgets.
+
     No picture is computed again: at its budget it has the answer that it has where all pictures have it.
 
     Args:
@@ -132,6 +157,25 @@ def calibrate_auto(
     """
     buckets = tuple(sorted(budget for budget in found if budget <= best))
     rule = AutoBudget(1.0, _background(pictures), buckets)
+    by_mass = _by(rule, policy, pictures, found, best, max_drop, draws)
+    if not policy.chooses:
+        return by_mass
+    learned = _by(replace(rule, learned=True), policy, pictures, found, best, max_drop, draws)
+    if learned.mean_budget() < by_mass.mean_budget():
+        return replace(learned, other=by_mass)
+    return replace(by_mass, other=learned)
+
+
+def _by(
+    rule: AutoBudget,
+    policy: TokenPolicy,
+    pictures: Sequence[PictureScores],
+    found: Mapping[float, Evaluated],
+    best: float,
+    max_drop: float,
+    draws: int,
+) -> AutoCalibration:
+    buckets = rule.buckets
     shares = np.array([_held(policy, rule, picture) for picture in pictures])  # (pictures, buckets)
     by_image = {budget: _by_image(found[budget].predictions) for budget in buckets}
     rows: list[AutoRow] = []
@@ -155,10 +199,10 @@ def calibrate_auto(
     kept = [row for row in rows if row.difference >= -max_drop]
     rows.reverse()
     if not kept:
-        return AutoCalibration(None, rows)
+        return AutoCalibration(None, rows, learned=rule.learned)
     rule = replace(rule, share=kept[-1].share)
     counts = Counter(buckets[_first(row >= rule.share - 1e-5)] for row in shares)
-    return AutoCalibration(rule, rows, dict(sorted(counts.items())))
+    return AutoCalibration(rule, rows, dict(sorted(counts.items())), rule.learned)
 
 
 def _background(pictures: Sequence[PictureScores]) -> float:
@@ -167,9 +211,13 @@ def _background(pictures: Sequence[PictureScores]) -> float:
 
 
 def _held(policy: TokenPolicy, rule: AutoBudget, picture: PictureScores) -> list[float]:
-    """The share of the picture's foreground that each bucket holds."""
+    """The share of the picture's foreground that each bucket holds, or what it is expected to keep."""
     scores = picture.scores[None]
     geometry = Geometry.unpadded(picture.shapes, 1, scores.device)
+    if rule.learned:
+        with torch.no_grad():
+            scores = scores.to(next(policy.parameters()).device)
+            return [float(policy.expects(scores, None, budget)) for budget in rule.buckets]
     mass = rule.mass(scores, None)
     return [float(held(policy.select(scores, geometry, Budget(b)), mass)) for b in rule.buckets]
 

@@ -31,6 +31,8 @@ class AutoBudget:
         share: of the picture's mass that its budget holds, 0..1.
         background: probability that tokens outside of objects have, 0..1.
         buckets: budgets to choose from, rising; the last one where no other holds enough.
+        learned: the share is what the model's own chooser expects a picture to keep (`TokenPolicy.expects`),
+            in place of mass held.
 
     Raises:
         FocusDetrError: values that are none of these.
@@ -39,6 +41,7 @@ class AutoBudget:
     share: float
     background: float
     buckets: tuple[float, ...]
+    learned: bool = False
 
     def __post_init__(self) -> None:
         for name in ("share", "background"):
@@ -58,19 +61,29 @@ class AutoBudget:
         for name in (*values, *known):
             if name not in known:
                 raise FocusDetrError(f"auto_budget: unknown key {name!r}{did_you_mean(name, known)}")
-            if name not in values:
+            if name not in values and name != "learned":
                 raise FocusDetrError(f"auto_budget: lacks {name!r}; has to have {', '.join(known)}")
         buckets = values["buckets"]
         if not isinstance(buckets, list | tuple):
             raise FocusDetrError(f"auto_budget['buckets']={buckets!r}: must be a list of budgets")
-        return cls(values["share"], values["background"], tuple(buckets))
+        learned = values.get("learned", False)
+        if not isinstance(learned, bool):
+            raise FocusDetrError(f"auto_budget['learned']={learned!r}: must be true or false")
+        return cls(values["share"], values["background"], tuple(buckets), learned)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values."""
-        return {**dataclasses.asdict(self), "buckets": list(self.buckets)}
+        values = {**dataclasses.asdict(self), "buckets": list(self.buckets)}
+        if not self.learned:
+            del values["learned"]
+        return values
 
     def choose(
-        self, plan_of: Callable[[Budget], TokenPlan], scores: Tensor, valid: Tensor | None
+        self,
+        plan_of: Callable[[Budget], TokenPlan],
+        scores: Tensor,
+        valid: Tensor | None,
+        expects: Callable[[float], Tensor] | None = None,
     ) -> TokenPlan:
         """The plan in which each image has its own budget, which depends on no other image.
 
@@ -78,6 +91,7 @@ class AutoBudget:
             plan_of: the plan of all images at one budget.
             scores: (B,N) foreground logits.
             valid: (B,N), those that are image; None where all are.
+            expects: what each image is expected to keep at a budget, (B,), where that is `learned`.
         """
         import torch  # that budgets can be said without it
 
@@ -88,7 +102,8 @@ class AutoBudget:
         plans: list[TokenPlan] = []
         for place, bucket in enumerate(self.buckets[:-1]):
             plans.append(plan_of(Budget(bucket)))
-            enough = held(plans[-1], mass) >= self.share - _ROUNDING
+            keeps = held(plans[-1], mass) if expects is None else expects(bucket)
+            enough = keeps >= self.share - _ROUNDING
             chosen = torch.where(enough & (chosen > place), place, chosen)
             if int(chosen.max()) <= place:  # the larger ones are nobody's
                 break

@@ -26,6 +26,7 @@ class TokenPlan:
         budgets: (B,) the one chosen for each image, where they were chosen image by image (see `AutoBudget`).
         ranked: (B,N) what tokens were ranked by, where that was something else than ``scores``.
         chosen: (B,K_j) the tokens of each layer, best first, where it chose anew; once the encoder has run.
+        expected: (B,) how much an image loses by it, as a chooser expects; in training.
     """
 
     scores: Tensor | None
@@ -35,6 +36,7 @@ class TokenPlan:
     budgets: tuple[float, ...] | None = None
     ranked: Tensor | None = None
     chosen: tuple[Tensor, ...] | None = None
+    expected: Tensor | None = None
 
     @classmethod
     def of_each(cls, plans: Sequence[TokenPlan], which: Sequence[int]) -> TokenPlan:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from torch import Tensor
@@ -110,14 +111,17 @@ class TokenPolicy(ProposalUser):
                 f"budget={AUTO!r}: with the quirks batch_counts and padded_fine_tokens, as released, "
                 "pictures of a batch cannot have budgets of their own; use a number"
             )
-        if isinstance(budget, AutoBudget):
-            return budget
-        if c.auto_budget is None:
+        if not isinstance(budget, AutoBudget) and c.auto_budget is None:
             raise FocusDetrError(
                 f"budget={AUTO!r}: this model has no rule to choose by; `focus-detr calibrate MODEL DATA "
                 "--auto --output FOLDER` writes a copy that has one"
             )
-        return AutoBudget.of(c.auto_budget)
+        rule = budget if isinstance(budget, AutoBudget) else AutoBudget.of(c.auto_budget or {})
+        if rule.learned and not self.chooses:
+            raise FocusDetrError(
+                "auto_budget['learned']=True: this model has no chooser (learned_budget); calibrate it anew"
+            )
+        return rule
 
     @property
     def selects(self) -> bool:
@@ -139,6 +143,15 @@ class TokenPolicy(ProposalUser):
 
     def select(self, scores: Tensor, geometry: Geometry, budget: Budget | None) -> TokenPlan:
         """The plan that foreground logits (B,N) make."""
+        raise NotImplementedError
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is a learned choice of budgets."""
+        return False
+
+    def expects(self, scores: Tensor, valid: Tensor | None, budget: float) -> Tensor:
+        """What images of these foreground logits (B,N) are expected to keep at a budget, (B,) in 0..1."""
         raise NotImplementedError
 
     @property
@@ -174,7 +187,8 @@ class TokenPolicy(ProposalUser):
 
         if not isinstance(budget, AutoBudget):
             return plan_at(budget)
-        return budget.choose(plan_at, scores, geometry.valid)
+        expects = partial(self.expects, scores.detach(), geometry.valid) if budget.learned else None
+        return budget.choose(plan_at, scores, geometry.valid, expects)
 
     def plan(self, tokens: Tokens, budget: Budget | None = None) -> TokenPlan | None:
         """Which of the tokens each layer works on; None for all of them.

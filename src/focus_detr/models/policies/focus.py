@@ -24,6 +24,7 @@ from focus_detr.losses.foreground import foreground_loss, foreground_targets, gr
 from focus_detr.models.layers import Layers
 from focus_detr.models.options import check_keep_ratio, check_ranges
 from focus_detr.models.policies.base import POLICIES, TokenPolicy
+from focus_detr.models.policies.chooser import BudgetChooser
 from focus_detr.models.policies.encoder import EncoderLayer, encoder_layers
 from focus_detr.models.policies.reactivation import Rescorer
 from focus_detr.models.policies.scoring import MODULATIONS, ForegroundSelector, category_priority
@@ -69,6 +70,8 @@ class ForegroundOptions:
     """Fine-grained tokens have the best category times foreground score; otherwise foreground score alone."""
     foreground_ffn: float = 1.0
     """Share of a feed-forward network's hidden units for tokens that are not fine-grained; these have all."""
+    learned_budget: bool = False
+    """A small head learns in any-budget training what a picture loses at a budget, to choose it by."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,7 @@ class FocusPolicy(TokenPolicy):
         self.rescorers: Layers[Rescorer] | None = None
         if isinstance(self.options, FocusOptions) and self.options.reactivation:
             self.rescorers = Layers(Rescorer(config.d_model) for _ in range(config.encoder_layers - 1))
+        self.chooser = BudgetChooser() if self.options.learned_budget else None
         self.num_fine_tokens = self.options.num_fine_tokens
         self.foreground_ranges = foreground_ranges(self.options, config.num_levels)
         self.quirks = config.switches
@@ -184,10 +188,26 @@ class FocusPolicy(TokenPolicy):
             batch_fill=self.quirks.batch_fill,
         )
 
+    @property
+    def chooses(self) -> bool:
+        return self.chooser is not None
+
+    def expects(self, scores: Tensor, valid: Tensor | None, budget: float) -> Tensor:
+        assert self.chooser is not None
+        return torch.exp(-self.chooser(scores, valid, budget))
+
     def forward(self, tokens: Tokens, plan: TokenPlan | None) -> Memory:
         assert plan is not None
+        if self.chooser is not None and self.training:
+            assert plan.scores is not None
+            budget = sum(plan.counts) / len(plan.counts) / tokens.geometry.num_tokens
+            expected = self.chooser(plan.scores.detach(), tokens.geometry.valid, budget)
+            plan = replace(plan, expected=expected)
         if self.rescorers is not None:
             return self._choosing_anew(tokens, plan, self.rescorers)
+        return self._in_cascade(tokens, plan)
+
+    def _in_cascade(self, tokens: Tokens, plan: TokenPlan) -> Memory:
         quirks, geometry = self.quirks, tokens.geometry
         # One compact buffer of the foreground, best first: layer j works on its first K_j rows.
         #   rows      0 ............ K_2 ......... K_1 ......... K_0
@@ -310,10 +330,13 @@ class FocusPolicy(TokenPolicy):
     ) -> dict[str, Tensor]:
         """The foreground selector's loss of what layers found out, where they do: that of a budget is not
         that of another."""
-        if not memory.found:
-            return {}
-        c = self.config
         assert memory.plan is not None
+        # Distributed training wants every parameter in every step, whatever teaches the chooser.
+        expected = memory.plan.expected
+        parts = {} if expected is None else {"loss_choice": 0.0 * expected.sum()}
+        if not memory.found:
+            return parts
+        c = self.config
         targets = self._targets(memory.geometry, strides, labels)
         each = []
         for j, scores in enumerate(memory.found):
@@ -321,7 +344,7 @@ class FocusPolicy(TokenPolicy):
             wanted = targets.gather(1, indices)
             each.append(foreground_loss(scores, wanted, rows, c.focal_alpha, c.focal_gamma))
         loss = torch.stack(each).mean()
-        return {"loss_reactivation": self.options.foreground_loss_coefficient * loss}
+        return parts | {"loss_reactivation": self.options.foreground_loss_coefficient * loss}
 
 
 def foreground_ranges(options: ForegroundOptions, num_levels: int) -> tuple[float, ...]:

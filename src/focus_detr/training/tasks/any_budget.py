@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from transformers import PreTrainedModel
 
@@ -41,6 +42,8 @@ class AnyBudgetOptions:
     """their boxes against the teacher's,"""
     features_weight: float = 1.0
     """and what the encoder made of the tokens they kept, against what it made of them among all."""
+    choice_weight: float = 1.0
+    """Of models with `learned_budget`: what they expect to lose at these budgets, against what they do."""
 
 
 @TASKS.register("any-budget")
@@ -98,6 +101,11 @@ class AnyBudgetTask(Task):
             "loss_sparse_labels": o.labels_weight * student.loss,
             "loss_sparse_features": o.features_weight * _feature_loss(student, teacher),
         }
+        if student.plan is not None and student.plan.expected is not None:
+            expected = student.plan.expected.mean()
+            parts["loss_sparse_choice"] = o.choice_weight * F.smooth_l1_loss(
+                expected, _excess(student, teacher)
+            )
         if self.corresponding:
             classes, boxes = row_losses(
                 student.logits,
@@ -110,6 +118,15 @@ class AnyBudgetTask(Task):
             parts["loss_sparse_logits"] = o.logits_weight * classes
             parts["loss_sparse_boxes"] = o.boxes_weight * boxes
         return parts
+
+
+def _excess(student: FocusDetrOutput, teacher: FocusDetrOutput) -> Tensor:
+    # How much higher the detection loss is that both passes have.
+    assert student.loss_dict is not None and teacher.loss_dict is not None
+    own = ("loss_foreground", "loss_reactivation", "loss_choice")
+    both = [name for name in student.loss_dict if name in teacher.loss_dict and name not in own]
+    more = [student.loss_dict[name] - teacher.loss_dict[name] for name in both]
+    return torch.stack(more).sum().detach().clamp(min=0)
 
 
 def _feature_loss(student: FocusDetrOutput, teacher: FocusDetrOutput) -> Tensor:
