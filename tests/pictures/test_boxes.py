@@ -36,7 +36,7 @@ def test_small_images_are_enlarged_with_their_boxes():
     image = Image.new("RGB", (40, 20), "white")
     found = detections([[10, 5, 30, 15]], [0], (20, 40))
     drawn = draw_detections(image, found, labels=False, legend=False)
-    assert drawn.size == (960, 480) and drawn.getpixel((240, 240)) == class_color(0)
+    assert drawn.size == (640, 320) and drawn.getpixel((160, 160)) == class_color(0)
     assert max(draw_detections(Image.new("RGB", (3000, 4)), found).size) <= 4096
 
 

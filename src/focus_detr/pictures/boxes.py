@@ -15,7 +15,7 @@ from focus_detr.structures.masks import Mask
 
 Rectangle = tuple[float, float, float, float]
 
-_SMALLEST_SIDE = 480
+_SMALLEST_SIDE = 320
 """Smaller images are enlarged before drawing, or labels would cover what they name."""
 _LONGEST_SIDE = 60_000
 """Larger images are shrunk: JPEG holds 65,535 pixels a side, some of them for the legend."""
