@@ -6,6 +6,7 @@ import json
 import pytest
 from PIL import Image
 
+from focus_detr import machine
 from focus_detr.benchmarking import benchmark, run
 from focus_detr.benchmarking.environment import describe_environment, flat, limited_threads
 from focus_detr.benchmarking.memory import PeakMemory
@@ -286,3 +287,21 @@ def test_threads_and_cores_are_given_back():
     with limited_threads(1):
         assert torch.get_num_threads() == 1 and usable_cores() == 1
     assert (torch.get_num_threads(), usable_cores()) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("flags\t\t: fpu avx2 avx512_vnni amx_int8\nmodel name: X\n", "avx512_vnni amx_int8"),
+        ("Features\t: fp asimd asimddp\n", "asimddp"),
+        ("flags\t\t: fpu avx2\n", "no instructions of its own"),
+        (None, "no instructions of its own"),
+    ],
+)
+def test_the_environment_says_whether_the_processor_multiplies_in_8_bits(
+    tmp_path, monkeypatch, content, said
+):
+    if content is not None:
+        (tmp_path / "cpuinfo").write_text(content)
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    assert describe_environment()["int8"] == said

@@ -18,10 +18,9 @@ from helpers.explained import small_predictor
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SCRIPTS = (
-    "any_budget", "data_loading", "deadline", "encoder_scaling", "exported_budgets", "family",
-    "frontier", "gpu", "macs",
-    "memory_4k", "peer_accuracy", "peers", "service", "start", "steady", "teachers",
-    "throughput",
+    "any_budget", "data_loading", "deadline", "eight_bits_kinds", "encoder_scaling", "exported_budgets",
+    "family", "frontier", "gpu", "macs", "masks", "memory_4k", "peer_accuracy", "peers", "query_threshold",
+    "reactivation", "service", "start", "steady", "teachers", "throughput",
     "training_memory", "training_step", "whole_model",
 )  # fmt: skip
 
@@ -222,3 +221,15 @@ def test_plans_go_on_with_the_same_model_but_for_what_is_compared():
     changed = {run: names for run, names in new.items() if names}
     assert changed.keys() == {"any-reactivated"}
     assert all("rescorers" in name for name in changed["any-reactivated"])
+
+
+def test_each_form_leaves_one_kind_of_layer_in_float():
+    forms = importlib.import_module("eight_bits_kinds").forms
+    blocks = [
+        "backbone.model.stages.0", "backbone", "encoder.layers.0.ffn", "encoder.layers.1.ffn",
+        "encoder.layers.0.deformable_attention", "host.decoder.layers.0",
+    ]  # fmt: skip
+    found = forms(blocks)
+    assert found.pop("int8") == [] and len(found) == 4
+    assert sorted(sum(found.values(), [])) == sorted(blocks)
+    assert found["encoder, feed-forward in float32"] == blocks[2:4]

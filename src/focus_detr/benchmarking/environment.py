@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from focus_detr.errors import FocusDetrError
-from focus_detr.machine import processor_name, usable_cores
+from focus_detr.machine import eight_bit_instructions, processor_name, usable_cores
 
 _PACKAGES = ("torch", "transformers", "onnxruntime", "openvino", "triton")
 
@@ -26,6 +26,7 @@ def describe_environment(device: str = "cpu") -> dict[str, Any]:
     found: dict[str, Any] = {
         "focus-detr": __version__,
         "cpu": processor_name(),
+        "int8": " ".join(eight_bit_instructions()) or "no instructions of its own",
         "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "load": _load(),

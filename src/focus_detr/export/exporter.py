@@ -158,7 +158,7 @@ def export(
         options["trained_ranges"] = True
         _mark(model)
     budgets = TakenBudgets.of(model, size) if budget == ANY else None
-    _prepare(model, precision)
+    prepare(model, precision)
 
     every = size is None and budgets is None and not model.config.heads and format in _ANY_SIZE
     step = _size_step(model, processor) if every else SIZE_STEP
@@ -281,7 +281,7 @@ def _load(
     return loaded.float().cpu().eval(), processor
 
 
-def _prepare(model: FocusDetrForObjectDetection, precision: str) -> None:
+def prepare(model: FocusDetrForObjectDetection, precision: str) -> None:
     """Fold what is constant, and lower what may be coarse, in place."""
     import torch
 
