@@ -10,10 +10,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from focus_detr.deploy import deploy as deployment
 from focus_detr.deploy import graphs
 from focus_detr.deploy.deploy import deploy
+from focus_detr.models import proposals
 from focus_detr.structures import geometry
 from helpers.host_traffic import HostTraffic
 from helpers.pairs import PARAMETERS
-from helpers.small_models import DETR, small_model
+from helpers.small_models import DETR, reactivated_model, small_model
 
 
 class Lifted(TorchDispatchMode):
@@ -62,7 +63,7 @@ def pictures(count=1, height=96, width=128):
 @contextmanager
 def recording(monkeypatch):
     with monkeypatch.context() as patch:
-        for module in (geometry, deployment):
+        for module in (geometry, deployment, proposals):
             patch.setattr(module, "in_graph", lambda device: True)
         yield
 
@@ -79,6 +80,24 @@ def test_a_recorded_pass_neither_asks_the_host_nor_copies_from_it(monkeypatch, p
     assert not traffic.counts and lifted.count == 0
     torch.testing.assert_close(found.logits, expected.logits)
     torch.testing.assert_close(found.pred_boxes, expected.pred_boxes)
+
+
+@torch.no_grad()
+def test_nor_where_layers_and_queries_are_chosen_by_the_picture(monkeypatch):
+    plain = reactivated_model(host_options={"query_threshold": 0.2}, dtype=torch.float32)
+    plain.encoder.change_options(fine_share=0.3)
+    model = deploy(plain)
+    expected = model(pictures())
+    queries = expected.logits.shape[1]
+    with recording(monkeypatch), HostTraffic() as traffic, Lifted() as lifted:
+        found = model(pictures())
+    assert not traffic.counts and lifted.count == 0
+    assert 1 < queries < found.logits.shape[1]
+    torch.testing.assert_close(found.logits[:, :queries], expected.logits)
+    kept = graphs.copied(found).plan
+    for layer in range(3):
+        assert torch.equal(kept.tokens(layer), expected.plan.tokens(layer))
+        assert kept.tokens(layer).data_ptr() != found.plan.tokens(layer).data_ptr()
 
 
 @torch.no_grad()
