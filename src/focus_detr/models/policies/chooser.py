@@ -1,6 +1,6 @@
 """A learned choice of budgets: what a picture loses at one, from the distribution of its scores."""
 
-# Shapes: B images, N tokens of all levels.
+# Shapes: B images, N tokens of all levels, S steps.
 
 from __future__ import annotations
 
