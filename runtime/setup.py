@@ -16,7 +16,7 @@ data/__init__ data/formats/__init__ data/formats/searching
 export/__init__ export/budgets export/detector export/metadata export/onnx export/outside
 export/packages
 images/__init__ images/archives images/postprocessing images/preprocessing images/reading images/reduced
-images/suppression
+images/settings images/suppression
 inference/__init__ inference/ahead inference/batches inference/choosing inference/costs inference/deadline
 inference/memory inference/merging inference/outputs inference/predictor inference/progress inference/results
 inference/streaming inference/tiled inference/tiles
