@@ -175,9 +175,20 @@ def _collate_in_double() -> None:
     Collator.__call__ = in_double
 
 
+def _hold(most: int) -> None:
+    forward = TinyDetector.forward
+
+    def limited(self, pixel_values, *args, **kwargs):
+        if len(pixel_values) > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return forward(self, pixel_values, *args, **kwargs)
+
+    TinyDetector.forward = limited
+
+
 def main(data: str, output: str, options: str) -> None:
     """Train; ``die_at`` kills this process for good at that step (``die_alone``: the one of that rank),
-    ``die_saving`` while it is being saved."""
+    ``die_saving`` while it is being saved; ``holds``: images that each process's memory holds at once."""
     from focus_detr.training import saving, train
     from focus_detr.training.loop import TrainingLoop
 
@@ -206,6 +217,8 @@ def main(data: str, output: str, options: str) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     TrainingLoop._step, saving.save_model = dying_step, dying_save
+    if (holds := settings.pop("holds", None)) is not None:
+        _hold(holds[int(os.environ["RANK"])])
     double = settings.pop("double", False)
     if double:
         _collate_in_double()

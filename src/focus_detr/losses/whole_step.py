@@ -12,6 +12,7 @@ from torch.distributed.nn.functional import all_reduce
 from focus_detr.structures.scoped import Scoped
 
 _standing_in = Scoped("standing_in", False)
+_alone = Scoped("computing_alone", False)
 
 
 def standing_in(whether: bool = True) -> AbstractContextManager[None]:
@@ -20,8 +21,13 @@ def standing_in(whether: bool = True) -> AbstractContextManager[None]:
     return _standing_in.to(whether)
 
 
+def computing_alone() -> AbstractContextManager[None]:
+    """Within it, a step is this process's own, and it waits for no other."""
+    return _alone.to(True)
+
+
 def several_processes() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return not _alone.get() and dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 def mean_of_processes(count: Tensor, least: float = 1.0) -> Tensor:

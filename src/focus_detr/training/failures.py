@@ -61,7 +61,7 @@ def memory_advice(recipe: Recipe, loop: TrainingLoop) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         ran_out = f"memory ran out on {loop.device} ({str(error).splitlines()[0]})"
         if loop.evaluating:
@@ -72,14 +72,14 @@ def memory_advice(recipe: Recipe, loop: TrainingLoop) -> Iterator[None]:
             ) from error
         raise FocusDetrError(
             f"{ran_out}. Lower what a step "
-            f"needs: gradient_accumulation above {recipe.gradient_accumulation} (the same batch in smaller "
+            f"needs: gradient_accumulation above {recipe.micro_batches} (the same batch in smaller "
             f"parts), batch_size below {recipe.batch_size}, gradient_checkpointing: true (now "
             f"{str(recipe.gradient_checkpointing).lower()}), precision: bf16 (now {recipe.precision}), "
             f"shortest_edge and longest_edge below {recipe.shortest_edge} and {recipe.longest_edge}"
         ) from error
 
 
-def _is_out_of_memory(error: RuntimeError) -> bool:
+def is_out_of_memory(error: RuntimeError) -> bool:
     words = str(error).lower()
     return (
         isinstance(error, torch.OutOfMemoryError) or "out of memory" in words or "not enough memory" in words

@@ -74,13 +74,13 @@ class TrainingLoop:
 
         self.sampler = EpochBatchSampler(
             dataset,
-            recipe.batch_size // recipe.gradient_accumulation,
+            recipe.batch_size // recipe.micro_batches,
             recipe.seed,
             accelerator.process_index,
             accelerator.num_processes,
-            recipe.gradient_accumulation,
+            recipe.micro_batches,
         )
-        steps_per_epoch = math.ceil(len(self.sampler) / recipe.gradient_accumulation)
+        steps_per_epoch = math.ceil(len(self.sampler) / recipe.micro_batches)
         total = recipe.max_steps or steps_per_epoch * (recipe.epochs or 1)
         self.state = TrainingState(total, steps_per_epoch)
         self.model = DistributedModel(model, recipe, total, accelerator)
@@ -135,23 +135,7 @@ class TrainingLoop:
     def _step(self, batches: list[dict[str, Any]], interruption: Interruption) -> None:
         """One optimiser step."""
         state = self.state
-        step = Step(state.step, state.total_steps, self._generator(state.step))
-        micro_batches: list[MicroBatch] = []
-        for number, batch in enumerate(batches, 1):
-            stands_in = batch.pop(STANDS_IN, False)
-            image_ids = [int(label["image_id"]) for label in batch["labels"]]
-            batch = self._on_device(batch)
-            # Processes exchange gradients once a step.
-            with self.model.gradients_kept(number < len(batches)), standing_in(stands_in):
-                with self.updater.autocast():
-                    loss, parts = self.task(self.model.called, batch, step)
-                if stands_in:
-                    loss, parts = loss * 0, {name: part * 0 for name, part in parts.items()}
-                self.updater.backward(loss / len(batches))
-            parts = {name: part.detach() for name, part in parts.items()}
-            micro_batches.append(MicroBatch(image_ids, loss.detach(), parts))
-            self.means.add({"loss": loss.detach(), **parts})
-
+        micro_batches = self.compute_gradients(batches)
         norm, good_norm = self.updater.clip()
         good_loss = torch.stack([each.loss.isfinite().all() for each in micro_batches]).all()
         # The step's one wait for the device.
@@ -172,6 +156,27 @@ class TrainingLoop:
         if any(stopping):
             self._save_interrupted()
             interruption.end_all(stopping)
+
+    def compute_gradients(self, batches: list[dict[str, Any]]) -> list[MicroBatch]:
+        """Those of a step's micro-batches, added to what parameters have."""
+        state = self.state
+        step = Step(state.step, state.total_steps, self._generator(state.step))
+        micro_batches: list[MicroBatch] = []
+        for number, batch in enumerate(batches, 1):
+            stands_in = batch.pop(STANDS_IN, False)
+            image_ids = [int(label["image_id"]) for label in batch["labels"]]
+            batch = self._on_device(batch)
+            # Processes exchange gradients once a step.
+            with self.model.gradients_kept(number < len(batches)), standing_in(stands_in):
+                with self.updater.autocast():
+                    loss, parts = self.task(self.model.called, batch, step)
+                if stands_in:
+                    loss, parts = loss * 0, {name: part * 0 for name, part in parts.items()}
+                self.updater.backward(loss / len(batches))
+            parts = {name: part.detach() for name, part in parts.items()}
+            micro_batches.append(MicroBatch(image_ids, loss.detach(), parts))
+            self.means.add({"loss": loss.detach(), **parts})
+        return micro_batches
 
     def _save_interrupted(self) -> None:
         if self.measuring:
@@ -213,7 +218,7 @@ class TrainingLoop:
         self._tell("on_log")
 
     def _log_losses(self) -> None:
-        row, last, speed = self.means.collect(self.recipe.batch_size / self.recipe.gradient_accumulation)
+        row, last, speed = self.means.collect(self.recipe.batch_size / self.recipe.micro_batches)
         if row:
             self._log(mean_of_all(self.accelerator, row) | last | speed)
 

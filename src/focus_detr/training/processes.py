@@ -48,11 +48,11 @@ def is_first() -> bool:
 
 def check_share(recipe: Recipe, processes: int) -> None:
     """Raise `FocusDetrError` where a step's images cannot be shared evenly."""
-    micro_batch, rest = divmod(recipe.batch_size // recipe.gradient_accumulation, processes)
+    micro_batch, rest = divmod(recipe.batch_size // recipe.micro_batches, processes)
     if rest or not micro_batch:
         raise FocusDetrError(
-            f"batch_size={recipe.batch_size} in {recipe.gradient_accumulation} micro-batches cannot be "
-            f"shared by {processes} processes; take a multiple of {recipe.gradient_accumulation * processes}"
+            f"batch_size={recipe.batch_size} in {recipe.micro_batches} micro-batches cannot be "
+            f"shared by {processes} processes; take a multiple of {recipe.micro_batches * processes}"
         )
 
 

@@ -49,8 +49,9 @@ class Recipe:
     """The budget of time that ``max_steps`` and ``eval_interval`` were fitted to; `train` writes it."""
     batch_size: int = 16
     """Images of an optimiser step, over all processes and accumulated micro-batches."""
-    gradient_accumulation: int = 1
-    """Micro-batches of an optimiser step: divides the memory needed, not the batch."""
+    gradient_accumulation: int | Literal["auto"] = 1
+    """Micro-batches of an optimiser step: divides the memory needed, not the batch. "auto" has the run
+    find the fewest that memory holds, and keep their number."""
     eval_batch_size: int | None = None
     """Images a process evaluates at a time; null takes a micro-batch's, or 8 where that has more."""
 
@@ -167,6 +168,12 @@ class Recipe:
                     f"{source}: {key}={value!r} is a share of the run now, so that short runs are no warm-up "
                     f"alone: write {_SHARES[key]}: 0.05 for a twentieth of the steps"
                 )
+            if key == "batch_size" and value == "auto":
+                raise FocusDetrError(
+                    f"{source}: batch_size='auto': what a step learns from is not a machine's to choose; "
+                    "give a number, and gradient_accumulation=auto, which cuts that batch into as many "
+                    "parts as memory asks for"
+                )
             if key not in hints:
                 hint = did_you_mean(key, hints) or f"; known: {', '.join(hints)}"
                 raise FocusDetrError(f"{source}: unknown key {key!r}{hint}")
@@ -214,7 +221,12 @@ class Recipe:
     @property
     def evaluated_together(self) -> int:
         """Images of a batch of evaluation."""
-        return self.eval_batch_size or min(8, self.batch_size // self.gradient_accumulation)
+        return self.eval_batch_size or min(8, self.batch_size // self.micro_batches)
+
+    @property
+    def micro_batches(self) -> int:
+        """Of an optimiser step; one where their number is still to be found."""
+        return 1 if self.gradient_accumulation == "auto" else self.gradient_accumulation
 
     @property
     def image_size(self) -> dict[str, int]:
@@ -245,7 +257,6 @@ class Recipe:
             "epochs",
             "max_steps",
             "batch_size",
-            "gradient_accumulation",
             "log_steps",
             "edge_multiple",
         )
@@ -291,7 +302,9 @@ class Recipe:
             refuse("betas", "must be two numbers in [0, 1); AdamW's usual ones are [0.9, 0.999]")
         if list(self.lr_drops) != sorted(self.lr_drops) or any(drop <= 0 for drop in self.lr_drops):
             refuse("lr_drops", "must be positive and increasing")
-        if self.batch_size % self.gradient_accumulation:
+        if self.micro_batches < 1:
+            refuse("gradient_accumulation", "must be at least 1, or auto")
+        if self.batch_size % self.micro_batches:
             refuse("gradient_accumulation", f"must divide batch_size={self.batch_size}")
 
 
@@ -360,10 +373,16 @@ def recipe_for(model: str | Path | PreTrainedModel) -> str:
 def _as_type(value: Any, hint: Any, where: str) -> Any:
     """`value` as the type `hint` says, or refused; the types are those of Recipe's fields."""
     origin, options = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
-        if value is None:
+    if origin in (types.UnionType, typing.Union):
+        if value is None and types.NoneType in options:
             return None
-        return _as_type(value, options[0], where)
+        words = [word for each in options for word in typing.get_args(each)]  # of a Literal
+        if isinstance(value, str) and value in words:
+            return value
+        try:
+            return _as_type(value, options[0], where)
+        except FocusDetrError as error:
+            raise (FocusDetrError(f"{error}, or {', '.join(words)}") if words else error) from None
     if origin is Literal:
         if value in options:
             return value

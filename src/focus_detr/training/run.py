@@ -21,6 +21,7 @@ from focus_detr.training.evaluating import Evaluator
 from focus_detr.training.failures import memory_advice
 from focus_detr.training.fitting import fit_to_time
 from focus_detr.training.holding_back import warn_of_learned, write_held_back
+from focus_detr.training.micro_batches import fit_to_memory
 from focus_detr.training.origin import refuse_other_data, write_origin
 from focus_detr.training.processes import check_share, join_processes
 from focus_detr.training.randomness import own_surroundings
@@ -164,6 +165,8 @@ def _train(
     assembly = Assembly(accelerator, dataset, eval_dataset, checkpoint, evaluator, trust_plugins)
     if accelerator.is_main_process and checkpoint is None:
         warn_of_start(model, recipe)
+    if recipe.gradient_accumulation == "auto":
+        recipe = fit_to_memory(assembly, model, recipe, output)
     if time is not None and recipe.fitted_to is None:
         recipe = fit_to_time(assembly, model, recipe, output, time)
     loop, report = assembly.loop(model, recipe, output)

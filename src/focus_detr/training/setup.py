@@ -100,6 +100,8 @@ def choose_recipe(
     if resume and saved_file is not None and saved_file.is_file():
         saved = load_recipe(saved_file)
         chosen = (load_recipe(recipe) if recipe is not None else saved).replace(overrides)
+        if chosen.gradient_accumulation == "auto":  # found when the run began
+            chosen = chosen.replace({"gradient_accumulation": saved.gradient_accumulation})
         if time is not None:
             chosen = as_continued(chosen, saved, time, output)
         _refuse_strangers(recipe, chosen, overrides)

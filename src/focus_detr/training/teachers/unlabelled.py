@@ -233,7 +233,7 @@ def build_unlabelled(
     if HEAD in (getattr(model.config, "heads", None) or ()):
         raise FocusDetrError("unlabelled: not with masks, which nobody would give; train without them")
     names = class_names_of(model.config)
-    share = max(1, recipe.batch_size // recipe.gradient_accumulation // accelerator.num_processes)
+    share = max(1, recipe.batch_size // recipe.micro_batches // accelerator.num_processes)
     pictures = UnlabelledPictures(
         Path(options.folder),
         names,
@@ -243,4 +243,4 @@ def build_unlabelled(
         accelerator.process_index,
         accelerator.num_processes,
     )
-    return UnlabelledTask(task, options, pictures, model, processor, recipe.gradient_accumulation)
+    return UnlabelledTask(task, options, pictures, model, processor, recipe.micro_batches)
