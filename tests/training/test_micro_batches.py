@@ -32,6 +32,12 @@ def found(output):
     return load_recipe(output / "recipe.yaml").gradient_accumulation
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """To collect garbage takes long."""
+    monkeypatch.setattr(Accelerator, "free_memory", lambda self: None)
+
+
 @pytest.fixture
 def hold(monkeypatch):
     """Memory that holds so many images at once."""
@@ -73,9 +79,8 @@ def machine(monkeypatch):
 
 
 @pytest.fixture
-def fit(tiny_data, tmp_path, monkeypatch):
+def fit(tiny_data, tmp_path):
     """Number of micro-batches that is found, nothing trained."""
-    monkeypatch.setattr(Accelerator, "free_memory", lambda self: None)  # collecting garbage takes long
     dataset = load_dataset(tiny_data, "train")
 
     def to(**fields):
@@ -195,6 +200,47 @@ def test_the_tasks_own_step_is_tried_on_the_largest_pictures(fit, monkeypatch):
     assert [(images, held) for images, _, _, _, held in steps[::2]] == tried and steps[::2] == steps[1::2]
     [(height, width)] = {(height, width) for _, _, height, width, _ in steps}
     assert height == 64 and 80 < width <= 96  # crops make long pictures of square ones
+
+
+def test_a_budget_of_time_is_fitted_to_the_number_that_was_found(tiny_data, tmp_path, hold, monkeypatch):
+    hold(4)
+    measured = []
+
+    def fit_to_time(assembly, model, recipe, output, time):
+        measured.append((recipe.gradient_accumulation, time))
+        raise FocusDetrError("too short")
+
+    monkeypatch.setattr("focus_detr.training.run.fit_to_time", fit_to_time)
+    with pytest.raises(FocusDetrError, match="too short"):
+        run(tiny_data, tmp_path / "run", time="20m")
+    assert measured == [(2, "20m")]
+
+
+@pytest.mark.parametrize(("most", "number"), [(800, 1), (799, 2), (250, 4), (100, 8)])
+def test_a_gpu_is_tried_from_the_whole_batch_on_and_keeps_room(fit, monkeypatch, most, number):
+    """Of its memory 85 % are used."""
+    forward, tried, device = TinyDetector.forward, [], torch.device("cuda")
+
+    class OfAGpu(memory_meter.MemoryMeter):
+        def __init__(self, _):
+            super().__init__(device)
+
+    def noted(self, pixel_values, *arguments, **named):
+        tried.append(len(pixel_values))
+        return forward(self, pixel_values, *arguments, **named)
+
+    free, reserved = most / 0.85 - 20, 20
+    for name, value in {
+        "empty_cache": lambda: None,
+        "mem_get_info": lambda device: (free, 10_000),
+        "memory_reserved": lambda device: reserved,
+        "reset_peak_memory_stats": lambda device: tried.clear(),
+        "max_memory_allocated": lambda device: 100 * max(tried),
+    }.items():
+        monkeypatch.setattr(torch.cuda, name, value)
+    monkeypatch.setattr(TinyDetector, "forward", noted)
+    monkeypatch.setattr(micro_batches, "MemoryMeter", OfAGpu)
+    assert fit() == number
 
 
 def test_other_devices_are_refused():

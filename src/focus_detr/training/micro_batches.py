@@ -83,7 +83,7 @@ class _Trial:
         GPU what a number needs is first told by the line through steps of one and of two images a process.
         """
         share = self.recipe.batch_size // self.accelerator.num_processes
-        if self.accelerator.device.type != "cpu" or share <= 2:
+        if self.meter.device.type != "cpu" or share <= 2:
             return numbers
         one, two = self.peak(share), self._peak(2, 2)
         if one is None or two is None:
