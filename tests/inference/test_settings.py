@@ -60,7 +60,7 @@ def test_a_setting_is_what_it_says_and_what_is_said_beside_it_goes_before(folder
 
 @pytest.mark.parametrize(("deadline", "chosen"), [("80ms", "best"), ("30ms", "fast"), ("1ms", "fast")])
 def test_the_closest_is_the_most_accurate_that_meets_the_deadline_or_the_fastest(
-    folder, monkeypatch, deadline, chosen
+    folder, monkeypatch, deadline, chosen, caplog
 ):
     class Costs:
         @classmethod
@@ -73,7 +73,9 @@ def test_the_closest_is_the_most_accurate_that_meets_the_deadline_or_the_fastest
             return CostCurve((0.05, 1.0), (1e-6 * area, 4e-6 * area))
 
     monkeypatch.setattr(module, "Costs", Costs)
-    found = at_setting(FocusDetr(folder, device="cpu").predictor, "auto", deadline)
+    with caplog.at_level("INFO"):
+        found = at_setting(FocusDetr(folder, device="cpu").predictor, "auto", deadline)
+    assert f"setting {chosen}: about" in caplog.text
     assert found.setting.to_dict() == SETTINGS[chosen]
 
 
