@@ -72,7 +72,7 @@ def test_an_export_is_written_whole_or_the_one_before_stays(tiny_model, tmp_path
     monkeypatch.setattr("focus_detr.export.tracing.trace", a_graph)
     if name == "model.xml":
         pytest.importorskip("openvino")
-        monkeypatch.setattr("focus_detr.export.onnx.write", lambda *arguments: None)
+        monkeypatch.setattr("focus_detr.export.onnx.write", lambda *arguments, **options: None)
         monkeypatch.setattr("openvino.convert_model", an_openvino_graph)
     format, file = {"model.pt2": "torch-export", "model.xml": "openvino"}[name], tmp_path / name
     file.write_text("one before")

@@ -45,9 +45,11 @@ def build_model(
         detector = new_model(str(model), recipe, dataset)
     else:
         if recipe.backbone_weights != "default":
-            raise FocusDetrError(
-                f"backbone_weights={recipe.backbone_weights!r}: where the backbone of a new model starts; "
-                f"this one goes on from {model}. Leave it out, or name a preset: model=focus-detr-lite0"
+            logger.warning(
+                "backbone_weights=%r: not used, since the run goes on from %s; a new model is a preset's: "
+                "model=focus-detr-lite0",
+                recipe.backbone_weights,
+                model,
             )
         detector, report = load_for_finetuning(
             model,
