@@ -1,12 +1,14 @@
 """Pictures a second of `focus-detr predict FOLDER --output`, against the rate of the forward pass alone.
 
     python benchmarks/throughput.py everyday FOLDER --threads 2
+    python benchmarks/throughput.py everyday FOLDER --threads 2 --model-threads 1
 
 In one process, in turns: the forward passes of the folder's pictures, prepared before, in batches; and all
 that the command does with them, loading, resizing, the same passes, drawing and writing. In another form,
 `in turns`, each is done when the one before is, as it was before loading and drawing overlapped with the
-model. `share` is a form's rate over the forward pass's own; where both cores are taken by the model already,
-what loading and drawing take has to come from somewhere, and `cpu_share` says how much there is of it.
+model. `share` is a form's rate over the forward pass's own; where all cores are taken by the model already,
+what loading and drawing take has to come from somewhere, and `cpu_share` says how much there is of it. With
+fewer `--model-threads` than cores the others are there for it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import torch
 from common import main, parser, write
 
 from focus_detr.benchmarking import take_turns
@@ -44,6 +47,8 @@ class InTurns:
 
 def run(options: argparse.Namespace) -> None:
     """All forms, in turns."""
+    model_threads = options.model_threads or options.threads
+    torch.set_num_threads(model_threads)
     predictor = Predictor.from_pretrained(options.model, device="cpu", bare=True)
     batches = []
     pictures = [each.load() for each in expand_sources(str(options.folder))][: options.pictures]
@@ -82,7 +87,8 @@ def run(options: argparse.Namespace) -> None:
     alone = timings["forward"]
     rows = [
         {
-            "form": name, "model": options.model, "batch": options.batch, "pictures": count,
+            "form": name, "model": options.model, "model_threads": model_threads,
+            "batch": options.batch, "pictures": count,
             "pictures_per_second": round(count / timing.best, 2),
             "share": round(alone.best / timing.best, 3),
             "median_share": round(alone.median / timing.median, 3),
@@ -104,6 +110,7 @@ if __name__ == "__main__":
     arguments = parser(__doc__)
     arguments.add_argument("model")
     arguments.add_argument("folder", type=Path)
+    arguments.add_argument("--model-threads", type=int, help="of the threads; all by default")
     arguments.add_argument("--batch", type=int, default=4)
     arguments.add_argument("--pictures", type=int, default=48)
     main(run, arguments.parse_args())
