@@ -24,8 +24,7 @@ class FinetuningReport:
     kept: list[str] = field(default_factory=list)
     """Taken over unchanged."""
     adapted: list[str] = field(default_factory=list)
-    """Has a row for each class: rows of classes that both models name were taken over, the others start as
-    the mean of what the source knows."""
+    """Has a row for each class: rows of classes that both models name were taken over, the others are new."""
     new: list[str] = field(default_factory=list)
     """Starts as in a new model: absent from the source, or of another shape there."""
     unused: list[str] = field(default_factory=list)
@@ -71,9 +70,7 @@ def load_for_finetuning(
 
     Tensors with a row for each class (class heads, label embedding) keep the rows of classes of the same
     name; every other tensor of the same name and shape is kept whole. A class that the model does not know
-    starts as the mean of those that are ``renamed`` to it, as in `{"car": "vehicle", "truck": "vehicle"}`, or
-    else of all: as a thing of no kind, of the score that such have. Random rows would call every query
-    one or none, and what the model knows would be lost to their first gradients.
+    starts as the mean of those that are ``renamed`` to it, as in `{"car": "vehicle", "truck": "vehicle"}`.
     ``overrides`` are fields of the configuration; options that they do not name stay the model's, unless they
     name another policy or host.
 
@@ -167,7 +164,7 @@ def _transfer(
     report.made_of = {name: old for name, old in origins.items() if old != [name]}
     report.new_classes = [name for name in new_names if name not in origins]
     report.dropped_classes = [name for name in old_names if name not in chain(*origins.values())]
-    rows = [[old_names.index(each) for each in origins.get(name, old_names)] for name in new_names]
+    rows = {new_names.index(name): [old_names.index(each) for each in old] for name, old in origins.items()}
     same_classes = old_names == new_names
     class_dimension = {} if same_classes else _class_dimensions(model)
     old_state, new_state = source.state_dict(), model.state_dict()
@@ -175,7 +172,7 @@ def _transfer(
         if name not in old_state:
             report.new.append(name)
         elif name in class_dimension:
-            copied = _copy_rows(old_state[name], tensor, class_dimension[name], rows, len(old_names))
+            copied = _copy_rows(old_state[name], tensor, class_dimension[name], rows)
             (report.adapted if copied else report.new).append(name)
         elif tensor.shape == old_state[name].shape:
             tensor.copy_(old_state[name])
@@ -199,14 +196,13 @@ def _class_dimensions(model: PreTrainedModel) -> dict[str, int]:
     return dimensions
 
 
-def _copy_rows(old: Tensor, new: Tensor, dimension: int, rows: list[list[int]], count: int) -> bool:
-    # Each class the mean of rows of the source's ``count`` classes; others ("no object") come after them.
-    others = old.shape[dimension] - count if old.dim() == new.dim() else -1
-    wanted = [*new.shape]
-    wanted[dimension] = count + new.shape[dimension] - len(rows)
-    if others < 0 or [*old.shape] != wanted:
+def _copy_rows(old: Tensor, new: Tensor, dimension: int, rows: Mapping[int, list[int]]) -> bool:
+    fits = old.dim() == new.dim() and all(
+        a == b for i, (a, b) in enumerate(zip(old.shape, new.shape, strict=True)) if i != dimension
+    )
+    if not fits or not rows:
         return False
-    for target, origins in enumerate([*rows, *([count + other] for other in range(others))]):
+    for target, origins in rows.items():
         new.select(dimension, target).copy_(
             old.index_select(dimension, torch.tensor(origins)).mean(dimension)
         )
