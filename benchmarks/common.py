@@ -36,6 +36,13 @@ def size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
+def model_and_data(text: str) -> tuple[str, Path, str]:
+    """MODEL=PATH:SPLIT, as an option says it."""
+    name, _, place = text.partition("=")
+    path, _, split = place.rpartition(":")
+    return name, Path(path), split
+
+
 def random_model(preset: str, **fields: Any) -> FocusDetrForObjectDetection:
     """The preset with the same random weights each time, for inference."""
     torch.manual_seed(0)

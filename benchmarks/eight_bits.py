@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from common import main, parser, size, timing_columns, write
+from exported import megabytes, own_work
 
 from focus_detr import FocusDetrForObjectDetection, FocusDetrImageProcessor, Predictor, resolve_model
 from focus_detr.benchmarking import take_turns
 from focus_detr.data import load_dataset
 from focus_detr.evaluation import evaluate
 from focus_detr.evaluation.comparison import compare, read_evaluated
-from focus_detr.export import export, load_exported
+from focus_detr.export import export
 from focus_detr.export.openvino import shared_core
 from focus_detr.images.reading import read_image
 
@@ -62,12 +62,6 @@ def share_kept(path: Path, eager: Predictor, pictures: list[Path]) -> float:
         wanted = eager.model(images).plan.indices[0].tolist()
         shares.append(len(set(wanted) & set(select(images.numpy()))) / len(wanted))
     return sum(shares) / len(shares)
-
-
-def work(path: Path, image_size: tuple[int, int]) -> Callable[[], object]:
-    images = torch.randn(1, 3, *image_size, generator=torch.Generator().manual_seed(1)).numpy()
-    model = load_exported(path)
-    return lambda: model.infer(images)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -107,10 +101,9 @@ def run(options: argparse.Namespace) -> None:
                 found = (
                     json.loads(blocks.read_text()) if blocks.is_file() else {"given_back": [], "costs": {}}
                 )
-                files = [path, path.with_suffix(".bin")]
                 rows.append({
                     "model": options.model, "runtime": runtime, "form": form, "size": f"{height}x{width}",
-                    "megabytes": round(sum(f.stat().st_size for f in files if f.is_file()) / 1e6, 1),
+                    "megabytes": megabytes(path),
                     "images": len(dataset), "AP": round(report.metrics.summary["AP"], 4),
                     "AP_low": round(difference.low, 4), "AP_high": round(difference.high, 4),
                     "kept": round(share_kept(path, eager, pictures), 4),
@@ -118,7 +111,7 @@ def run(options: argparse.Namespace) -> None:
                     "costs": " ".join(f"{block}={cost:.4f}" for block, cost in found["costs"].items()),
                 })  # fmt: skip
                 print("evaluated:", *rows[-1].values(), flush=True)
-                works[f"{runtime} {form}"] = work(path, options.size)
+                works[f"{runtime} {form}"] = own_work(path, options.size)
         timings = take_turns(works, options.runs, warmup=options.warmup, pause=options.pause)
     for row in rows:
         own = timings[f"{row['runtime']} {row['form']}"]

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
 from common import main, parser, size, timing_columns, write
+from exported import megabytes, own_work
 
 from focus_detr import FocusDetrForObjectDetection, FocusDetrImageProcessor, resolve_model
 from focus_detr.benchmarking import take_turns
 from focus_detr.data import load_dataset
-from focus_detr.export import load_exported, onnx
+from focus_detr.export import onnx
 from focus_detr.export.exporter import prepare
 from focus_detr.export.metadata import KEY, Metadata
 from focus_detr.export.operations import coarse_groups, operations_of
@@ -81,12 +81,6 @@ def written(
     return found
 
 
-def work(path: Path, image_size: tuple[int, int]) -> Callable[[], object]:
-    images = torch.randn(1, 3, *image_size, generator=torch.Generator().manual_seed(1)).numpy()
-    model = load_exported(path)
-    return lambda: model.infer(images)
-
-
 def run(options: argparse.Namespace) -> None:
     source = resolve_model(options.model)
     height, width = options.size
@@ -100,16 +94,15 @@ def run(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         for runtime in options.runtimes:
             files = written(runtime, model, metadata, pictures, Path(folder))
-            works = {form: work(path, options.size) for form, path in files.items()}
+            works = {form: own_work(path, options.size) for form, path in files.items()}
             timings = take_turns(works, options.runs, warmup=options.warmup, pause=options.pause)
             whole, eight = timings["float32"], timings["int8"]
             for form, path in files.items():
-                sizes = [file for file in (path, path.with_suffix(".bin")) if file.is_file()]
                 gained = (timings[form].median - eight.median) / whole.median
                 rows.append({
                     "model": Path(options.model).name, "runtime": runtime, "form": form,
                     "size": f"{height}x{width}",
-                    "megabytes": round(sum(file.stat().st_size for file in sizes) / 1e6, 1),
+                    "megabytes": megabytes(path),
                     **timing_columns(timings[form], whole), "gained": round(gained, 3),
                 })  # fmt: skip
     write("eight_bits_kinds", rows, options.output)

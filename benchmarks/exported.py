@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from focus_detr.export import export
+from focus_detr.export import export, load_exported
 from focus_detr.export.openvino import shared_core
 from focus_detr.images.processor import FocusDetrImageProcessor
 
@@ -23,6 +23,19 @@ def export_at(model: Any, path: Path, format: str, images: torch.Tensor, **optio
     processor = FocusDetrImageProcessor(size={"height": height, "width": width})
     shape: dict[str, Any] = {"image_size": (height, width), "batch_size": 1}
     return export(model, path, format, processor=processor, **shape, **options)
+
+
+def own_work(path: Path, image_size: tuple[int, int]) -> Work:
+    """A pass of a file that `focus-detr export` wrote, as predictors run it."""
+    images = torch.randn(1, 3, *image_size, generator=torch.Generator().manual_seed(1)).numpy()
+    model = load_exported(path)
+    return lambda: model.infer(images)
+
+
+def megabytes(path: Path) -> float:
+    """Of a file, with the weights that OpenVINO writes beside it."""
+    files = [file for file in (path, path.with_suffix(".bin")) if file.is_file()]
+    return round(sum(file.stat().st_size for file in files) / 1e6, 1)
 
 
 def noise(images: torch.Tensor, count: int = 10) -> list[Image.Image]:

@@ -13,12 +13,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from common import main, parser, size, write
+from common import main, model_and_data, parser, size, write
 
 from focus_detr import Predictor
 from focus_detr.benchmarking import count_macs, take_turns
@@ -31,12 +32,10 @@ TIMED = 16  # pictures
 
 def run(options: argparse.Namespace) -> None:
     rows: list[dict[str, Any]] = []
-    for each in options.data:
-        name, _, place = each.partition("=")
-        path, _, split = place.rpartition(":")
+    for name, path, split in map(model_and_data, options.data):
         predictor = Predictor.from_pretrained(name, device="cpu")
-        found = accuracy(predictor, Path(path), split, options)
-        times = timed(predictor, Path(path), split, options)
+        found = accuracy(predictor, path, split, options)
+        times = timed(predictor, path, split, options)
         rows += [{"model": name, "threshold": each} | found[each] | times[each] for each in THRESHOLDS]
     write("query_threshold", rows, options.output)
 
@@ -92,7 +91,7 @@ def timed(
             model(pixels)
 
     timings = take_turns(
-        {str(each): lambda each=each: work(each) for each in THRESHOLDS},
+        {str(each): partial(work, each) for each in THRESHOLDS},
         options.runs,
         warmup=options.warmup,
         pause=options.pause,

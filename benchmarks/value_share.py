@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import main, parser, random_images, random_model, size, write
+from common import main, model_and_data, parser, random_images, random_model, size, write
 
 from focus_detr import FocusDetrConfig, Predictor
 from focus_detr.benchmarking import count_macs, take_turns
@@ -35,7 +36,7 @@ def run(options: argparse.Namespace) -> None:
         model(images)
 
     timings = take_turns(
-        {str(share): lambda share=share: work(share) for share in SHARES},
+        {str(share): partial(work, share) for share in SHARES},
         options.runs,
         warmup=options.warmup,
         pause=options.pause,
@@ -43,10 +44,8 @@ def run(options: argparse.Namespace) -> None:
     for share, row in rows.items():
         row["cpu_ms"] = round(1e3 * timings[str(share)].cpu_median, 1)
         row["of_cpu_time"] = round(timings[str(share)].cpu_median / timings["1.0"].cpu_median, 3)
-    for each in options.data:
-        name, _, place = each.partition("=")
-        path, _, split = place.rpartition(":")
-        for share, columns in accuracy(name, Path(path), split).items():
+    for name, path, split in map(model_and_data, options.data):
+        for share, columns in accuracy(name, path, split).items():
             rows[share] |= columns
     write("value_share", list(rows.values()), options.output)
 
