@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import threading
-from pathlib import Path
 
-_CGROUP = Path("/sys/fs/cgroup")
+from focus_detr import machine
+
 _LEAST = 64 * 2**20
 
 
@@ -59,19 +59,5 @@ class Share:
 
 
 def free_memory() -> int:
-    """Bytes that this process may still take: the machine's, or its container's where these are fewer."""
-    import psutil
-
-    free = [psutil.virtual_memory().available]
-    limit, used = _number(_CGROUP / "memory.max"), _number(_CGROUP / "memory.current")
-    if limit is not None and used is not None:
-        free.append(limit - used)
-    return max(_LEAST, min(free))
-
-
-def _number(file: Path) -> int | None:
-    try:
-        text = file.read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdecimal() else None
+    """Bytes that this process may still take, and some where there seem to be none."""
+    return max(_LEAST, machine.free_memory())
