@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,12 +16,7 @@ from focus_detr.models.eight_bits import round_layers, rounded_layers
 from focus_detr.models.options import check_ranges
 from focus_detr.models.registry import read_options
 from focus_detr.training.sharding import sharding_plugin
-from focus_detr.training.tasks.base import Step, Task
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-    from focus_detr.data import DetectionDataset
+from focus_detr.training.tasks.base import Step, Task, TaskAround
 
 
 @dataclass(frozen=True)
@@ -46,7 +41,7 @@ def read_eight_bits(values: Mapping[str, Any]) -> EightBitsOptions | None:
     return options if values and options.on else None
 
 
-class EightBitsTask(Task):
+class EightBitsTask(TaskAround):
     """The task, on a model whose backbone, feed-forward networks and attention values are rounded.
 
     Scores, selection, sampling places and boxes are not, nor the neck: what INT8 exports leave in float32
@@ -59,10 +54,9 @@ class EightBitsTask(Task):
     """
 
     def __init__(self, task: Task, options: EightBitsOptions, model: PreTrainedModel) -> None:
-        super().__init__(model, task.device, options)
+        super().__init__(task, model, options)
         if sharding_plugin() is not None:
             raise FocusDetrError("eight_bits: not with a model in shards (FSDP); train it whole")
-        self.task = task
         layers = {n: each for n, each in coarse_layers(model).items() if not n.startswith("neck.")}
         round_layers(layers, options.momentum, model.config.activation_ranges)
         self.watched = {name: layer.watched for name, layer in rounded_layers(model).items()}
@@ -89,16 +83,7 @@ class EightBitsTask(Task):
         for config in self.configurations:
             config.activation_ranges = dict(zip(pairs, values, strict=True))
 
-    def prepared(self, dataset: DetectionDataset, accelerator: Accelerator) -> DetectionDataset:
-        return self.task.prepared(dataset, accelerator)
-
     def begin(self, average: nn.Module | None) -> None:
         if average is not None:
             self.configurations.append(average.config)
-        self.task.begin(average)
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.task.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.task.load_state_dict(state)
+        super().begin(average)

@@ -77,6 +77,30 @@ class Task:
         """Go on from a `state_dict`."""
 
 
+class TaskAround(Task):
+    """Another task with something besides, which is all that a subclass has to say.
+
+    Args:
+        task: the other one; asked what is not this one's own.
+    """
+
+    def __init__(self, task: Task, model: PreTrainedModel, options: Any) -> None:
+        super().__init__(model, task.device, options)
+        self.task = task
+
+    def prepared(self, dataset: DetectionDataset, accelerator: Accelerator) -> DetectionDataset:
+        return self.task.prepared(dataset, accelerator)
+
+    def begin(self, average: nn.Module | None) -> None:
+        self.task.begin(average)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.task.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.task.load_state_dict(state)
+
+
 TASKS: Registry[Task] = Registry("task")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
 from focus_detr.data import DetectionDataset
@@ -23,7 +23,7 @@ from focus_detr.models.hosts import HOSTS
 from focus_detr.models.precision import without_autocast
 from focus_detr.structures.geometry import Geometry
 from focus_detr.training.finetuning import class_names_of
-from focus_detr.training.tasks.base import Step, Task
+from focus_detr.training.tasks.base import Step, Task, TaskAround
 from focus_detr.training.teachers.lesson import Lesson
 from focus_detr.training.teachers.live import LiveTeacher
 from focus_detr.training.teachers.once import OnceTeacher
@@ -45,7 +45,7 @@ def build_teacher(task: Task, options: TeacherOptions, model: PreTrainedModel, p
     return TaughtTask(task, teacher, options, model)
 
 
-class TaughtTask(Task):
+class TaughtTask(TaskAround):
     """Another task, whose first call of the model in a step is also compared with a teacher's answer.
 
     Args:
@@ -57,8 +57,8 @@ class TaughtTask(Task):
     def __init__(
         self, task: Task, teacher: LiveTeacher | OnceTeacher, options: TeacherOptions, model: PreTrainedModel
     ) -> None:
-        super().__init__(model, task.device, options)
-        self.task, self.teacher, self.config = task, teacher, model.config
+        super().__init__(task, model, options)
+        self.teacher, self.config = teacher, model.config
         self.softmax = HOSTS[model.config.host].scoring == "softmax"
         self.weights = RowWeights(model.config.bbox_loss_coefficient, model.config.giou_loss_coefficient)
 
@@ -112,13 +112,10 @@ class TaughtTask(Task):
         return score_loss(student.plan.scores, teacher.plan.scores, geometry.valid)
 
     def prepared(self, dataset: DetectionDataset, accelerator: Accelerator) -> DetectionDataset:
-        dataset = self.task.prepared(dataset, accelerator)
+        dataset = super().prepared(dataset, accelerator)
         if isinstance(self.teacher, OnceTeacher):
             return self.teacher.with_answers(dataset, accelerator)
         return dataset
-
-    def begin(self, average: nn.Module | None) -> None:
-        self.task.begin(average)
 
     def state_dict(self) -> dict[str, Any]:
         return {"task": self.task.state_dict(), "teacher": self.teacher.digest}

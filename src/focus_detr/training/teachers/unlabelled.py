@@ -41,7 +41,7 @@ from focus_detr.structures.boxes import xyxy_to_cxcywh
 from focus_detr.structures.pixel_masks import HEAD
 from focus_detr.training.finetuning import class_names_of
 from focus_detr.training.recipe import Recipe
-from focus_detr.training.tasks.base import Step, Task
+from focus_detr.training.tasks.base import Step, Task, TaskAround
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class UnlabelledPictures:
         return weak, strong
 
 
-class UnlabelledTask(Task):
+class UnlabelledTask(TaskAround):
     """Another task, with the loss of pictures whose labels the moving average gives."""
 
     def __init__(
@@ -154,18 +154,15 @@ class UnlabelledTask(Task):
         processor: Any,
         accumulation: int,
     ) -> None:
-        super().__init__(model, task.device, options)
-        self.task, self.pictures, self.processor = task, pictures, processor
+        super().__init__(task, model, options)
+        self.pictures, self.processor = pictures, processor
         self.collator, self.accumulation = Collator(processor), accumulation
         self.most = getattr(model.config, "num_detections", 300)
         self.average: nn.Module | None = None
         self._micro_batch = (-1, 0)
 
-    def prepared(self, dataset: DetectionDataset, accelerator: Accelerator) -> DetectionDataset:
-        return self.task.prepared(dataset, accelerator)
-
     def begin(self, average: nn.Module | None) -> None:
-        self.task.begin(average)
+        super().begin(average)
         self.average = average
 
     def __call__(
