@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from focus_detr.deploy.fusion import computes_natively, fuse_convolutions, replace_modules
-from focus_detr.deploy.graphs import RecordedPasses, Setting
+from focus_detr.deploy.graphs import Dials, RecordedPasses
 from focus_detr.deploy.precision import to_half_precision
 from focus_detr.deploy.recent import Recent
 from focus_detr.errors import FocusDetrError
@@ -104,7 +104,7 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
         # Hooks of loading know the copy, which is gone, and no copy could be made of this.
         self._load_state_dict_pre_hooks = OrderedDict()
         self._compiled: Callable[..., FocusDetrOutput] | None = None
-        self._compiled_at: Setting | None = None
+        self._compiled_at: Dials | None = None
         self._graphs: RecordedPasses | None = None
         self._positions: Recent[Tensor] = Recent(_POSITION_BYTES, size=attrgetter("nbytes"))
 
@@ -151,12 +151,12 @@ class DeployedFocusDetr(FocusDetrForObjectDetection):
             return self._graphs(pixel_values, (budget, layers))
         return self._pass(pixel_values, (budget, layers))
 
-    def _pass(self, images: Tensor, setting: Setting) -> FocusDetrOutput:
+    def _pass(self, images: Tensor, dials: Dials) -> FocusDetrOutput:
         """The pass over images without padding."""
-        # Not each of the many settings is worth the minutes that compiling takes.
-        if self._compiled is not None and setting == self._compiled_at:
+        # Not each of the many pairs is worth the minutes that compiling takes.
+        if self._compiled is not None and dials == self._compiled_at:
             return self._compiled(images)
-        budget, layers = setting
+        budget, layers = dials
         return super().forward(images, budget=budget, decoder_layers=layers)
 
     def encode_positions(self, geometry: Geometry, tokens: Tensor) -> Tensor:

@@ -22,13 +22,13 @@ from focus_detr.models.detector import FocusDetrOutput
 _MOST_GRAPHS = 16  # they share their memory; what each keeps of its own is its input and its answer
 _WARM_UP = 3  # libraries choose their algorithms, Triton compiles its kernels: none of it may be recorded
 
-Setting = tuple[float | None, int | None]
+Dials = tuple[float | None, int | None]
 """Budget and decoder layers; None is what the configuration says, or all of them."""
-Run = Callable[[Tensor, Setting], FocusDetrOutput]
+Run = Callable[[Tensor, Dials], FocusDetrOutput]
 
 
 class RecordedPasses:
-    """Answers of ``run(images, setting)``, which must neither wait for the GPU nor copy to it from the host.
+    """Answers of ``run(images, dials)``, which must neither wait for the GPU nor copy to it from the host.
 
     Threads may share one; passes are computed one after the other. Copies and pickles begin without any.
     """
@@ -39,13 +39,13 @@ class RecordedPasses:
         self._graphs: Recent[_Graph] = Recent(_MOST_GRAPHS)
         self._memory: Any = None
 
-    def __call__(self, images: Tensor, setting: Setting) -> FocusDetrOutput:
+    def __call__(self, images: Tensor, dials: Dials) -> FocusDetrOutput:
         """images (B,3,H,W) on the GPU."""
         with self._lock:
             if self._memory is None:
                 self._memory = torch.cuda.graph_pool_handle()
-            key = (images.shape, images.dtype, images.device, setting)
-            graph = self._graphs.get(key, lambda: _Graph(self._run, images, setting, self._memory))
+            key = (images.shape, images.dtype, images.device, dials)
+            graph = self._graphs.get(key, lambda: _Graph(self._run, images, dials, self._memory))
             return graph(images)
 
     def clear(self) -> None:
@@ -60,19 +60,19 @@ class RecordedPasses:
 class _Graph:
     """One pass over images of one shape."""
 
-    def __init__(self, run: Run, images: Tensor, setting: Setting, memory: Any) -> None:
+    def __init__(self, run: Run, images: Tensor, dials: Dials, memory: Any) -> None:
         self._images = images.clone()
         self._free = torch.cuda.Event()
         beside = torch.cuda.Stream(images.device)
         beside.wait_stream(torch.cuda.current_stream(images.device))
         with torch.cuda.device(images.device), torch.cuda.stream(beside):
             for _ in range(_WARM_UP):
-                run(self._images, setting)
+                run(self._images, dials)
         torch.cuda.current_stream(images.device).wait_stream(beside)
         self._graph = torch.cuda.CUDAGraph()
         # Other threads' work is none of the recording's business.
         with torch.cuda.graph(self._graph, pool=memory, capture_error_mode="thread_local"):
-            self._answer = run(self._images, setting)
+            self._answer = run(self._images, dials)
 
     def __call__(self, images: Tensor) -> FocusDetrOutput:
         # Another stream's replay may still be reading the images, or its answer be on the way to its copy.

@@ -364,7 +364,7 @@ def _read(recipe: str | Path, extended_by: tuple[Path, ...]) -> Recipe:
 
 def recipe_for(model: str | Path | PreTrainedModel) -> str:
     """The recipe where none is asked for: a preset names its own, other models have one of their size."""
-    if is_preset(str(model)):
+    if isinstance(model, str | Path) and is_preset(str(model)):
         return preset_recipe(str(model))
     width = configuration_of(model).get("d_model")
     return "small-model" if isinstance(width, int) and width < _LARGE else "small-data"

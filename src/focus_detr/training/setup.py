@@ -202,7 +202,7 @@ def learns_masks(model: str | Path | PreTrainedModel, recipe: Recipe) -> bool:
     """Whether what a run trains has masks: by the recipe, or as what it starts from."""
     if "heads" in recipe.model:
         return HEAD in recipe.model["heads"]
-    if is_preset(str(model)):
+    if isinstance(model, str | Path) and is_preset(str(model)):
         return False
     heads = configuration_of(model).get("heads")
     return isinstance(heads, list) and HEAD in heads
