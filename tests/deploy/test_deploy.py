@@ -16,6 +16,7 @@ from focus_detr.errors import FocusDetrError
 from focus_detr.models import position
 from focus_detr.models.backbones.catalogue import backbone_config
 from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
+from focus_detr.models.backbones.yolox import YoloxConfig
 from focus_detr.models.hosts import HOSTS
 from focus_detr.models.options import in_place
 from helpers.pairs import PARAMETERS
@@ -29,6 +30,12 @@ BACKBONES = {
     "lite": backbone_config("efficientnet-lite0"),
     "swin": SwinConfig(
         embed_dim=8, depths=[1, 2, 1, 1], num_heads=[1, 2, 2, 4], window_size=4, out_features=STAGES
+    ),
+    "yolox": YoloxConfig(
+        hidden_sizes=[8, 8, 16, 16, 32],
+        depths=[1, 1, 1, 1],
+        tower_channels=16,
+        out_features=["tower1", "tower2", "tower3"],
     ),
 }
 SMALL = {
@@ -122,7 +129,7 @@ def test_original_model_stays_as_it_is():
     model.train()
 
 
-@pytest.mark.parametrize("backbone", ["bottleneck", "basic", "lite"])
+@pytest.mark.parametrize("backbone", ["bottleneck", "basic", "lite", "yolox"])
 def test_no_batch_norm_and_no_plain_convolution_is_left(backbone):
     model = detector(backbone)
     convolutions = sum(isinstance(part, torch.nn.Conv2d) for part in model.modules())
@@ -130,10 +137,15 @@ def test_no_batch_norm_and_no_plain_convolution_is_left(backbone):
     assert not any(isinstance(part, FrozenBatchNorm2d) for part in deployed.modules())
     assert sum(isinstance(part, FusedConv2d) for part in deployed.modules()) == convolutions
     assert not any(parameter.requires_grad for parameter in deployed.parameters())
+    # Activations are computed in the same pass.
+    inside = {part.activation for part in deployed.modules() if isinstance(part, FusedConv2d)}
+    activations = (torch.nn.ReLU, torch.nn.ReLU6, torch.nn.SiLU)
+    left = {part for part in deployed.backbone.modules() if isinstance(part, activations)} - inside
+    assert not left
 
 
 @pytest.mark.parametrize(
-    "activation", [torch.nn.Identity(), torch.nn.ReLU(), torch.nn.ReLU6(), torch.nn.GELU()]
+    "activation", [torch.nn.Identity(), torch.nn.ReLU(), torch.nn.ReLU6(), torch.nn.SiLU(), torch.nn.GELU()]
 )
 @pytest.mark.parametrize("with_residual", [False, True])
 def test_fused_convolution_is_convolution_norm_sum_and_activation(activation, with_residual):

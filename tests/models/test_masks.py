@@ -292,5 +292,5 @@ def test_it_starts_from_a_detector_and_is_saved_whole(tmp_path):
     pixels = torch.randn(1, 3, 64, 64)
     with torch.no_grad():
         one, other = model.eval()(pixels), again(pixels)
-    assert torch.equal(one.extra["masks_kernels"], other.extra["masks_kernels"])
-    assert torch.equal(one.extra["masks_pixels"], other.extra["masks_pixels"])
+    # Equal weights at other addresses: some processors' convolutions then differ in the last digit.
+    torch.testing.assert_close(one.extra, other.extra, rtol=1e-4, atol=1e-2)

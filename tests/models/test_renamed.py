@@ -53,7 +53,8 @@ def test_a_folder_of_old_names_gives_the_same_digits(model, folder):
     for ours, theirs in zip(
         loaded.eval()(*inputs).to_tuple()[:2], model(*inputs).to_tuple()[:2], strict=True
     ):
-        assert torch.equal(ours, theirs)
+        # In float64: some processors' products differ in the last digit where weights lie elsewhere.
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 def test_what_was_loaded_with_old_names_is_saved_so_that_it_loads_again(folder, tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, TypeGuard, cast
 
 import torch
@@ -13,12 +14,14 @@ from transformers.models.resnet.modeling_resnet import ResNetBasicLayer, ResNetB
 from focus_detr.deploy.recent import Recent
 from focus_detr.models.backbones.efficientnet_lite import InvertedResidual, SameConv2d, pad_same
 from focus_detr.models.backbones.frozen_batch_norm import FrozenBatchNorm2d
+from focus_detr.models.backbones.yolox import Stem
 
 # oneDNN's names and numbers of the activations that it computes while the result is still in registers.
 _ACTIVATIONS: dict[type[nn.Module], tuple[str, list[float]]] = {
     nn.Identity: ("none", []),
     nn.ReLU: ("relu", []),
     nn.ReLU6: ("hardtanh", [0.0, 6.0]),
+    nn.SiLU: ("swish", []),
 }
 
 _LAYOUTS = 2  # of each convolution's weights that are kept: landscape and portrait
@@ -132,19 +135,31 @@ class FusedInvertedResidual(nn.Module):
 def fuse_convolutions(module: nn.Module) -> nn.Module:
     """Make every convolution below ``module`` a `FusedConv2d`, in place, with what follows it in it.
 
-    What follows is known in the layers of transformers' ResNet and of our EfficientNet-Lite: a
-    ``convolution``, its ``normalization``, mostly an ``activation``, and in some the sum with a shortcut.
+    What follows is known in the layers of transformers' ResNet and of our EfficientNet-Lite and YOLOX: a
+    ``convolution``, its ``normalization``, mostly an ``activation``, and in some the sum with a shortcut. So
+    it is in a sequence of a convolution and an activation.
     """
     for child in module.modules():
+        if isinstance(child, nn.Sequential):
+            _fuse_sequence(child)
         convolution, norm = getattr(child, "convolution", None), getattr(child, "normalization", None)
         if isinstance(norm, FrozenBatchNorm2d) and _is_plain(convolution):
             activation = getattr(child, "activation", nn.Identity())
             fused = FusedConv2d(convolution, norm, activation)
             child.convolution, child.normalization, child.activation = fused, nn.Identity(), nn.Identity()
+        elif isinstance(child, Stem):
+            child.convolution = FusedConv2d(cast(nn.Conv2d, child.convolution), activation=child.activation)
+            child.activation = nn.Identity()
     replace_modules(module, (ResNetBasicLayer, ResNetBottleNeckLayer), _if_folded(FusedResNetLayer))
     replace_modules(module, (InvertedResidual,), _if_folded(FusedInvertedResidual))
     replace_modules(module, (nn.Conv2d,), lambda each: FusedConv2d(each) if _is_plain(each) else each)
     return module
+
+
+def _fuse_sequence(sequence: nn.Sequential) -> None:
+    for i, (layer, following) in enumerate(pairwise(list(sequence))):
+        if _is_plain(layer) and type(following) in _ACTIVATIONS:
+            sequence[i], sequence[i + 1] = FusedConv2d(layer, activation=following), nn.Identity()
 
 
 def replace_modules(
@@ -179,6 +194,8 @@ def _in_place(activation: nn.Module) -> nn.Module:
     # transformers has activations of its own, some of them subclasses of torch's.
     if isinstance(activation, nn.ReLU6):
         return nn.ReLU6(inplace=True)
+    if isinstance(activation, nn.SiLU):
+        return nn.SiLU(inplace=True)
     return nn.ReLU(inplace=True) if isinstance(activation, nn.ReLU) else activation
 
 

@@ -46,10 +46,6 @@ def smaller(one: int, other: int) -> int:
 
 def gather_rows(tokens: Tensor, indices: Tensor) -> Tensor:
     """Rows (B,K) of tokens (B,N,...) -> (B,K,...)."""
-    if torch.compiler.is_exporting():
-        flat = tokens.flatten(2)
-        rows = flat.gather(1, indices[..., None].expand(-1, -1, flat.shape[-1]))
-        return rows.unflatten(-1, tokens.shape[2:])
     # Whole rows are copied several times faster than gathered element by element.
     return tokens.flatten(0, 1).index_select(0, _rows(indices, tokens)).unflatten(0, indices.shape)
 
@@ -57,8 +53,6 @@ def gather_rows(tokens: Tensor, indices: Tensor) -> Tensor:
 def scatter_rows(tokens: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
     """A copy of tokens (B,N,C) with rows (B,K,C) written at indices (B,K)."""
     rows = rows.to(tokens.dtype)
-    if torch.compiler.is_exporting():
-        return tokens.scatter(1, indices[..., None].expand(-1, -1, tokens.shape[-1]), rows)
     return tokens.flatten(0, 1).index_copy(0, _rows(indices, tokens), rows.flatten(0, 1)).view_as(tokens)
 
 
@@ -74,5 +68,5 @@ def add_rows(tokens: Tensor, indices: Tensor, rows: Tensor) -> Tensor:
 
 def _rows(indices: Tensor, tokens: Tensor) -> Tensor:
     # Indices (B,K) of rows of each image as rows of all images, (B*K).
-    first = torch.arange(len(indices), device=indices.device) * tokens.shape[1]
+    first = torch.arange(indices.shape[0], device=indices.device) * tokens.shape[1]
     return (indices + first[:, None]).flatten()

@@ -82,12 +82,13 @@ class Stem(nn.Module):
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
-        self.convolution = nn.Conv2d(channels_in, channels, kernel_size=6, stride=2, padding=2)
+        self.convolution: nn.Module = nn.Conv2d(channels_in, channels, kernel_size=6, stride=2, padding=2)
+        self.activation: nn.Module = nn.SiLU(inplace=True)  # both become others in `deploy`
 
     def forward(self, pixels: Tensor) -> Tensor:
         """(B,3,H,W) -> (B,C,ceil(H/2),ceil(W/2))"""
         height, width = pixels.shape[-2:]
-        return F.silu(self.convolution(F.pad(pixels, (0, width % 2, 0, height % 2))))
+        return self.activation(self.convolution(F.pad(pixels, (0, width % 2, 0, height % 2))))
 
 
 class Bottleneck(nn.Module):

@@ -41,15 +41,18 @@ class Precedence(nn.Module):
 
 def overlap_with_earlier(labels: Tensor, boxes_cxcywh: Tensor) -> Tensor:
     """The greatest intersection over union with a box before it of the same label: (B,Q), of labels (B,Q)."""
-    corners = cxcywh_to_xyxy(boxes_cxcywh)
-    low, high = corners[..., None, :].split(2, -1)  # (B,Q,1,2)
-    shared = (torch.minimum(high, high.transpose(1, 2)) - torch.maximum(low, low.transpose(1, 2))).clamp(
-        min=0
-    )
+    # Each side by itself: maps (B,Q,Q) are fast to broadcast, pairs (B,Q,Q,2) are not.
+    left, top, right, bottom = cxcywh_to_xyxy(boxes_cxcywh).unbind(-1)  # (B,Q)
+    shared_area = _shared(left, right) * _shared(top, bottom)  # (B,Q,Q)
     area = boxes_cxcywh[..., 2] * boxes_cxcywh[..., 3]  # (B,Q)
-    shared_area = shared[..., 0] * shared[..., 1]  # (B,Q,Q)
     union = area[:, :, None] + area[:, None] - shared_area
     count = labels.shape[1]
     earlier = torch.ones(count, count, dtype=torch.bool, device=labels.device).tril(-1)
     counts = earlier & (labels[:, :, None] == labels[:, None])
     return (shared_area / union.clamp(min=1e-9)).masked_fill(~counts, 0.0).amax(-1)
+
+
+def _shared(low: Tensor, high: Tensor) -> Tensor:
+    # Lengths (B,Q,Q) that intervals from low to high (B,Q) have in common.
+    first, last = torch.maximum(low[:, :, None], low[:, None]), torch.minimum(high[:, :, None], high[:, None])
+    return (last - first).clamp(min=0)
