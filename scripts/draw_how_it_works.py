@@ -16,7 +16,7 @@ from PIL import Image
 
 from focus_detr import FocusDetrConfig, Predictor
 from focus_detr.explaining import PictureExplanation, explain_picture
-from focus_detr.models.policies.focus import FocusOptions
+from focus_detr.models.policies.foreground import FocusOptions
 from focus_detr.pictures.boxes import draw_detections
 from focus_detr.pictures.overlays import heated, lit, stretched
 from focus_detr.pictures.pages import fitted

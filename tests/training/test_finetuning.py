@@ -71,6 +71,17 @@ def test_thresholds_stay_with_the_classes_that_stay():
     assert with_classes(config, ["dog", "cow"]).class_thresholds == {"dog": 0.3}
 
 
+def test_what_was_found_by_the_old_weights_is_forgotten():
+    rule = {"share": 0.9, "background": 0.1, "buckets": [0.1, 0.5]}
+    config = FocusDetrConfig(
+        decoder_layers=2, used_decoder_layers=1, budget="auto", auto_budget=rule,
+        settings={"fast": {"budget": 0.1}},
+    )  # fmt: skip
+    new = with_classes(config, ["dog"])
+    assert new.used_decoder_layers is new.budget is new.auto_budget is None and new.settings == {}
+    assert with_classes(FocusDetrConfig(budget=0.2), ["dog"]).budget == 0.2
+
+
 def test_same_classes_keep_everything(folder):
     model, report = load_for_finetuning(folder, ["cat", "dog"], model_class=TinyDetector)
     old = TinyDetector.from_pretrained(folder)

@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from focus_detr.errors import FocusDetrError
+from focus_detr.structures.budget import AUTO
 
 
 @dataclass
@@ -126,9 +127,16 @@ def class_names_of(config: Any) -> list[str]:
     return [config.id2label[label] for label in range(config.num_labels)]
 
 
+_FOUND: dict[str, Any] = {"settings": {}, "auto_budget": None, "used_decoder_layers": None}
+"""Fields that were chosen by what weights were worth, and their defaults: training makes other weights."""
+
+
 def with_classes(config: Any, class_names: Sequence[str], category_ids: Sequence[int] | None = None) -> Any:
-    """A copy of a model's configuration for other classes."""
+    """A copy of a model's configuration for other classes, and without what was found by its weights."""
     values = copy.deepcopy(config.to_dict())
+    values.update({name: default for name, default in _FOUND.items() if name in values})
+    if values.get("budget") == AUTO:
+        values["budget"] = None  # its rule is one of these
     values.pop("num_labels", None)
     values["id2label"] = dict(enumerate(class_names))
     values["label2id"] = {name: label for label, name in enumerate(class_names)}

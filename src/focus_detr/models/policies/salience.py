@@ -17,7 +17,8 @@ from transformers import initialization as init
 
 from focus_detr.losses.salience import salience_loss, salience_targets
 from focus_detr.models.policies.base import POLICIES
-from focus_detr.models.policies.focus import FocusPolicy, ForegroundOptions, check_quotas
+from focus_detr.models.policies.focus import FocusPolicy
+from focus_detr.models.policies.foreground import ForegroundOptions, check_quotas
 from focus_detr.models.proposals import Proposals
 from focus_detr.models.registry import read_options
 from focus_detr.structures.budget import Budget
