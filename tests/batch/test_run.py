@@ -64,6 +64,21 @@ def test_results_are_those_of_predict_to_the_bit(tmp_path: Path) -> None:
     ]
 
 
+def test_a_run_at_a_setting_finds_what_predict_finds_at_it(tiny_model: Path, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "in", 2)
+    model = Predictor.from_pretrained(tiny_model, device="cpu")
+    model.model.config.settings = {"fast": {"size": {"height": 32, "width": 48}, "budget": 0.2}}
+    run([tmp_path / "in"], tmp_path / "out", formats=["json"], predictor=model, setting="fast", threshold=0.0)
+    found = json_lines(tmp_path / "out/detections.jsonl")
+    expected = model.at("fast").predict(str(tmp_path / "in"), batch_size=2, threshold=0.0)
+    assert found == [each.to_dict() for each in expected]
+    assert found != [each.to_dict() for each in model.predict(str(tmp_path / "in"), threshold=0.0)]
+    with pytest.raises(FocusDetrError, match="slow"):
+        Worker(fake_work(tmp_path / "other", setting="slow"), model)
+    with pytest.raises(FocusDetrError, match="decoder_layers=7"):
+        Worker(fake_work(tmp_path / "other", decoder_layers=7), model)
+
+
 def test_bad_pictures_are_dead_letters_by_kind(tmp_path: Path) -> None:
     names = write_pictures(tmp_path / "in", 4)
     Path(names[1]).write_bytes(b"no picture")

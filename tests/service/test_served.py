@@ -1,5 +1,7 @@
 """Models of all kinds behind the service: deployed ones, and exported files like others."""
 
+import json
+import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -27,6 +29,19 @@ def test_models_are_loaded_deployed_and_say_what_they_can(tiny_model):
     assert type(served["fast"].predictor.model).__name__ == "DeployedFocusDetr"
     left = load_served(ServiceSettings(models=(str(tiny_model),), device="cpu", deploy=False))
     assert type(next(iter(left.values())).predictor.model).__name__ == "FocusDetrForObjectDetection"
+
+
+def test_models_are_served_at_a_setting_that_they_have(tiny_model, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_model, folder)
+    values = json.loads((folder / "config.json").read_text())
+    values["settings"] = {"fast": {"size": {"height": 32, "width": 48}, "budget": 0.2}}
+    (folder / "config.json").write_text(json.dumps(values))
+    served = load_served(ServiceSettings(models=(f"m={folder}",), device="cpu", setting="fast"))["m"]
+    assert served.predictor.prepare([NOISE])[0].shape[2:] == (32, 48)
+    assert served.configured_budget == served.describe(True)["budget"]["default"] == 0.2
+    with pytest.raises(FocusDetrError, match="slow"):
+        load_served(ServiceSettings(models=(str(folder),), device="cpu", setting="slow"))
 
 
 def test_a_model_that_cannot_be_loaded_is_named(tmp_path):

@@ -35,7 +35,8 @@ class Work:
     Attributes:
         output: folder of the run, whose ledger it is.
         model: as `focus_detr.zoo.resolve.resolve_model` takes it.
-        threshold, classes, budget, deploy, device: as `Predictor` takes them.
+        threshold, classes, budget, decoder_layers, deploy, device: as `Predictor` takes them.
+        setting: of the model, by name; None leaves it as it is.
         batch_size: pictures that go through the model together.
         readers: threads that read pictures while the model works.
         threads: of torch; as it is when None.
@@ -46,6 +47,8 @@ class Work:
     threshold: Threshold | None = None
     classes: Classes | None = None
     budget: float | str | None = None
+    decoder_layers: int | None = None
+    setting: str | None = None
     batch_size: int = 4
     max_megapixels: float = 200
     device: str | None = None
@@ -106,7 +109,10 @@ class Worker:
         self.predictor = predictor or Predictor.from_pretrained(
             work.model, device=work.device, deploy=work.deploy, trust_plugins=work.trust_plugins
         )
+        if work.setting is not None:
+            self.predictor = self.predictor.at(work.setting)
         self._budget = self.predictor.accept_budget(work.budget)
+        self._layers = self.predictor.accept_decoder_layers(work.decoder_layers)
         refuse_unknown_classes(work, self.predictor.class_names)
         self._rule = getattr(self.predictor.processor, "size_of", None)
         self._facts: dict[str, Any] = {
@@ -179,7 +185,9 @@ class Worker:
     def _detect(self, chunk: _Chunk) -> None:
         found: dict[int, Detections | DeadLetter] = dict(chunk.letters)
         if chunk.batch is not None:
-            outputs = self.predictor.run_prepared(*chunk.batch, budget=self._budget)
+            outputs = self.predictor.run_prepared(
+                *chunk.batch, budget=self._budget, decoder_layers=self._layers
+            )
             names = {row: item.name for row, item in chunk.items}
             detections = self.predictor.decode(
                 outputs,

@@ -14,9 +14,11 @@ from focus_detr.cli.choices import classes_of, parse_thresholds, threshold_of
 from focus_detr.cli.options import (
     BudgetOption,
     ClassesOption,
+    DecoderLayersOption,
     DeployOption,
     DeviceOption,
     ModelArgument,
+    SettingOption,
     ThresholdOption,
     TrustOption,
     parse_budget,
@@ -33,7 +35,10 @@ if TYPE_CHECKING:
     from focus_detr.batch.working import Done, Work
     from focus_detr.inference.predictor import Predictor
 
-_CHOICES = frozenset("model inputs threshold classes budget block_size column max_megapixels deploy".split())
+_CHOICES = frozenset(
+    "model inputs threshold classes budget decoder_layers setting".split()
+    + "block_size column max_megapixels deploy".split()
+)
 """What a run that goes on must have asked for alike."""
 
 
@@ -56,6 +61,8 @@ def batch(
     threshold: ThresholdOption = None,
     classes: ClassesOption = None,
     budget: BudgetOption = None,
+    decoder_layers: DecoderLayersOption = None,
+    setting: SettingOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Pictures computed at once.")] = 4,
     block_size: Annotated[
         int, typer.Option(min=1, help="Pictures of a block, which is done or begun anew.")
@@ -126,6 +133,8 @@ def batch(
             threshold=threshold_of(thresholds, names),
             classes=classes_of(classes, names),
             budget=parse_budget(budget),
+            decoder_layers=decoder_layers,
+            setting=setting,
             batch_size=batch_size,
             max_megapixels=max_megapixels,
             device=device,

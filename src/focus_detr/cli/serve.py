@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from focus_detr.cli.options import DeviceOption
+from focus_detr.cli.options import DeviceOption, SettingOption
 from focus_detr.cli.output import note
 from focus_detr.errors import FocusDetrError
 from focus_detr.zoo.resolve import resolve_model
@@ -32,6 +32,7 @@ def serve(
         int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")
     ] = 8000,
     device: DeviceOption = None,
+    setting: SettingOption = None,
     deploy: Annotated[
         bool, typer.Option(help="Bring models into the form that infers fastest, first.")
     ] = True,
@@ -114,6 +115,7 @@ def serve(
     settings = ServiceSettings(
         models=tuple(models),
         device=device,
+        setting=setting,
         deploy=deploy,
         max_batch=max_batch,
         max_wait=max_wait / 1000,

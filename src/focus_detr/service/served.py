@@ -44,7 +44,7 @@ class ServedModel:
     @property
     def configured_budget(self) -> float | str | None:
         """The budget of a model that was given one; None where its own shares hold."""
-        return getattr(getattr(self.predictor.model, "config", None), "budget", None)
+        return _configured_budget(self.predictor)
 
     @classmethod
     def of(cls, name: str, predictor: Predictor, file: Path | None = None) -> ServedModel:
@@ -56,7 +56,7 @@ class ServedModel:
         policy = getattr(model, "encoder", None)
         # An exported file says so itself.
         takes_budget = bool(getattr(policy or model, "takes_budget", False))
-        default = getattr(getattr(model, "config", None), "budget", None)
+        default = _configured_budget(predictor)
         if default is None and takes_budget and plan is not None:
             default = round(mean_share_kept(outputs, 0) or 1.0, 2)
         parameters = None
@@ -108,6 +108,8 @@ def load_served(settings: ServiceSettings) -> dict[str, ServedModel]:
         predictor = Predictor.from_pretrained(
             place, device=settings.device, deploy=settings.deploy and place.is_dir()
         )
+        if settings.setting is not None:
+            predictor = predictor.at(settings.setting)
         served[name] = ServedModel.of(name, predictor, place)
     return served
 
@@ -115,6 +117,12 @@ def load_served(settings: ServiceSettings) -> dict[str, ServedModel]:
 def served_of(predictors: Mapping[str, Predictor]) -> dict[str, ServedModel]:
     """Models that are loaded already."""
     return {name: ServedModel.of(name, predictor) for name, predictor in predictors.items()}
+
+
+def _configured_budget(predictor: Predictor) -> Any:
+    if predictor.setting.budget is not None:
+        return predictor.setting.budget
+    return getattr(getattr(predictor.model, "config", None), "budget", None)
 
 
 def _chooses(predictor: Predictor) -> bool:

@@ -22,6 +22,7 @@ class ServiceSettings:
         models: names, folders or exported files; ``name=model`` serves one under a name of its own. The first
             is the default.
         device, deploy: as `Predictor.from_pretrained` takes them.
+        setting: that all models are run at, by the name that each has it under; None leaves them as they are.
         max_batch: images that go through a model together; None is 1 on a CPU, which gains little by more,
             and 8 elsewhere.
         max_wait: seconds that an image waits at most for others to share its batch.
@@ -51,6 +52,7 @@ class ServiceSettings:
 
     models: tuple[str, ...] = ()
     device: str | None = None
+    setting: str | None = None
     deploy: bool = True
     max_batch: int | None = None
     max_wait: float = 0.005
