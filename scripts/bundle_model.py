@@ -33,6 +33,7 @@ def main() -> None:
     parser.add_argument("--class-thresholds", action="store_true", help="that of each class, too")
     parser.add_argument("--split", default="test")
     parser.add_argument("--card", type=Path, required=True)
+    parser.add_argument("--decoder-layers", type=int, help="run so many where a call says none; all if absent")
     parser.add_argument("--budgets", nargs="*", type=float, default=[], help="measure these, too")
     parser.add_argument("--output", type=Path, help="folder, instead of the package's")
     arguments = parser.parse_args()
@@ -41,6 +42,9 @@ def main() -> None:
     copy_in_half_precision(resolve_model(arguments.run), folder)
     shutil.copyfile(arguments.run / "metrics.csv", folder / "training.csv")
     config = FocusDetrConfig.from_pretrained(folder)
+    if arguments.decoder_layers is not None:
+        config.used_decoder_layers = arguments.decoder_layers
+        config.save_pretrained(folder)
     chosen = evaluate(folder, arguments.data, split=arguments.threshold_split)
     config.score_threshold = chosen.threshold
     best = {curve.name: curve.best_threshold for curve in chosen.f1[1:]} if arguments.class_thresholds else {}
