@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--class-thresholds", action="store_true", help="that of each class, too")
     parser.add_argument("--split", default="test")
     parser.add_argument("--card", type=Path, required=True)
-    parser.add_argument("--decoder-layers", type=int, help="run so many where a call says none; all if absent")
+    parser.add_argument("--decoder-layers", type=int, help="that a call runs which says none")
     parser.add_argument("--budgets", nargs="*", type=float, default=[], help="measure these, too")
     parser.add_argument("--output", type=Path, help="folder, instead of the package's")
     arguments = parser.parse_args()
