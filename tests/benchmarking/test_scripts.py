@@ -178,6 +178,28 @@ def test_the_plan_of_masks_adds_them_to_the_model_it_starts_from():
     assert {("focus", 0.3, "dense"), ("any", 0.3, "focus"), ("any", 0.1, "all-tokens")} < at
 
 
+def test_the_plan_of_policy_options_has_models_that_keep_what_they_know(tmp_path):
+    import yaml
+
+    from focus_detr.training.finetuning import load_for_finetuning
+    from focus_detr.training.recipe import load_recipe
+
+    script, planned = importlib.import_module("policy_options"), importlib.import_module("planned")
+    plan = yaml.safe_load((BENCHMARKS / "policy_options.yaml").read_text())
+    for run, said in plan["runs"].items():
+        recipe = planned.recipe_of(plan, "bccd", run, seed=1)
+        recipe = load_recipe(recipe.pop("extends")).replace(recipe)
+        model, report = load_for_finetuning(plan["model"], ["RBC", "WBC", "Platelets"], **recipe.model)
+        assert report.new == [] and recipe.max_steps == 350
+        asked = said.get("model", {}).get("policy_options", {})
+        assert asked.items() <= model.config.policy_options.items() and bool(asked) == (run != "plain")
+    for run, far in (("plain", 2.0), ("ffn-half", 0.0)):
+        write_evaluated(tmp_path / "bccd" / f"{run}-seed0" / "at-0.3", far)
+    (found,) = script.table(plan, tmp_path)
+    assert (found["run"], found["against"], found["seeds"]) == ("ffn-half", "plain", 1)
+    assert found["AP_difference"] == round(found["AP"] - found["AP_other"], 4)
+
+
 def write_evaluated(folder, far):
     """An object found in its box, its mask so many pixels beside it."""
     size, image = (20, 40), {"image_id": 0, "category_id": 0, "bbox": [2.0, 2.0, 10.0, 10.0]}
