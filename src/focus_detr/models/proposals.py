@@ -19,7 +19,7 @@ from focus_detr.models.precision import (
 )
 from focus_detr.structures.geometry import Geometry, in_graph
 from focus_detr.structures.queries import Queries
-from focus_detr.structures.rows import descending, gather_rows
+from focus_detr.structures.rows import descending, gather_rows, smaller
 from focus_detr.structures.tokens import Tokens
 
 # Scores (B,N), where the tokens are, how many are wanted, whether padding may be among them
@@ -123,6 +123,7 @@ class Proposals(FullPrecision):
         choose: Choose = best_tokens,
         from_cells: bool = False,
         least: float = 0.0,
+        among: tuple[Tensor, Tensor] | None = None,
     ) -> Queries:
         """The best tokens of memory (B,N,C) as queries.
 
@@ -133,15 +134,27 @@ class Proposals(FullPrecision):
             from_cells: boxes move from their tokens' cells, in units of these (`move_boxes`); otherwise from
                 the anchors, as logits.
             least: class probability that a token needs to become a query (see `likely_tokens`); 0 for none.
+            among: tokens (B,K) that may become queries, and which are their image's own (B,K); None for all.
         """
         anchors, proposing = cells(geometry) if from_cells else self.anchors(geometry)
         count = content if isinstance(content, int) else len(content)
-        features = self.transform(memory, proposing)
-        best_class = self.class_head(features).amax(-1)  # (B,N)
+        if among is None:
+            features = self.transform(memory, proposing)
+            best_class = self.class_head(features).amax(-1)  # (B,N)
+        else:
+            count = smaller(count, among[0].shape[1])
+            best_class = self._best_class_among(memory, proposing, *among)
         chosen, valid = choose(best_class, geometry, count, padded_queries)
+        if among is not None and geometry.valid is not None:
+            # An image that has fewer of them has fewer queries.
+            known = best_class.gather(1, chosen) > torch.finfo(best_class.dtype).min
+            valid = known if valid is None else known & valid
         if least > 0:
             chosen, valid = likely_tokens(best_class, chosen, valid, least)
-        features = gather_rows(features, chosen)  # (B,Q,C)
+        if among is None:
+            features = gather_rows(features, chosen)  # (B,Q,C)
+        else:
+            features = self.transform(gather_rows(memory, chosen), proposing.gather(1, chosen))
         # The box head runs on the chosen tokens only: the others' boxes are never looked at.
         delta, start = self.box_head(features), gather_rows(anchors, chosen).to(features.dtype)
         boxes = move_boxes(delta, start) if from_cells else (delta + start).sigmoid()
@@ -157,6 +170,14 @@ class Proposals(FullPrecision):
             valid=valid,
             tokens=chosen,
         )
+
+    def _best_class_among(self, memory: Tensor, proposing: Tensor, indices: Tensor, own: Tensor) -> Tensor:
+        # (B,N) logits of the best classes of tokens (B,K) that are an image's own; the least of others.
+        features = self.transform(gather_rows(memory, indices), proposing.gather(1, indices))
+        found = self.class_head(features).amax(-1)  # (B,K)
+        least = torch.finfo(found.dtype).min
+        scores = found.new_full(memory.shape[:2], least)
+        return scores.scatter(1, indices, torch.where(own, found, least))
 
 
 def cells(geometry: Geometry) -> tuple[Tensor, Tensor]:

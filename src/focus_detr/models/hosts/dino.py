@@ -20,13 +20,14 @@ from focus_detr.models.hosts.base import HOSTS, Host, Labels
 from focus_detr.models.hosts.decoder import Decoder, decoder_layers, self_attention_mask
 from focus_detr.models.hosts.denoising import NoiseOptions, check_noise, contrastive_denoising
 from focus_detr.models.hosts.precedence import Precedence
-from focus_detr.models.hosts.thinning import ThinningOptions
+from focus_detr.models.hosts.thinning import ThinningOptions, likely_foreground
 from focus_detr.models.key_aware import KeyAwareOptions
 from focus_detr.models.layers import Layers
 from focus_detr.models.objective import objective_of
 from focus_detr.models.options import check_ranges
 from focus_detr.models.proposals import Proposals, best_tokens
 from focus_detr.models.registry import read_options
+from focus_detr.structures.budget import SMALLEST
 from focus_detr.structures.geometry import Geometry
 from focus_detr.structures.memory import DecoderOutput, Memory
 from focus_detr.structures.queries import DenoisingQueries, Queries
@@ -55,6 +56,9 @@ class DinoOptions(NoiseOptions, KeyAwareOptions, ThinningOptions):
     as likely as the match's box fits."""
     least_overlap: float = 0.0
     """Matches that overlap their object less (IoU) teach no box."""
+    proposal_share: float = 1.0
+    """Share of the tokens, those with the best foreground scores, that may become queries: of all others no
+    class is scored."""
     query_threshold: float = 0.0
     """Class probability that a token needs to become a query, outside of training: pictures with little in
     them have few queries. 0 takes the best ``num_queries``, whatever they are."""
@@ -104,6 +108,7 @@ class DinoHost(Host):
             "host_options",
             denoising_queries=(0, math.inf),
             least_overlap=(0, 1),
+            proposal_share=(SMALLEST, 1),
             query_threshold=(0, 1),
         )
         if options.class_loss not in CLASS_LOSSES:
@@ -130,6 +135,7 @@ class DinoHost(Host):
         assert self.proposals is not None
         tokens, geometry = memory.tokens, memory.geometry
         learned = None if self.options.content_from_memory else self.query_content.weight
+        share = self.options.proposal_share
         proposed = self.proposals.select(
             tokens,
             geometry,
@@ -138,6 +144,7 @@ class DinoHost(Host):
             self.choose,
             from_cells=self.options.boxes_from_cells,
             least=0.0 if self.training else self.options.query_threshold,
+            among=None if share == 1 else likely_foreground(memory, share),
         )
         queries = proposed if start is None else self._started(start, tokens)
         if labels is not None and denoising is None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from focus_detr.errors import FocusDetrError
 from focus_detr.models.hosts.base import HOSTS, Labels
 from focus_detr.models.hosts.dino import DinoHost, DinoOptions
 from focus_detr.models.hosts.salience_fusion import Fusion
@@ -58,6 +59,11 @@ class SalienceHost(DinoHost):
         super().check(config)
         options = read_options(cls.options_class, config.host_options, "host_options")
         check_ranges(options, "host_options", candidates=(1, math.inf))
+        if options.apart and options.proposal_share != 1:
+            raise FocusDetrError(
+                f"host_options['proposal_share']={options.proposal_share}: proposals that keep apart are "
+                "chosen among all tokens; use 1.0, or apart: false"
+            )
 
     def forward(
         self,

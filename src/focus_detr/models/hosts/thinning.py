@@ -33,6 +33,12 @@ class ThinningOptions:
         check_ranges(self, "host_options", value_share=(SMALLEST, 1))
 
 
+def likely_foreground(memory: Memory, share: Share) -> tuple[Tensor, Tensor]:
+    """Tokens (B,K) with the best foreground scores, best first, and which are their image's own share."""
+    assert memory.plan is not None and memory.plan.scores is not None
+    return plan_tokens(memory.plan.scores, memory.geometry, share, (1.0,)).kept(0)
+
+
 @dataclass(kw_only=True)
 class ThinMemory(Memory):
     """A memory whose best tokens have values of their own; those of the rest are their mean's.
@@ -51,10 +57,8 @@ class ThinMemory(Memory):
     @classmethod
     def of(cls, memory: Memory, share: Share) -> ThinMemory:
         """Keep this share of each image's tokens."""
-        assert memory.plan is not None and memory.plan.scores is not None
         tokens, geometry = memory.tokens, memory.geometry
-        plan = plan_tokens(memory.plan.scores, geometry, share, (1.0,))
-        indices, own = plan.kept(0)  # (B,K) both
+        indices, own = likely_foreground(memory, share)  # (B,K) both
         best = gather_rows(tokens, indices)
         count = best.shape[1]
         # What the canvas has room for beyond a smaller image's own share is background, too.

@@ -73,12 +73,13 @@ class TokenPolicy(ProposalUser):
         read_options(cls.options_class, config.policy_options, "policy_options")
         if config.budget is not None and not cls.takes_budget:
             raise _no_budget(config.budget, config.token_policy)
-        share = config.host_options.get("value_share", 1.0)
-        if share != 1 and not cls.takes_budget:
-            raise FocusDetrError(
-                f"host_options['value_share']={share!r}: token_policy={config.token_policy!r} scores no "
-                "tokens; use 1.0, or another policy"
-            )
+        for name in ("value_share", "proposal_share"):
+            share = config.host_options.get(name, 1.0)
+            if share != 1 and not cls.takes_budget:
+                raise FocusDetrError(
+                    f"host_options[{name!r}]={share!r}: token_policy={config.token_policy!r} scores no "
+                    "tokens; use 1.0, or another policy"
+                )
 
     def start(self) -> None:
         """Set parameters that belong to no layer, once its layers have started."""
