@@ -152,7 +152,9 @@ def test_saved_and_loaded_it_is_the_same(run, tmp_path):
     loaded = FocusDetrForObjectDetection.from_pretrained(tmp_path)
     with torch.no_grad():
         one, other = model(*batch()), loaded(*batch())
-    assert torch.equal(one.logits, other.logits) and torch.equal(one.pred_boxes, other.pred_boxes)
+    # Some processors' products differ in the last digit where equal weights lie at other addresses.
+    torch.testing.assert_close(one.logits, other.logits, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(one.pred_boxes, other.pred_boxes, rtol=1e-4, atol=1e-5)
 
 
 def processor(model):

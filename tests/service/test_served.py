@@ -10,6 +10,7 @@ from PIL import Image
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.export import export
+from focus_detr.images.settings import Setting
 from focus_detr.inference import Predictor
 from focus_detr.service import ServiceSettings
 from focus_detr.service.served import ServedModel, load_served
@@ -74,6 +75,7 @@ def test_an_exported_file_says_itself_whether_it_takes_budgets(takes):
 
     predictor = SimpleNamespace(
         accept_budget=accept_budget,
+        setting=Setting(),
         model=SimpleNamespace(takes_budget=takes),
         run=lambda pictures, **options: SimpleNamespace(plan=None),
         class_names=("cat",),
