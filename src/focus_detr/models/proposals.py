@@ -1,6 +1,6 @@
 """Queries: proposals from the memory (two-stage, mixed selection)."""
 
-# Shapes: B images, N tokens of all levels, L levels, C channels, Q queries, k classes.
+# Shapes: B images, N tokens of all levels, K of them, L levels, C channels, Q queries, k classes.
 
 from __future__ import annotations
 
