@@ -83,16 +83,9 @@ def test_an_answer_does_not_depend_on_its_company():
     assert {each.batch for each in second} == {8}
     for one, other in list(zip(first, second, strict=True))[::2]:
         assert len(one.detections) > 2 and one.kept == other.kept
-        assert_alike(one.detections, other.detections), assert_alike(other.detections, one.detections)
-
-
-def assert_alike(found, others):
-    """Each is among the others, too, but those that the last digit may keep from being reported. Of random
-    weights some are all but equal: their order is not compared."""
-    for label, score, box in zip(found.labels, found.scores, found.boxes_xyxy, strict=True):
-        if score > 0.01 + 1e-4:
-            near = np.abs(others.boxes_xyxy - box).max(1) < 1e-3
-            assert np.any(near & (others.labels == label) & (np.abs(others.scores - score) < 1e-5))
+        assert one.detections.labels.tolist() == other.detections.labels.tolist()
+        np.testing.assert_allclose(one.detections.boxes_xyxy, other.detections.boxes_xyxy, atol=1e-3)
+        np.testing.assert_allclose(one.detections.scores, other.detections.scores, atol=1e-5)
 
 
 def test_waiting_for_company_has_an_end(blocking):
