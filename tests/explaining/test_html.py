@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from focus_detr.explaining import explain_picture
 from focus_detr.explaining.html import embedded
@@ -17,6 +16,7 @@ from focus_detr.explaining.picture_html import explanation_html
 from focus_detr.explaining.recall_html import recall_html
 from helpers.explained import data_explanation
 from helpers.explained import small_predictor as predictor
+from helpers.pictures import noise
 
 NASTY = "</script><img src=x onerror=alert(1)>\"'&\x1b[2J"
 
@@ -51,7 +51,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def explained():
-    image = Image.effect_noise((120, 96), 90).convert("RGB")
+    image = noise(120, 96)
     return explain_picture(predictor(), image, "a.png", budgets=[0.1, 1.0], threshold=0.0, runs=1)
 
 

@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from PIL import Image
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.explaining import explain_picture
@@ -12,13 +11,14 @@ from focus_detr.inference.looking import places_looked_at
 from helpers.explained import small_predictor as predictor
 from helpers.fake_detector import FakeModel, plain_processor
 from helpers.fake_detector import picture as fake_picture
+from helpers.pictures import noise
 from helpers.small_models import DETR
 
 BUDGETS = (0.1, 0.4, 1.0)
 
 
 def picture(width=120, height=96):
-    return Image.effect_noise((width, height), 90).convert("RGB")
+    return noise(width, height)
 
 
 @pytest.fixture(scope="module")

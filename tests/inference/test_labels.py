@@ -12,6 +12,7 @@ from focus_detr.data import load_dataset
 from focus_detr.errors import FocusDetrError
 from focus_detr.inference import BadImage, Detections, write_crops, write_voc, write_yolo
 from focus_detr.structures.instances import Instances
+from helpers.pictures import noise
 
 NAMES = ("no", "007", "a: b, c", "猫", "never seen")
 WRITERS = {"yolo": write_yolo, "voc": write_voc}
@@ -26,9 +27,9 @@ def found(path, boxes, labels=None, image_size=(48, 64), **options):
     return Detections(str(path), Instances(boxes, labels, scores), NAMES, image_size, **options)
 
 
-def picture(path, size=(64, 48), **options):
+def picture(path, size=(64, 48), seed=0, **options):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.effect_noise(size, 50).save(path, **options)
+    noise(*size, 50, seed).convert("L").save(path, **options)
     return path
 
 
@@ -73,7 +74,8 @@ def test_no_object_is_lost_for_being_small_or_at_an_edge(tmp_path, form, size):
 @pytest.mark.parametrize("form", WRITERS)
 def test_pictures_of_one_name_do_not_collide(tmp_path, form):
     paths = ["x/a.png", "y/a.png", "x/a.jpg", "x/A.bmp", "y/a-2.png", "x/a.jpg.png", "x/scan 1.png"]
-    results = [found(picture(tmp_path / path), [[n, n, n + 20, n + 20]], [0]) for n, path in enumerate(paths)]
+    pictures = [picture(tmp_path / path, seed=n) for n, path in enumerate(paths)]
+    results = [found(path, [[n, n, n + 20, n + 20]], [0]) for n, path in enumerate(pictures)]
     WRITERS[form](results, tmp_path / "out")
     data, records = read(tmp_path / "out")
     assert not data.problems and len(records) == len(paths)
@@ -101,7 +103,7 @@ def test_a_picture_turned_by_its_exif_keeps_upright_boxes(tmp_path, form):
 
 @pytest.mark.parametrize("form", WRITERS)
 def test_images_of_memory_and_addresses_are_written_as_they_were_kept(tmp_path, form):
-    image = Image.effect_noise((64, 48), 50).convert("RGB")
+    image = noise(64, 48, 50)
     # The second names a file that it no longer is.
     small = picture(tmp_path / "a.png", (100, 100))
     results = [

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from focus_detr.deploy.deploy import deploy
 from focus_detr.images.processor import FocusDetrImageProcessor
 from focus_detr.inference import Predictor
 from focus_detr.inference.looking import places_looked_at
+from helpers.pictures import noise
 from helpers.small_models import DETR, batch, image, small_model
 
 
@@ -49,7 +49,7 @@ def test_what_was_not_asked_for_and_what_attends_to_everything_has_no_places():
 def test_detections_name_the_queries_that_found_them():
     model = small_model(dtype=torch.float32)
     predictor = Predictor(model, FocusDetrImageProcessor(size=96), threshold=0.0)
-    picture = Image.effect_noise((120, 100), 90).convert("RGB")
+    picture = noise(120, 100)
     outputs = predictor.run([picture], with_samples=True)
     (found,) = predictor.decode(outputs, [picture])
     queries = found.instances.queries

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from focus_detr.inference import BadImage, expand_sources
+from helpers.pictures import noise
 
 
 def pages(*levels, size=(12, 8)):
@@ -80,7 +81,9 @@ def test_pages_before_the_damage_are_kept(tmp_path):
     (tmp_path / "cut.tif").write_bytes(content[: len(content) - 150])
     *good, (name, reason) = seen(tmp_path / "cut.tif")
     assert good[:1] == [("#page=1", 10)] and name.startswith("#page=") and "damaged" in reason
-    noisy = save(tmp_path / "noisy.tif", [noise(n) for n in range(4)], compression="tiff_lzw").read_bytes()
+    noisy = save(
+        tmp_path / "noisy.tif", [noise(64, 64, seed=n) for n in range(4)], compression="tiff_lzw"
+    ).read_bytes()
     for share in (0.4, 0.6, 0.8):
         (tmp_path / "cut.tif").write_bytes(noisy[: int(share * len(noisy))])
         *good, (name, reason) = seen(tmp_path / "cut.tif")
@@ -109,12 +112,8 @@ def test_frames_before_the_damage_are_kept(tmp_path):
     (tmp_path / "bad.webp").write_bytes(content[:100])
     (bad,) = seen(tmp_path / "bad.webp")
     assert bad[0] == "" and bad[1]
-    content = save(tmp_path / "a.gif", [noise(n) for n in range(4)], duration=100).read_bytes()
+    content = save(tmp_path / "a.gif", [noise(64, 64, seed=n) for n in range(4)], duration=100).read_bytes()
     (tmp_path / "cut.gif").write_bytes(content[: len(content) * 5 // 8])
     *good, (name, reason) = seen(tmp_path / "cut.gif")
     assert [each for each, _ in good] == ["#frame=0", "#frame=1"] and name == "#frame=2"
     assert "damaged or cut short" in reason
-
-
-def noise(seed):
-    return Image.effect_noise((64, 64), 50 + seed).convert("RGB")

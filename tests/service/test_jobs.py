@@ -12,12 +12,12 @@ import urllib.request
 from pathlib import Path
 
 import pytest
-from PIL import Image
 
 from focus_detr.errors import FocusDetrError
 from focus_detr.service.jobs import Journal
 from focus_detr.service.jobs.runner import MOST_TRIES
 from helpers.fake_detector import picture
+from helpers.pictures import noise
 from helpers.services import BlockingModel, fake_predictor, file_of, service
 
 BOXES = [(4 + index, 4, 20 + index, 12) for index in range(10)]
@@ -234,7 +234,7 @@ class Process:
 
 @pytest.mark.slow
 def test_a_killed_service_loses_no_job_and_its_answers_are_those_of_one_that_lived(tmp_path, tiny_model):
-    pictures = [file_of(Image.effect_noise((90 + 5 * index, 80), 90).convert("RGB")) for index in range(40)]
+    pictures = [file_of(noise(90 + 5 * index, 80)) for index in range(40)]
     first = Process(tiny_model, tmp_path / "jobs")
     job = json.loads(first.post("/v1/jobs?threshold=0", pictures)[1])["id"]
     while json.loads(first.get(f"/v1/jobs/{job}")[1])["done"] < 8:

@@ -25,6 +25,9 @@ def write(model: FocusDetrForObjectDetection, path: Path, metadata: Metadata) ->
 
     form: dict[str, Any] = {"sampler": "grid_sample", "stable_sort": True, "size_step": metadata.size_step}
     graph = trace(model, metadata.image_size, metadata.batch_size, **form)
+    for module in graph.graph_module.modules():
+        for node in module.graph.nodes if isinstance(module, torch.fx.GraphModule) else ():
+            node.meta.pop("stack_trace", None)  # megabytes, and paths of this machine
     content = io.BytesIO()  # on a full disk, torch ends the process
     with quiet():
         torch.export.save(graph, content, extra_files={_ENTRY: metadata.to_json()})
