@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import kept
 import yaml
 
 from focus_detr.benchmarking import describe_environment
@@ -34,6 +35,8 @@ def main(script: str, description: str | None, table: Table, prepared: Prepared 
     options = parser(script, description).parse_args()
     plan = yaml.safe_load(options.plan.read_text())
     data = {name: Path(path) for name, _, path in (each.partition("=") for each in options.data)}
+    for path in sorted(options.kept.glob("*/*-seed*.json.xz")) if options.kept else ():
+        kept.restore(path, options.runs / path.parent.name / path.name.removesuffix(".json.xz"))
     for seed in plan["seeds"] if options.seeds is None else options.seeds:
         for name in data:
             for run in plan["runs"] if options.only is None else options.only:
@@ -53,6 +56,11 @@ def parser(script: str, description: str | None) -> argparse.ArgumentParser:
     result.add_argument("--plan", type=Path, default=Path(script).with_suffix(".yaml"))
     result.add_argument("--data", action="append", default=[], metavar="SET=PATH", help="of the plan's sets")
     result.add_argument("--runs", type=Path, default=Path("runs") / name, help="where runs are kept")
+    result.add_argument(
+        "--kept",
+        type=Path,
+        help="folder of evaluations in small files: runs that it has are not trained; others are added",
+    )
     result.add_argument("--only", nargs="*", help="train these runs of the plan; with no name, none")
     result.add_argument("--seeds", nargs="*", type=int, help="train these seeds")
     result.add_argument("--device", default="cpu")
@@ -64,27 +72,38 @@ def parser(script: str, description: str | None) -> argparse.ArgumentParser:
 def finish(plan: Plan, name: str, data: Path, run: str, seed: int, options: argparse.Namespace) -> None:
     """Train the run, unless it is, and evaluate it at its budgets, unless it is."""
     folder = options.runs / name / f"{run}-seed{seed}"
-    if not (folder / "last").is_dir():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        path = folder.parent / f"{folder.name}.yaml"
-        path.write_text(yaml.safe_dump(recipe_of(plan, name, run, seed), sort_keys=False))
-        start = plan["runs"][run].get("start", plan["model"])
-        words = ["train", data, "--model", start, "--recipe", path, "--output", folder]
-        words += ["--time", plan["time"]] if "time" in plan else []
-        words += ["--resume"] if (folder / "checkpoints").is_dir() else []
-        command = [sys.executable, "-m", "focus_detr", *words, "--device", options.device]
-        subprocess.run([str(word) for word in command], check=True)
-    for budget in plan["runs"][run]["budgets"]:
-        if not (folder / at(budget) / "predictions.json").is_file():
-            evaluate(
-                folder / "last",
-                data,
-                split=plan["sets"][name]["split"],
-                output=folder / at(budget),
-                budget=budget,
-                device=options.device,
-                progress=False,
-            )
+    missing = [
+        each for each in plan["runs"][run]["budgets"] if not (folder / at(each) / kept.FOUND).is_file()
+    ]
+    teaches = any(other.get("taught_by") == run for other in plan["runs"].values())
+    if not (folder / "last").is_dir() and (missing or teaches):
+        train(plan, name, data, run, seed, folder, options.device)
+    for budget in missing:
+        evaluate(
+            folder / "last",
+            data,
+            split=plan["sets"][name]["split"],
+            output=folder / at(budget),
+            budget=budget,
+            device=options.device,
+            progress=False,
+        )
+    if options.kept and missing:
+        evaluations = [folder / at(budget) for budget in plan["runs"][run]["budgets"]]
+        kept.keep(evaluations, options.kept / name / f"{folder.name}.json.xz")
+
+
+def train(plan: Plan, name: str, data: Path, run: str, seed: int, folder: Path, device: str) -> None:
+    """By the command, from where the folder's checkpoints have come to."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.parent / f"{folder.name}.yaml"
+    path.write_text(yaml.safe_dump(recipe_of(plan, name, run, seed), sort_keys=False))
+    start = plan["runs"][run].get("start", plan["model"])
+    words = ["train", data, "--model", start, "--recipe", path, "--output", folder]
+    words += ["--time", plan["time"]] if "time" in plan else []
+    words += ["--resume"] if (folder / "checkpoints").is_dir() else []
+    command = [sys.executable, "-m", "focus_detr", *words, "--device", device]
+    subprocess.run([str(word) for word in command], check=True)
 
 
 def recipe_of(plan: Plan, name: str, run: str, seed: int) -> dict[str, Any]:
@@ -118,7 +137,7 @@ def evaluated(
         (runs / f"{one[0]}-seed{seed}" / at(one[1]), runs / f"{other[0]}-seed{seed}" / at(other[1]))
         for seed in seeds
     ]
-    return [pair for pair in pairs if all((each / "predictions.json").is_file() for each in pair)]
+    return [pair for pair in pairs if all((each / kept.FOUND).is_file() for each in pair)]
 
 
 def row(name: str, budget: float | None, label: str, pairs: list[tuple[Path, Path]]) -> dict[str, Any]:

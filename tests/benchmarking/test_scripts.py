@@ -31,7 +31,7 @@ def importable(monkeypatch):
     threads = torch.get_num_threads()
     yield
     torch.set_num_threads(threads)
-    for name in (*SCRIPTS, "common", "dial", "exported", "planned", "straightforward"):
+    for name in (*SCRIPTS, "common", "dial", "exported", "kept", "planned", "straightforward"):
         sys.modules.pop(name, None)
 
 
@@ -222,6 +222,49 @@ def test_rows_of_a_plan_compare_masks_where_there_are_some(tmp_path):
     row = planned.row("set", 0.3, "one", pairs)
     assert row["seeds"] == 1 and row["AP50_difference"] == 0.0
     assert (row["mask_AP50_other"], row["mask_AP50"], row["mask_AP50_difference"]) == (1.0, 0.0, -1.0)
+
+
+def test_a_plan_goes_on_from_kept_evaluations(tmp_path, monkeypatch):
+    planned, kept = importlib.import_module("planned"), importlib.import_module("kept")
+    plan = {"seeds": [0], "sets": {"set": {"split": "test"}}, "model": "everyday", "recipe": {}}
+    plan["runs"] = {"one": {"budgets": [0.3]}, "other": {"budgets": [0.3]}, "third": {"budgets": [0.3]}}
+    for name, far in (("one", 0.0), ("other", 12.0)):
+        run = tmp_path / "runs" / "set" / f"{name}-seed0"
+        write_evaluated(run / "at-0.3", far)
+        kept.keep([run / "at-0.3"], tmp_path / "kept" / "set" / f"{run.name}.json.xz")
+
+    def rows(_, runs):
+        pairs = planned.evaluated(runs / "set", ("one", 0.3), ("other", 0.3), [0])
+        return [planned.row("set", 0.3, "one", pairs)] if pairs else []
+
+    def train(plan, name, data, run, seed, folder, device):
+        trained.append(run)
+        (folder / "last").mkdir(parents=True)
+
+    trained, expected = [], rows(plan, tmp_path / "runs")
+    monkeypatch.setattr(planned, "train", train)
+    evaluate = lambda *_, output, **__: write_evaluated(output, 0.0)  # noqa: E731
+    monkeypatch.setattr(planned, "evaluate", evaluate)
+    (tmp_path / "plan.yaml").write_text(json.dumps(plan))
+    words = [
+        "--plan",
+        "plan.yaml",
+        "--data",
+        "set=data",
+        "--kept",
+        "kept",
+        "--runs",
+        "new",
+        "--output",
+        "a.csv",
+    ]
+    monkeypatch.setattr(sys, "argv", ["script.py", *words])
+    monkeypatch.chdir(tmp_path)
+    planned.main("script.py", None, rows)
+    assert trained == ["third"] and rows(plan, tmp_path / "new") == expected
+    assert {path.name for path in (tmp_path / "kept" / "set").iterdir()} == {
+        "ground_truth.json.xz", "one-seed0.json.xz", "other-seed0.json.xz", "third-seed0.json.xz",
+    }  # fmt: skip
 
 
 def test_plans_go_on_with_the_same_model_but_for_what_is_compared():
