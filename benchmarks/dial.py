@@ -32,7 +32,7 @@ def table(plan: Plan, runs: Path) -> list[dict[str, Any]]:
                     continue
                 pairs = evaluated(runs / name, (other, at), (ANY, budget), plan["seeds"])
                 if pairs:
-                    rows.append(row(name, budget, label, pairs))
+                    rows.append({"run": ANY, **row(name, budget, label, pairs)})
     return rows
 
 

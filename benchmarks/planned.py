@@ -25,14 +25,16 @@ Table = Callable[[Plan, Path], list[dict[str, Any]]]
 Prepared = Callable[[Plan, str, Path, int], Plan]
 
 
-def main(script: str, description: str | None, table: Table, prepared: Prepared | None = None) -> None:
+def main(
+    script: str, description: str | None, rows: Table | None = None, prepared: Prepared | None = None
+) -> None:
     """Finish the runs of the plan beside a script, and write its table as far as it is known after each.
 
     Args:
-        table: the rows of a plan whose runs lie in a folder.
+        rows: of the table of a plan whose runs lie in a folder; `table` if None.
         prepared: the plan of a run and seed, whose data set's runs lie in a folder; the plan itself if None.
     """
-    options = parser(script, description).parse_args()
+    options, rows = parser(script, description).parse_args(), rows or table
     plan = yaml.safe_load(options.plan.read_text())
     data = {name: Path(path) for name, _, path in (each.partition("=") for each in options.data)}
     for path in sorted(options.kept.glob("*/*-seed*.json.xz")) if options.kept else ():
@@ -43,9 +45,9 @@ def main(script: str, description: str | None, table: Table, prepared: Prepared 
                 own = plan if prepared is None else prepared(plan, run, options.runs / name, seed)
                 finish(own, name, data[name], run, seed, options)
                 if options.table:
-                    write(table(plan, options.runs), options)
+                    write(rows(plan, options.runs), options)
     if options.table:
-        write(table(plan, options.runs), options)
+        write(rows(plan, options.runs), options)
 
 
 def parser(script: str, description: str | None) -> argparse.ArgumentParser:
@@ -138,6 +140,18 @@ def evaluated(
         for seed in seeds
     ]
     return [pair for pair in pairs if all((each / kept.FOUND).is_file() for each in pair)]
+
+
+def table(plan: Plan, runs: Path) -> list[dict[str, Any]]:
+    """Of each set, run and budget: the run less the one that it names `against`, of the seeds that both have."""
+    rows = []
+    for name in plan["sets"]:
+        for run, options in plan["runs"].items():
+            other = options.get("against")
+            for budget in options["budgets"] if other else ():
+                if pairs := evaluated(runs / name, (other, budget), (run, budget), plan["seeds"]):
+                    rows.append({"run": run, **row(name, budget, other, pairs)})
+    return rows
 
 
 def row(name: str, budget: float | None, label: str, pairs: list[tuple[Path, Path]]) -> dict[str, Any]:

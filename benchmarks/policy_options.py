@@ -8,27 +8,7 @@ table is a run less `plain`. Intervals are of 95 %, by a bootstrap over the pict
 sides have (`compare`).
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
-from planned import Plan, evaluated, main, row
-
-PLAIN = "plain"
-
-
-def table(plan: Plan, runs: Path) -> list[dict[str, Any]]:
-    """The comparisons that there are runs for, all seeds that both sides have."""
-    rows = []
-    for name in plan["sets"]:
-        for run in (run for run in plan["runs"] if run != PLAIN):
-            for budget in plan["runs"][run]["budgets"]:
-                pairs = evaluated(runs / name, (PLAIN, budget), (run, budget), plan["seeds"])
-                if pairs:
-                    rows.append({"run": run, **row(name, budget, PLAIN, pairs)})
-    return rows
-
+from planned import main
 
 if __name__ == "__main__":
-    main(__file__, __doc__, table)
+    main(__file__, __doc__)

@@ -15,21 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import dial
-from planned import Plan, evaluated, main, row
-
-REACTIVATED = "any-reactivated"
+from planned import Plan, main, table
 
 
-def table(plan: Plan, runs: Path) -> list[dict[str, Any]]:
-    """The comparisons that there are runs for, all seeds that both sides have."""
-    rows = []
-    for name in plan["sets"]:
-        for budget in plan["runs"][REACTIVATED]["budgets"]:
-            pairs = evaluated(runs / name, (dial.ANY, budget), (REACTIVATED, budget), plan["seeds"])
-            if pairs:
-                rows.append(row(name, budget, dial.ANY, pairs))
-    return rows + dial.table(plan, runs)
+def rows(plan: Plan, runs: Path) -> list[dict[str, Any]]:
+    """What each run is less the one that it names, and what `dial.py` compares."""
+    return table(plan, runs) + dial.table(plan, runs)
 
 
 if __name__ == "__main__":
-    main(__file__, __doc__, table)
+    main(__file__, __doc__, rows)

@@ -8,25 +8,7 @@ finished stays and what was stopped is resumed. A row of the table is a run less
 `against`, with intervals of 95 % by a bootstrap over the pictures and the seeds that both have (`compare`).
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
-from planned import Plan, evaluated, main, row
-
-
-def table(plan: Plan, runs: Path) -> list[dict[str, Any]]:
-    """A row of each set and run that there is something to compare with for."""
-    rows = []
-    for name in plan["sets"]:
-        for run, options in plan["runs"].items():
-            if (other := options.get("against")) is None:
-                continue
-            if pairs := evaluated(runs / name, (other, None), (run, None), plan["seeds"]):
-                rows.append({"run": run, **row(name, None, other, pairs)})
-    return rows
-
+from planned import main
 
 if __name__ == "__main__":
-    main(__file__, __doc__, table)
+    main(__file__, __doc__)

@@ -13,11 +13,8 @@ over the pictures and the seeds that both sides have (`compare`).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-from planned import Plan, evaluated, main, merged, row
-
-PLAIN = "plain"
+from planned import Plan, main, merged
 
 
 def with_teacher(plan: Plan, run: str, runs: Path, seed: int) -> Plan:
@@ -29,17 +26,5 @@ def with_teacher(plan: Plan, run: str, runs: Path, seed: int) -> Plan:
     return merged(plan, {"runs": {run: {"recipe": {"teacher": {"model": model}}}}})
 
 
-def table(plan: Plan, runs: Path) -> list[dict[str, Any]]:
-    """The comparisons that there are runs for, all seeds that both sides have."""
-    rows = []
-    for name in plan["sets"]:
-        for run in (run for run in plan["runs"] if "taught_by" in plan["runs"][run]):
-            for budget in plan["runs"][run]["budgets"]:
-                pairs = evaluated(runs / name, (PLAIN, budget), (run, budget), plan["seeds"])
-                if pairs:
-                    rows.append(row(name, budget, run, pairs))
-    return rows
-
-
 if __name__ == "__main__":
-    main(__file__, __doc__, table, with_teacher)
+    main(__file__, __doc__, prepared=with_teacher)

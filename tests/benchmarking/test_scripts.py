@@ -184,7 +184,7 @@ def test_the_plan_of_policy_options_has_models_that_keep_what_they_know(tmp_path
     from focus_detr.training.finetuning import load_for_finetuning
     from focus_detr.training.recipe import load_recipe
 
-    script, planned = importlib.import_module("policy_options"), importlib.import_module("planned")
+    planned = importlib.import_module("planned")
     plan = yaml.safe_load((BENCHMARKS / "policy_options.yaml").read_text())
     for run, said in plan["runs"].items():
         recipe = planned.recipe_of(plan, "bccd", run, seed=1)
@@ -195,7 +195,7 @@ def test_the_plan_of_policy_options_has_models_that_keep_what_they_know(tmp_path
         assert asked.items() <= model.config.policy_options.items() and bool(asked) == (run != "plain")
     for run, far in (("plain", 2.0), ("ffn-half", 0.0)):
         write_evaluated(tmp_path / "bccd" / f"{run}-seed0" / "at-0.3", far)
-    (found,) = script.table(plan, tmp_path)
+    (found,) = planned.table(plan, tmp_path)
     assert (found["run"], found["against"], found["seeds"]) == ("ffn-half", "plain", 1)
     assert found["AP_difference"] == round(found["AP"] - found["AP_other"], 4)
 
