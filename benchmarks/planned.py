@@ -143,7 +143,7 @@ def evaluated(
 
 
 def table(plan: Plan, runs: Path) -> list[dict[str, Any]]:
-    """Of each set, run and budget: the run less the one that it names `against`, of the seeds that both have."""
+    """Of each set, run and budget: the run less the one it names `against`, of the seeds both have."""
     rows = []
     for name in plan["sets"]:
         for run, options in plan["runs"].items():
