@@ -10,11 +10,12 @@ OLDEST_TESTS := tests/test_package.py tests/test_hub.py tests/images/test_proces
 	tests/training/test_run.py tests/evaluation/test_coco.py $(EXPORT)::test_it_detects_what_the_model_detects \
 	$(EXPORT)::test_int8_keeps_its_tokens_and_finds_the_objects
 
-.PHONY: help demo test test-all test-oldest fuzz service-proof gpu gpu-dry-run lint types format docs site sbom audit clean
+.PHONY: help demo test test-all test-turn test-oldest fuzz service-proof gpu gpu-dry-run lint types format docs site sbom audit clean
 
 help:
 	@echo "make demo    detect everyday things and blood cells in the example pictures; writes outputs/demo"
 	@echo "make test    run the tests, but for the long ones     make test-all   with them"
+	@echo "make test-turn       run the long ones of a quarter of their files, another one at each commit"
 	@echo "make test-oldest     run those that dependencies matter to, with the oldest versions declared"
 	@echo "make gpu     all that only a GPU can show    make gpu-dry-run   the same code, tiny, on a CPU"
 	@echo "make fuzz    break data sets, pictures and archives at random and read them, MINUTES=30"
@@ -42,6 +43,11 @@ test: .venv/.installed-dev
 
 test-all: .venv/.installed-dev
 	MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist worksteal $(ARGS)
+
+# The slow tests of a quarter of their files, of another quarter at each commit: no machine waits for an hour.
+test-turn: .venv/.installed-dev
+	MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist worksteal \
+	    -m slow --slow-share "$$(git rev-list --count HEAD)/4" $(ARGS)
 
 $(OLDEST)/.installed: $(SETUP) constraints-oldest.txt
 	VENV=$(OLDEST) CONSTRAINTS=constraints-oldest.txt scripts/install.sh test

@@ -17,6 +17,22 @@ except (OSError, AttributeError):  # glibc alone has it
     _trim = None
 
 
+def pytest_addoption(parser):
+    help = "leave out the slow tests but those of each Nth of their files, from the Kth on"
+    parser.addoption("--slow-share", metavar="K/N", help=help)
+
+
+def pytest_collection_modifyitems(config, items):
+    if not (share := config.getoption("slow_share")):
+        return
+    turn, shares = map(int, share.split("/"))
+    others = {item.path for item in items if item.get_closest_marker("slow")}
+    others -= set(sorted(others)[turn % shares :: shares])
+    left_out = [item for item in items if item.path in others and item.get_closest_marker("slow")]
+    items[:] = [item for item in items if item.path not in others or not item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=left_out)
+
+
 _SMALL = 1.25e9
 
 

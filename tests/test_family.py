@@ -18,7 +18,7 @@ from focus_detr.explaining.picture_page import explanation_page
 from focus_detr.export import export, load_exported
 from focus_detr.models.options import in_place
 from focus_detr.pictures.heatmap import draw_heatmap
-from helpers.pairs import PAIRS, PARAMETERS
+from helpers.pairs import PARAMETERS, QUICK
 
 
 def one_output(backbone):
@@ -198,9 +198,10 @@ def test_it_predicts_and_shows_where_it_looked(run):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("host", "policy"), PAIRS)
+@pytest.mark.parametrize(("host", "policy"), sorted(QUICK))
 def test_it_is_exported_to_onnx(host, policy, tmp_path):
-    # Layers enough to differ, or to make blocks of: an exporter takes seconds for each.
+    # Every host and every policy, with layers enough to differ, or to make blocks of: an exporter takes
+    # half a minute for a pair, and seconds for each layer.
     fewer = {} if policy == "interleaved" else {"encoder_layers": 2, "cascade": [1.0, 0.5]}
     model = new_model(host, policy, **fewer).eval()
     path = export(

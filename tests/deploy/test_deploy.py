@@ -271,7 +271,7 @@ def test_a_compiled_graph_makes_its_sizes_on_the_device(changes):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("form", [deploy, lambda model: model])
+@pytest.mark.parametrize("form", [deploy, pytest.param(lambda model: model, marks=pytest.mark.slow)])
 def test_eight_threads_get_what_one_gets(form):
     model, generator = form(detector("lite")), torch.Generator().manual_seed(2)
     batches = []

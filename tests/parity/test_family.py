@@ -75,6 +75,7 @@ def check_detections(model, golden, budget=None):
     close(found["boxes"], golden["det_boxes"].clamp(min=0).minimum(limits), atol=1e-3)  # pixels
 
 
+@pytest.mark.slow
 def test_losses_and_gradients(relative, monkeypatch):
     name, model, tensors, report = relative
     golden = {key[7:]: value for key, value in tensors.items() if key.startswith("train0.")}
@@ -120,6 +121,7 @@ def covered_attention(plan, received, padded=False):
     return (kept if padded else kept * rows).sum(1) / received.sum(1).clamp(min=1e-12)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("relative", ["sparse_detr_r50_rho03"], indirect=True)
 @torch.no_grad()
 def test_covered_attention(relative):
