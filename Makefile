@@ -15,7 +15,7 @@ OLDEST_TESTS := tests/test_package.py tests/test_hub.py tests/images/test_proces
 help:
 	@echo "make demo    detect everyday things and blood cells in the example pictures; writes outputs/demo"
 	@echo "make test    run the tests, but for the long ones     make test-all   with them"
-	@echo "make test-turn       run the long ones of a quarter of their files, another one at each commit"
+	@echo "make test-turn       run the long ones of a fifth of their files, another one at each commit"
 	@echo "make test-oldest     run those that dependencies matter to, with the oldest versions declared"
 	@echo "make gpu     all that only a GPU can show    make gpu-dry-run   the same code, tiny, on a CPU"
 	@echo "make fuzz    break data sets, pictures and archives at random and read them, MINUTES=30"
@@ -44,10 +44,10 @@ test: .venv/.installed-dev
 test-all: .venv/.installed-dev
 	MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist worksteal $(ARGS)
 
-# The slow tests of a quarter of their files, of another quarter at each commit: no machine waits for an hour.
+# The slow tests of a fifth of their files, of another fifth at each commit: no machine waits for an hour.
 test-turn: .venv/.installed-dev
 	MALLOC_ARENA_MAX=2 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $${PYTEST_WORKERS:-2} --dist worksteal \
-	    -m slow --slow-share "$$(git rev-list --count HEAD)/4" $(ARGS)
+	    -m slow --slow-share "$$(git rev-list --count HEAD)/5" $(ARGS)
 
 $(OLDEST)/.installed: $(SETUP) constraints-oldest.txt
 	VENV=$(OLDEST) CONSTRAINTS=constraints-oldest.txt scripts/install.sh test

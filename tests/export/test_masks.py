@@ -92,6 +92,7 @@ def test_exported_masks_are_the_model_s(model, tmp_path: Path, format: str) -> N
     assert own.masks.summary["AP"] > 0.1 and (tmp_path / "report" / "boundaries.jpg").is_file()
 
 
+@pytest.mark.slow
 def test_a_program_of_torch_has_masks_too(model, tmp_path: Path) -> None:
     path = export(model, tmp_path / "model.pt2", "torch-export", image_size=(64, 96), processor=PROCESSOR)
     detector = load_exported(path)

@@ -42,6 +42,7 @@ def trained():
     return model, pixels, answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["m.onnx", pytest.param("m.xml", marks=pytest.mark.slow)])
 def test_a_file_computes_what_was_trained(trained, tmp_path, name):
     model, pixels, answer = trained

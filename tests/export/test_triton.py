@@ -14,6 +14,8 @@ from focus_detr.export.triton import configuration
 from focus_detr.images.processor import FocusDetrImageProcessor
 from helpers.small_models import SHALLOW, small_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):

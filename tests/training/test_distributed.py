@@ -42,6 +42,7 @@ def test_two_processes_train_as_one(tiny_data, alone, tmp_path):
     np.testing.assert_allclose(numbers(tmp_path / "run"), numbers(alone), rtol=2e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_evaluate_as_one(tiny_data, tmp_path):
     # Each its share of the images, scored together.
     options = {"focus_detr": 0, "evaluator": False, "overrides": {"epochs": 1, "learning_rate": 1e-12}}
@@ -78,6 +79,7 @@ def test_any_budget_trains_in_two_processes_as_in_one(tiny_data, tmp_path):
     np.testing.assert_allclose(two, one, rtol=2e-3, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_focus_detr_with_denoising_trains_in_two_processes_as_in_one(tiny_data, tmp_path):
     # Noise belongs to the image, and groups are laid out for the whole step.
     # A small rate: Adam would blow the last bits of the sums up to steps of their own.

@@ -41,6 +41,7 @@ def recipe(**fields: object) -> Recipe:
     return Recipe.from_dict({**RECIPE, **SHARE, **fields})
 
 
+@pytest.mark.slow
 def test_a_resumed_run_keeps_what_it_holds_back(undivided, tmp_path):
     options = {"evaluator": False, "overrides": SHARE}
     finish(start(undivided, tmp_path / "undisturbed", **options))
@@ -54,6 +55,7 @@ def test_a_resumed_run_keeps_what_it_holds_back(undivided, tmp_path):
     assert counts == [7, 3] and len(held_back(tmp_path / "run")) == 3
 
 
+@pytest.mark.slow
 def test_two_processes_hold_back_the_same(undivided, tmp_path):
     options = {"evaluator": False, "noise": 0.0, "overrides": {**SHARE, "epochs": 1}}
     finish(start(undivided, tmp_path / "one", **options))

@@ -57,6 +57,7 @@ def test_focus_detr_resumes_exactly(tiny_data, tmp_path):
     assert losses(tmp_path / "run") == losses(tmp_path / "undisturbed")
 
 
+@pytest.mark.slow
 def test_a_preset_resumes_exactly(tiny_data, tmp_path):
     """Loaded from the checkpoint, what the recipe freezes is frozen still, and the optimizer's groups fit."""
     small = {"d_model": 16, "attention_heads": 2, "num_queries": 6, "num_fine_tokens": 4, "freeze_stages": 2}

@@ -258,6 +258,7 @@ def test_evaluation_data_without_objects_is_refused(tmp_path):
         run(data, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_local_folder_named_datasets_does_not_matter(tiny_data, tmp_path):
     (tmp_path / "datasets" / "mine").mkdir(parents=True)
     helper = Path(tiny_training.__file__)

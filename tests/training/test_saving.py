@@ -90,6 +90,7 @@ def test_a_file_that_would_run_code_is_refused_without_the_advice_to_let_it(kill
     assert "weights_only" not in str(refused.value) and not ran.exists()
 
 
+@pytest.mark.slow
 def test_the_way_that_is_told_leads_on(killed, tiny_data, tmp_path):
     output = shutil.copytree(killed, tmp_path / "run")
     shutil.rmtree(output / "checkpoints" / "checkpoint-4")

@@ -57,6 +57,7 @@ def close(ours: Path, theirs: Path) -> None:
         torch.testing.assert_close(weights(ours / folder), weights(theirs / folder), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_two_processes_in_shards_train_as_one(alone, in_shards):
     close(in_shards, alone)
     norms = column(alone, "grad_norm")

@@ -95,6 +95,7 @@ def test_a_model_that_was_given_starts_as_it_was(tiny_data, tmp_path, clock, mon
     assert not torch.equal(seen[0].box_head.weight, before)
 
 
+@pytest.mark.slow
 def test_a_run_of_a_budget_resumes_with_the_length_it_chose(tiny_data, tmp_path, clock, monkeypatch):
     whole = run(tiny_data, tmp_path / "whole", clock, time="200s")
     clock.now = 0.0
@@ -144,6 +145,7 @@ def test_what_is_interrupted_while_it_is_measured_names_nothing_to_go_on_from(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_a_start_from_random_numbers_is_said_once(tiny_data, tmp_path, clock, caplog):
     recipe = {**QUICK, "eval_split": None}
     model, options = small_focus_detr(), {"output": tmp_path / "run", "device": "cpu", "time": "150s"}
