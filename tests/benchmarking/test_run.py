@@ -172,6 +172,7 @@ class _Costs:
         return CostCurve((0.05, 1.0), (0.05, 1.0))
 
 
+@pytest.mark.slow
 def test_a_deadline_gives_the_largest_budget_that_meets_it(tiny_model, monkeypatch):
     monkeypatch.setattr(run.Costs, "of_model", _Costs)
     options = {**QUICK, "sizes": [(64, 64)]}

@@ -17,7 +17,7 @@ from focus_detr.models.attention import DeformableAttention, FeedForward
 from focus_detr.models.backbones.catalogue import backbone_config
 from helpers.small_models import batch, image, small_model
 
-POLICIES = ["focus", "sparse", "dense"]
+POLICIES = ["focus", *(pytest.param(each, marks=pytest.mark.slow) for each in ("sparse", "dense"))]
 ROUNDING = 1e-5  # of a score, relative to the spread of scores
 
 

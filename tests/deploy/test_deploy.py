@@ -219,8 +219,9 @@ def test_bfloat16_keeps_what_decides_in_float32(monkeypatch, backbone):
     assert 0 < error < 0.05
 
 
+@pytest.mark.slow
 @torch.no_grad()
-@pytest.mark.parametrize("backend", ["eager", pytest.param("inductor", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("backend", ["eager", "inductor"])
 def test_compiled_in_one_graph_gives_the_same_answers(monkeypatch, backend):
     compiled, graphs = torch.compile, []
 

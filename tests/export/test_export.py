@@ -384,6 +384,7 @@ def test_files_that_are_not_ours(tmp_path):
         load_exported(tmp_path / "model.tflite")
 
 
+@pytest.mark.slow
 def test_command_line(tmp_path, tiny_model):
     from typer.testing import CliRunner
 

@@ -120,6 +120,7 @@ def test_a_host_that_runs_all_its_layers_says_so(monkeypatch):
         model(PICTURES[0][None], decoder_layers=2)
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_the_layers_that_are_run():
     used, built = (
         count_macs(small_config(**fields), 96, 128)

@@ -87,6 +87,7 @@ def test_training_reaches_every_unit():
     assert (ffn.linear2.weight.grad.abs().sum(0) > 0)[24:].any()
 
 
+@pytest.mark.slow
 def test_operations_are_fewer_by_the_units_that_tokens_leave_out():
     plain, graded = (count_macs(small_config(**each), 160, 200) for each in ({}, HALF))
     left_out = sum(count - 12 for count in plain.kept) * 2 * 32 * (48 - 24)

@@ -21,7 +21,7 @@ for path in map(str.strip, sys.stdin):
 """
 
 
-@pytest.fixture(params=NAMES)
+@pytest.fixture(params=[*NAMES[:2], pytest.param(NAMES[2], marks=pytest.mark.slow)])
 def original(request, tmp_path_factory):
     """(name, model in float64, tensors of the original, conversion report)."""
     return original_model(request.param, tmp_path_factory)

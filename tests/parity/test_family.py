@@ -32,6 +32,7 @@ def close(actual, expected, atol=1e-5):
     torch.testing.assert_close(actual, expected.to(actual.dtype), rtol=0, atol=atol)
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_detections(relative):
     name, model, tensors, report = relative

@@ -19,14 +19,8 @@ def lite(name, tmp_path_factory):
     return original_model(name, tmp_path_factory, num_labels=91)
 
 
-@pytest.mark.parametrize(
-    ("name", "part"),
-    [
-        (KEY_AWARE, "eval1"),
-        pytest.param(KEY_AWARE, "eval0", marks=pytest.mark.slow),
-        pytest.param(PLAIN, "eval0", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "part"), [(KEY_AWARE, "eval1"), (KEY_AWARE, "eval0"), (PLAIN, "eval0")])
 @torch.no_grad()
 def test_detections(name, part, tmp_path_factory):
     _, model, tensors, _ = lite(name, tmp_path_factory)

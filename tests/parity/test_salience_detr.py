@@ -39,7 +39,8 @@ def chosen_tokens(model):
 
 
 # The second one's sides are no multiples of 32: it is padded, alone.
-@pytest.mark.parametrize("part", [pytest.param("eval0", marks=pytest.mark.slow), "eval1"])
+@pytest.mark.slow
+@pytest.mark.parametrize("part", ["eval0", "eval1"])
 @torch.no_grad()
 def test_detections(salience, part):
     model, tensors, _ = salience

@@ -57,6 +57,7 @@ def test_two_processes_evaluate_as_one(tiny_data, tmp_path):
     assert evaluations("two") == evaluations("one") and "eval_foreground_recall" in evaluations("one")[0]
 
 
+@pytest.mark.slow
 def test_focus_detr_trains_in_two_processes_as_in_one(tiny_data, tmp_path):
     # Its normalisers are those of the whole step: some images have no object, so the shares differ.
     options = {"focus_detr": 0, "overrides": {"epochs": 1, "learning_rate": 1e-3, "clip_gradient": 0.0}}

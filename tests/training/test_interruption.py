@@ -9,10 +9,8 @@ from focus_detr.training.interruption import in_worker, interruptions
 from helpers.tiny_training import finish, losses, start, start_two
 
 
-@pytest.mark.parametrize(
-    ("number", "code"),
-    [pytest.param(signal.SIGTERM, 128 + signal.SIGTERM, marks=pytest.mark.slow), (signal.SIGINT, 1)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 1)])
 def test_an_interrupted_run_has_a_checkpoint_and_resumes_exactly(number, code, tiny_data, tmp_path):
     options = {"overrides": {"checkpoint_steps": None, "workers": 1}}
     finish(start(tiny_data, tmp_path / "run", die_at=4, die_of=number, **options), code=code)

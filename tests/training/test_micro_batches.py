@@ -102,6 +102,7 @@ def test_a_batch_is_cut_evenly(fit, hold):
     assert fit(batch_size=9) == 3
 
 
+@pytest.mark.slow
 def test_the_run_is_that_of_the_number_given_by_hand(tiny_data, tmp_path, hold, caplog):
     hold(4)
     recipe = {**QUICK, "eval_split": "val"}

@@ -55,9 +55,9 @@ def causes(
     ("aps", "step"),
     [
         ([0.0] * 8, 6),  # of 3 steps an epoch, 24 in all
-        ([0.0, 0.0049, 0.5, 0.6], 3),
+        pytest.param([0.0, 0.0049, 0.5, 0.6], 3, marks=pytest.mark.slow),
         ([0.0, 0.006] + [0.0] * 6, None),  # the best model is what counts
-        ([0.004, 0.006, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0], None),
+        pytest.param([0.004, 0.006, 0.1, 0.0, 0.0, 0.0, 0.0, 0.0], None, marks=pytest.mark.slow),
     ],
 )
 def test_it_is_said_once_after_a_quarter_of_the_steps(aps, step, said, tiny_data, tmp_path):

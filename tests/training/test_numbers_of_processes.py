@@ -56,6 +56,7 @@ def assert_same(ours: Path, theirs: Path) -> None:
     torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_two_processes_with_a_last_image_for_one_of_them(nine_images, alone, tmp_path):
     assert_same(train(nine_images, tmp_path / "run", 2), alone)
 

@@ -53,6 +53,7 @@ def test_other_data_are_refused(split, what, killed, tmp_path):
         train(folder / "data", model=tiny_detector(), output=folder / "run", resume=True, device="cpu")
 
 
+@pytest.mark.slow
 def test_data_that_moved_are_the_same(killed, tmp_path):
     folder = shutil.copytree(killed, tmp_path / "copy")
     (folder / "data").rename(folder / "elsewhere")

@@ -49,6 +49,7 @@ def test_killed_run_resumes_exactly(death, tiny_data, undisturbed, tmp_path):
     assert [path.name for path in (output / "checkpoints").iterdir()] == ["checkpoint-9"]
 
 
+@pytest.mark.slow
 def test_focus_detr_resumes_exactly(tiny_data, tmp_path):
     options = {"focus_detr": 4, "overrides": {"epochs": 2, "workers": 1}}
     finish(start(tiny_data, tmp_path / "undisturbed", **options))

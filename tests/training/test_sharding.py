@@ -72,6 +72,7 @@ def test_what_is_saved_is_a_plain_model(in_shards):
         assert weights(in_shards / folder).keys() == model.state_dict().keys()
 
 
+@pytest.mark.slow
 def test_a_killed_run_in_shards_resumes_exactly(tiny_data, in_shards, tmp_path):
     output = tmp_path / "run"
     finish(*start_two(tiny_data, output, SHARDS, die_at=5, **OPTIONS), killed=True)

@@ -40,6 +40,7 @@ def trained(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_saves_the_mixture_and_resumes_exactly(tiny_data, trained, tmp_path):
     def options(share):
         changes = {"epochs": 2, "workers": 0, "start_share": share, "ema_decay": 0.0}

@@ -62,6 +62,7 @@ def losses(tmp_path, name, teacher, **options):
         ]
 
 
+@pytest.mark.slow
 def test_what_was_found_once_teaches_as_a_teacher_that_looks_on(tmp_path, cache, looked):
     write_dataset(tmp_path / "data")
     teacher = saved(tmp_path / "teacher", d_model=32)

@@ -59,6 +59,7 @@ def test_a_length_of_time_is_read():
         assert seconds <= seconds_of(in_words(seconds)) <= seconds + 60
 
 
+@pytest.mark.slow
 def test_a_run_of_a_budget_is_the_run_of_its_steps(tiny_data, tmp_path, clock, caplog):
     with caplog.at_level(logging.INFO, "focus_detr"):
         result = run(tiny_data, tmp_path / "budget", clock, time="200s")

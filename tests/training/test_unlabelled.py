@@ -91,6 +91,7 @@ def rows(output):
         return [{k: v for k, v in row.items() if "loss" in k} for row in csv.DictReader(file) if row["loss"]]
 
 
+@pytest.mark.slow
 def test_of_no_weight_they_change_nothing_and_a_stopped_run_goes_on_with_the_same(
     folder, tmp_path, monkeypatch
 ):

@@ -97,6 +97,7 @@ def test_training_has_all_of_them():
     output.loss.backward()
 
 
+@pytest.mark.slow
 def test_operations_are_those_of_so_many_queries():
     config = small_config(host_options={"query_threshold": 0.1})
     most, few = count_macs(config, 96, 128), count_macs(config, 96, 128, queries=5)
