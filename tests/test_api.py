@@ -89,7 +89,10 @@ def test_training_starts_from_what_the_name_says_and_gives_the_trained_model(tin
         assert calls.pop() == ("data", {"model": name, "device": "cpu", "output": "runs/x"})
 
 
-@pytest.mark.parametrize("imported", ["focus_detr.auto", "focus_detr; focus_detr.FocusDetrConfig"])
+@pytest.mark.parametrize(
+    "imported",
+    ["focus_detr; focus_detr.FocusDetrConfig", pytest.param("focus_detr.auto", marks=pytest.mark.slow)],
+)
 def test_auto_classes_know_the_models_after(imported, tiny_model):
     code = (
         f"import {imported}\nfrom transformers import AutoModelForObjectDetection\n"

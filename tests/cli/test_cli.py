@@ -152,7 +152,7 @@ def test_json_has_no_nan(capsys):
     assert json.loads(capsys.readouterr().out) == {"ap": None, "list": [1.5, None], "3": "a"}
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-8", pytest.param("ascii", marks=pytest.mark.slow)])
 def test_a_console_that_cannot_show_a_name_shows_it_escaped(encoding, tmp_path):
     picture = tmp_path / "猫\x1b[31m.png"
     picture.write_bytes(b"no image")

@@ -82,7 +82,9 @@ def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("FOCUS_DETR_CACHE", str(tmp_path / "cache"))
 
 
-@pytest.fixture(scope="module", params=["onnx", pytest.param("openvino", marks=pytest.mark.slow)])
+@pytest.fixture(
+    scope="module", params=[pytest.param(each, marks=pytest.mark.slow) for each in ("onnx", "openvino")]
+)
 def exported(request, tmp_path_factory):
     """A small model in each runtime, its budget an input."""
     pytest.importorskip("onnx")

@@ -31,8 +31,8 @@ def steps(output: Path) -> list[str]:
     [
         {"die_at": 5},  # one step after the checkpoint of step 4, in the middle of the second epoch
         {"die_saving": 4},  # while that checkpoint is being written: the one of step 3 must serve
-        {"die_saving": 9},  # after the last evaluation, before the last checkpoint
-        {"die_at": 1},  # before there is any checkpoint
+        pytest.param({"die_saving": 9}, marks=pytest.mark.slow),  # after the last evaluation
+        pytest.param({"die_at": 1}, marks=pytest.mark.slow),  # before there is any checkpoint
     ],
     ids=["mid-epoch", "while saving", "at the end", "at the start"],
 )

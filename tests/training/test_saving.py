@@ -119,7 +119,7 @@ def test_a_named_models_own_files_are_named_too(name, tiny_data, tmp_path):
         train(tiny_data, resume=True, **options)
 
 
-@pytest.mark.parametrize("room", [500, 5_000])
+@pytest.mark.parametrize("room", [500, pytest.param(5_000, marks=pytest.mark.slow)])
 def test_a_checkpoint_that_has_no_room_leaves_those_before_to_go_on_from(room, killed, tiny_data, tmp_path):
     output = shutil.copytree(killed, tmp_path / "run")
     with room_for(room), pytest.raises(NotWrittenError, match=rf"{output}: cannot be written to .*--resume"):
