@@ -26,10 +26,10 @@ def pytest_collection_modifyitems(config, items):
     if not (share := config.getoption("slow_share")):
         return
     turn, shares = map(int, share.split("/"))
-    others = {item.path for item in items if item.get_closest_marker("slow")}
-    others -= set(sorted(others)[turn % shares :: shares])
-    left_out = [item for item in items if item.path in others and item.get_closest_marker("slow")]
-    items[:] = [item for item in items if item.path not in others or not item.get_closest_marker("slow")]
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    files = sorted({item.path for item in slow})[turn % shares :: shares]
+    left_out = [item for item in slow if item.path not in files]
+    items[:] = [item for item in items if item not in left_out]
     config.hook.pytest_deselected(items=left_out)
 
 

@@ -157,7 +157,7 @@ def test_a_stream_with_a_deadline_keeps_to_few_graphs(exported):
 @torch.no_grad()
 def test_sizes_and_batches_may_be_free_beside(tmp_path):
     pytest.importorskip("onnxruntime")
-    model = small_model(**{**SHALLOW, "encoder_layers": 1, "cascade": [0.6]})
+    model = model_of()
     stepped = FocusDetrImageProcessor(size={"shortest_edge": 96, "longest_edge": 160})
     file = Predictor.from_pretrained(
         export(model, tmp_path / "free.onnx", processor=stepped, budget="any"), device="cpu"

@@ -385,16 +385,16 @@ def test_files_that_are_not_ours(tmp_path):
 
 
 @pytest.mark.slow
-def test_command_line(tmp_path, tiny_model):
+def test_command_line(tmp_path):
     from typer.testing import CliRunner
 
     path = tmp_path / "cells.onnx"
     result = CliRunner().invoke(
-        app, ["export", str(tiny_model), "--output", str(path), "--size", "64x96", "--batch", "1", "--json"]
+        app, ["export", "blood-cells", "--output", str(path), "--size", "96x128", "--batch", "1", "--json"]
     )
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["file"] == str(path) and path.is_file()
-    result = CliRunner().invoke(app, ["predict", str(path), str(SMEARS[0]), "--threshold", "0", "--json"])
+    result = CliRunner().invoke(app, ["predict", str(path), str(SMEARS[0]), "--json"])
     assert result.exit_code == 0 and json.loads(result.stdout)[0]["objects"]
     with pytest.raises(FocusDetrError, match="must be HEIGHTxWIDTH"):
         CliRunner().invoke(app, ["export", "blood-cells", "--size", "96"], catch_exceptions=False)
